@@ -1,0 +1,88 @@
+/*
+ * limits.h - caps on concurrent connections over all worker processes, and who holds what.
+ *
+ * One process-shared robust mutex guards the table; it is never held over a system call, except
+ * that doorbells are rung after it is released. Each worker has an array of leases, one per
+ * connection; "in use" of an entry is a cache of the leases: when a worker dies (or dies holding the
+ * mutex, EOWNERDEAD) it is recounted from the living ones. Taking is all or none.
+ *
+ * The rule that a slot is given back only when the peer has seen the end of the connection is the
+ * caller's: lease_give() after 221 and EOF, or 200 ms after an abortive close.
+ */
+#ifndef SLUICE_SHM_LIMITS_H
+#define SLUICE_SHM_LIMITS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/clock.h"
+#include "common/base/slice.h"
+#include "common/shm/shm.h"
+
+enum limit_kind {
+	LIMIT_TOTAL,     /* name "" */
+	LIMIT_VMTA,      /* virtual MTA */
+	LIMIT_POOL,
+	LIMIT_PROVIDER,
+	LIMIT_IP,        /* destination address as text */
+	LIMIT_IP_PAIR,   /* "source destination" */
+	LIMIT_MX,        /* "source host" */
+	LIMIT_SOURCE_IP, /* "site source" */
+	LIMIT_KIND_COUNT
+};
+const char *limit_kind_name(enum limit_kind k); /* "total", "vmta", "ip" … */
+
+#define LIMIT_NAME_MAX 200
+#define LEASE_ENTRIES 8
+
+struct limit_want {
+	enum limit_kind kind;
+	struct slice name; /* at most LIMIT_NAME_MAX-1 bytes; longer names are hashed by the callee */
+	uint32_t cap;      /* >= 1 */
+	uint32_t conf_gen; /* configuration generation: the highest one's cap wins; a lowered cap drains */
+};
+
+typedef uint32_t lease_id;
+#define LEASE_NONE UINT32_MAX
+
+/*
+ * Takes a slot in each wanted limit (n <= LEASE_ENTRIES) for worker `slot`. 0 and *ret_lease; or
+ * ERR_BUSY with *ret_blocking = index of the first want that has no room: the worker is then queued as a
+ * waiter of that entry (once) and its bell will ring when a slot is free and reserved for it (for 50 ms);
+ * or ERR_FULL: table or lease array full (fails closed).
+ */
+int lease_take(struct shm *s, uint32_t slot, const struct limit_want *wants, size_t n,
+	       lease_id *ret_lease, size_t *ret_blocking) __attribute__((warn_unused_result));
+/* Gives all slots of the lease back; waiters' bells ring. */
+void lease_give(struct shm *s, uint32_t slot, lease_id lease);
+/* The message in hand on this connection, 0 for none: read when the worker dies. */
+void lease_set_message(struct shm *s, uint32_t slot, lease_id lease, uint64_t msgid);
+/*
+ * Whether this connection should close now so that another worker gets a turn: idle = no message in
+ * hand and none ready for it. `since` is when the connection opened, `messages` how many it carried. Cheap when nobody waits (no mutex).
+ */
+bool lease_should_yield(struct shm *s, uint32_t slot, lease_id lease, bool idle, usec_t since,
+			uint32_t messages);
+/* The worker no longer wants anything of this limit: leaves the waiting list. */
+void limit_unwait(struct shm *s, uint32_t slot, enum limit_kind kind, struct slice name);
+/* Leaves all waiting lists. */
+void limit_unwait_all(struct shm *s, uint32_t slot);
+
+/*
+ * Master, after a worker's death (200 ms later, before its successor connects): gives its leases back.
+ * msgids in hand (at most max) are written to ret_msgids. Returns how many.
+ */
+size_t limits_worker_dead(struct shm *s, uint32_t slot, uint64_t *ret_msgids, size_t max);
+/* Master, before the first fork: the bells (one eventfd per worker slot) that lease_give() rings. */
+void limits_set_bells(const int *bells, size_t n);
+
+struct limit_info {
+	enum limit_kind kind;
+	char name[LIMIT_NAME_MAX];
+	uint32_t cap, in_use, waiting;
+};
+/* Copies up to max entries in table order, from *pos (0 first); returns how many. */
+size_t limits_list(struct shm *s, size_t *pos, struct limit_info *ret, size_t max);
+
+#endif
