@@ -7,10 +7,10 @@
  * the old one. Nothing in a struct conf changes after conf_load(), except the cache of effective
  * domain settings, which is per process and locked (session threads share one struct conf).
  *
- * Every directive is one row in directives.h: D(scope, field, "keyword", TYPE, "default", min, max,
- * kind, "one line of documentation"). The row makes the struct field, the parser, the bounds,
- * `sluice show settings`, the generated reference and the man page. The field is the keyword with
- * '_' for '-'. C types of fields by TYPE:
+ * Every directive is one row in its scope's list in directives.h: D(field, "keyword alias…", TYPE,
+ * "default", min, max, KIND, "one line of documentation"). The row makes the struct field, the parser,
+ * the bounds, `sluice show settings`, the generated reference and the man page. The field is the
+ * keyword with '_' for '-'. C types of fields by TYPE (all of them: CONF_TYPES in settings.h):
  *
  *     BOOL bool · UINT uint64_t (0 = no limit where the documentation says so) · TIME usec_t
  *     (never/unlimited = USEC_INFINITY) · SIZE uint64_t (unlimited = UINT64_MAX) · STRING, PATH,
@@ -95,7 +95,7 @@ struct conf_smtp_hosts {
  *     struct conf_global      [global]
  *     struct conf_source      [source X] after merging
  *     struct conf_domain      effective settings of one queue (domain/vmta)
- *     struct conf_vmta        [virtual-mta X]: name, source_hosts (own or global), host_name, max_smtp_out …
+ *     struct conf_vmta        [virtual-mta X]: name, smtp_source_host (own or global), host_name, max_smtp_out …
  *     struct conf_acct_file   [acct-file X]
  */
 struct conf_global;
@@ -171,6 +171,13 @@ const struct conf_source *conf_source_for(const struct conf *c, const struct ip 
  */
 const struct conf_domain *conf_domain_for(const struct conf *c, struct slice domain, struct slice vmta);
 
+/*
+ * Does one of the patterns (relay-domain) match? domain is lower-case, an address literal is
+ * "[1.2.3.4]". Thread-safe.
+ */
+struct conf_patterns;
+bool conf_patterns_match(const struct conf_patterns *patterns, struct slice domain);
+
 /* ip-connection-limit that applies to a destination, most specific CIDR, per form; NULL if none. */
 const struct conf_ip_limit *conf_ip_limit_for(const struct conf *c, const struct ip *dest,
 					      bool per_source_ip);
@@ -190,6 +197,15 @@ void conf_show_settings(const struct conf *c, struct slice domain, struct slice 
 
 /* Generated reference: one table in Markdown for each scope. */
 void conf_print_reference(FILE *to);
+/* "SCOPE KEYWORD" for every keyword that the parser takes, aliases too, one a line. */
+void conf_print_directives(FILE *to);
+
+/*
+ * Calls each(keyword, arg) for every [global] directive that takes effect only with a new start and
+ * whose value differs between two generations. Returns how many there are.
+ */
+size_t conf_restart_needed(const struct conf *running, const struct conf *wanted,
+			   void (*each)(const char *keyword, void *arg), void *arg);
 
 #include "common/conf/settings.h"
 

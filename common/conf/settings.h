@@ -1,0 +1,124 @@
+/*
+ * settings.h - the structs that the rows of directives.h make, and the C type of each TYPE.
+ *
+ * Included by conf.h; include that. Everything pointed to belongs to the struct conf and lives as long
+ * as it. Fields are named like their keyword with '_' for '-'; a field's meaning is the documentation
+ * in its row.
+ */
+#ifndef SLUICE_CONF_SETTINGS_H
+#define SLUICE_CONF_SETTINGS_H
+
+#include "common/conf/conf.h"
+#include "common/conf/directives.h"
+
+/* ip-connection-limit: every row as written; use conf_ip_limit_for(). */
+struct conf_ip_limits {
+	const struct conf_ip_limit *v;
+	size_t n;
+};
+
+/* A list of domain patterns; use conf_patterns_match(). */
+struct conf_pattern;
+struct conf_patterns {
+	const struct conf_pattern *v;
+	size_t n;
+};
+
+enum conf_date_header { CONF_DATE_NO, CONF_DATE_YES, CONF_DATE_OVERRIDE };
+enum conf_domain_type { CONF_DOMAIN_SMTP, CONF_DOMAIN_DISCARD };
+enum conf_acct_format { CONF_ACCT_CSV, CONF_ACCT_JSON };
+enum conf_compress { CONF_COMPRESS_NONE, CONF_COMPRESS_GZIP, CONF_COMPRESS_ZSTD };
+
+/* Types of accounting record; `records` is the set of 1u << type. */
+enum conf_record { CONF_RECORD_D, CONF_RECORD_B, CONF_RECORD_T, CONF_RECORD_TQ, CONF_RECORD_COUNT };
+
+/* Columns by record type as written (`*`, `!name` and names, in order); n == 0: the default columns. */
+struct conf_record_fields {
+	struct conf_strings of[CONF_RECORD_COUNT];
+};
+
+/*
+ * T(TYPE, C type, comments allowed behind the value, list, "how it is written")
+ *
+ * A list may go on over several lines after a trailing comma.
+ */
+/* clang-format off */
+#define CONF_TYPES(T) \
+T(BOOL, bool, true, false, "yes, no, true or false") \
+T(UINT, uint64_t, true, false, "a whole number") \
+T(TIME, usec_t, true, false, "a time such as 30s, 10m or 1d12h") \
+T(TIMES, struct conf_times, true, true, "times such as 10m,30m,1h") \
+T(BOOL_TIME, usec_t, true, false, "yes (0), no or never (USEC_INFINITY), or a time such as 1h") \
+T(SIZE, uint64_t, true, false, "a size such as 64K, 10M or 2G") \
+T(SIZE_0, uint64_t, true, false, "a size such as 64K, 10M or 2G, or 0 or unlimited (UINT64_MAX)") \
+T(SIZE_POW2, uint64_t, true, false, "a size that is a power of two, such as 4M") \
+T(RATE, struct conf_rate, true, false, "unlimited, or a rate such as 100/h or 100/15m") \
+T(STRING, const char *, false, false, "a text") \
+T(PATH, const char *, false, false, "an absolute path") \
+T(LOG, const char *, false, false, "stderr, journald or an absolute path") \
+T(NAME, const char *, true, false, "a name") \
+T(HOST, const char *, true, false, "a host name") \
+T(HEADER, const char *, true, false, "the name of a header") \
+T(ROUTE, const char *, true, false, "the name of a virtual MTA or pool") \
+T(LOG_LEVEL, int, true, false, "error, warn, info or debug") \
+T(DATE_HEADER, int, true, false, "no, yes or override") \
+T(DOMAIN_TYPE, int, true, false, "smtp or discard") \
+T(ACCT_FORMAT, int, true, false, "csv or json") \
+T(COMPRESS, int, true, false, "none, gzip or zstd") \
+T(LIST, struct conf_strings, true, true, "a list such as a, b, c") \
+T(PATTERNS, struct conf_patterns, true, true, "a list of domain patterns such as example.com, *.example.org") \
+T(IP_PORTS, struct conf_ip_ports, true, true, "a list of addresses such as 127.0.0.1, [::1]:5353") \
+T(IP_LIMITS, struct conf_ip_limits, true, false, "CIDR N [per-source-ip]") \
+T(SOURCE_HOSTS, struct conf_source_hosts, true, false, "IP [HOST]") \
+T(SMTP_HOSTS, struct conf_smtp_hosts, false, true, "hosts such as mx1.example.com,mx2.example.com;[192.0.2.1]:2525") \
+T(RECORDS, unsigned, true, true, "a list of d, b, t, tq") \
+T(RECORD_FIELDS, struct conf_record_fields, true, true, "a list of fields") \
+T(QUEUE_FILTER, struct conf_strings, true, true, "a list such as !example.com/*, */mta1")
+/* clang-format on */
+
+enum conf_type {
+#define CONF_TYPE_ENUM(type, ctype, comments, list, text) CONF_##type,
+	CONF_TYPES(CONF_TYPE_ENUM)
+#undef CONF_TYPE_ENUM
+	CONF_TYPE_COUNT
+};
+
+#define CONF_TYPEDEF(type, ctype, comments, list, text) typedef ctype conf_ctype_##type;
+CONF_TYPES(CONF_TYPEDEF)
+#undef CONF_TYPEDEF
+
+#define CONF_FIELD(field, keyword, type, def, min, max, kind, doc) conf_ctype_##type field;
+
+/* [global] */
+struct conf_global {
+	CONF_GLOBAL_DIRECTIVES(CONF_FIELD)
+};
+
+/* [source X], merged */
+struct conf_source {
+	CONF_SOURCE_DIRECTIVES(CONF_FIELD)
+};
+
+/* [virtual-mta X]; smtp_source_host and host_name are the global ones where it has none of its own */
+struct conf_vmta {
+	const char *name;
+	size_t index; /* conf_vmta_at(index) */
+	struct conf_origin at;
+	CONF_VMTA_DIRECTIVES(CONF_FIELD)
+};
+
+/* [domain X]: the effective settings of one queue */
+struct conf_domain {
+	CONF_DOMAIN_DIRECTIVES(CONF_FIELD)
+};
+
+/* [acct-file X]; path is never NULL */
+struct conf_acct_file {
+	const char *name;
+	struct conf_origin at;
+	CONF_ACCT_FILE_DIRECTIVES(CONF_FIELD)
+};
+
+#undef CONF_FIELD
+
+#endif
