@@ -1,0 +1,53 @@
+/*
+ * order.h - what operators tell the workers, kept in the spool so that it survives any death.
+ *
+ * The committer writes an order row, raises shm order_seq and rings the workers it concerns; each
+ * running worker reads all orders (and pauses) again, obeys, and answers with REPORT_ORDER_ACK in its ring. Only then does the
+ * committer act (delete: in chunks, all but what workers hold in open transactions) and answer the
+ * operator. Pauses stay as rows until resumed; other orders go when done.
+ */
+#ifndef SLUICE_SPOOL_ORDER_H
+#define SLUICE_SPOOL_ORDER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/clock.h"
+#include "common/base/slice.h"
+
+enum order_kind {
+	ORDER_PAUSE = 1, /* stays: no new transaction of matching queues */
+	ORDER_RESUME,    /* the pause rows of this pattern are gone; try again */
+	ORDER_DELETE,    /* take nothing that matches */
+	ORDER_SCHEDULE   /* forget the retry wait of matching sites; due times were moved by the committer */
+};
+
+/* Which recipients. Empty slices match all. Patterns have '*' wildcards, case-insensitive. */
+struct order_filter {
+	struct slice queue; /* "domain/vmta" */
+	struct slice job, sender, rcpt, envid;
+	msec_t received_before; /* 0: any */
+};
+
+struct order {
+	uint64_t id; /* grows; also the order of execution */
+	enum order_kind kind;
+	struct order_filter filter;
+	msec_t created;
+	bool retry_recipients, no_spread; /* schedule */
+	bool dsn, no_accounting;          /* delete */
+	struct slice who;                 /* "uid 0" */
+};
+
+/* '*' matches any run, '?' one; ASCII case-insensitive. */
+bool order_pattern_match(struct slice pattern, struct slice text);
+/* queue is "domain/vmta". Empty job etc. of the recipient match only empty patterns or "*". */
+bool order_filter_match(const struct order_filter *f, struct slice queue, struct slice job,
+			struct slice sender, struct slice rcpt, struct slice envid, msec_t received);
+
+struct spool_read;
+/* Orders with id > *after, ascending; 1 = got one (slices borrowed from the read), 0 = no more, negative err. Pauses are among them. */
+int spool_order_next(struct spool_read *r, uint64_t *after, struct order *ret);
+
+#endif
