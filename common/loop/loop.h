@@ -21,6 +21,11 @@ struct loop_signal;
 
 struct loop *loop_new(void);
 void loop_free(struct loop *l);
+/*
+ * In a forked child: leaves the parent's loop without touching the parent's events. The structs that
+ * hang on it stay allocated and must not be used any more.
+ */
+void loop_abandon(struct loop *l);
 void loop_run(struct loop *l);  /* until loop_stop() */
 void loop_stop(struct loop *l); /* after the present turn */
 

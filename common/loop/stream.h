@@ -24,7 +24,7 @@ enum stream_event {
 	STREAM_CONNECTED, /* connect() succeeded (not for accepted streams) */
 	STREAM_TLS_READY, /* handshake done */
 	STREAM_DATA,      /* there is (more) input: stream_input() */
-	STREAM_DRAINED,   /* output below the low mark (default 0): room to write more */
+	STREAM_DRAINED,   /* after writing: output is at or below the low mark (default 0) */
 	STREAM_EOF,       /* peer closed its side */
 	STREAM_ERROR,     /* connect, I/O or TLS failure: stream_error() */
 	STREAM_TIMEOUT    /* the time set by stream_timeout() passed without progress of that kind */
@@ -43,7 +43,10 @@ struct stream *stream_connect_unix(struct loop *l, const char *path, stream_cb *
 /* Input so far, contiguous; borrowed until the next call on this stream. */
 struct slice stream_input(struct stream *s);
 void stream_consume(struct stream *s, size_t n);
-/* Stops and restarts reading (back-pressure). Reading is on at first. */
+/*
+ * Stops and restarts reading (back-pressure). Reading is on at first. When it is switched on with
+ * input left over, STREAM_DATA comes once more. The read timeout rests meanwhile.
+ */
 void stream_pause_input(struct stream *s, bool pause);
 
 void stream_write(struct stream *s, const void *p, size_t n);
