@@ -325,7 +325,7 @@ static enum stream_io fill_after_failed_write(struct stream *s, size_t *ret_tota
 	io = fill_input(s, ret_total);
 	memcpy(s->error, kept, sizeof(kept));
 	s->err = kept_err;
-	return io == STREAM_IO_AGAIN ? STREAM_IO_FAILED : io;
+	return io == STREAM_IO_OK ? STREAM_IO_OK : STREAM_IO_FAILED;
 }
 
 static void read_some(struct stream *s)
