@@ -211,11 +211,14 @@ void stream_tls_goodbye(struct stream *s)
 
 static void set_sni(SSL *ssl, const char *sni)
 {
+	char host[256]; /* a copy, since OpenSSL's macro casts const away */
 	struct ip ip;
 
 	/* RFC 6066: no addresses. */
-	if (sni && *sni && *sni != '[' && !ip_parse(slice_str(sni), &ip))
-		(void)SSL_set_tlsext_host_name(ssl, sni);
+	if (!sni || !*sni || *sni == '[' || ip_parse(slice_str(sni), &ip))
+		return;
+	if (slice_copy(slice_str(sni), host, sizeof(host)))
+		(void)SSL_set_tlsext_host_name(ssl, host);
 }
 
 void stream_start_tls(struct stream *s, struct stream_tls *t, const char *sni)
