@@ -40,6 +40,11 @@ void log_set_fd(int fd)
 	g.fd = fd < 0 ? STDERR_FILENO : fd;
 }
 
+int log_fd(void)
+{
+	return g.fd;
+}
+
 void log_set_journal(bool on)
 {
 	g.journal = on;

@@ -70,6 +70,7 @@ void log_set_program(const char *program, const char *instance);
 void log_set_level(enum log_level level);
 /* -1: standard error (default); else a descriptor that log lines are written to. */
 void log_set_fd(int fd);
+int log_fd(void);
 /* True: lines begin with <N> priorities for journald and carry no time. */
 void log_set_journal(bool on);
 /* "error", "warn", "info", "debug" → level; false if none of them. */

@@ -625,6 +625,19 @@ void stream_abort(struct stream *s)
 	stream_release(s);
 }
 
+int stream_release_fd(struct stream *s)
+{
+	int fd = s->fd;
+
+	invariant(!s->closing && !s->ssl);
+	s->mute = true;
+	s->state = STREAM_BROKEN;
+	stream_update(s);
+	s->fd = -1;
+	stream_release(s);
+	return fd;
+}
+
 static void release_owned(struct loop_owned *o)
 {
 	stream_release(container_of(o, struct stream, owned));

@@ -91,5 +91,7 @@ void stream_close_after_flush(struct stream *s, usec_t within);
 /* Closes at once (RST when abort, so that a half-written transaction never looks complete). */
 void stream_free(struct stream *s);
 void stream_abort(struct stream *s);
+/* Frees the stream but gives its plain socket to the caller; input not consumed and output not written are lost. */
+int stream_release_fd(struct stream *s);
 
 #endif

@@ -1,0 +1,198 @@
+#include "master/master.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include "common/base/err.h"
+#include "common/base/xalloc.h"
+
+/*
+ * A reload in progress. The spooler switches first, since it makes the rows of new virtual MTAs and
+ * knows which of those that leave still have mail; then resolver and workers.
+ */
+struct reload {
+	uint64_t gen;
+	bool spooler_done;
+	reload_done *done;
+	void *arg;
+};
+
+/* Directives of which a change needs a restart; NULL-safe compare. */
+static bool same(const char *a, const char *b)
+{
+	return (!a && !b) || (a && b && strcmp(a, b) == 0);
+}
+
+static void warn_restart(const struct conf *old, const struct conf *new)
+{
+	const struct conf_global *a = conf_global(old), *b = conf_global(new);
+	const struct {
+		const char *keyword;
+		bool same;
+	} fixed[] = {
+		{"spool-dir", same(a->spool_dir, b->spool_dir)},
+		{"runtime-dir", same(a->runtime_dir, b->runtime_dir)},
+		{"control-socket", same(a->control_socket, b->control_socket)},
+		{"user", same(a->user, b->user)},
+		{"group", same(a->group, b->group)},
+		{"control-group", same(a->control_group, b->control_group)},
+		{"monitor-group", same(a->monitor_group, b->monitor_group)},
+		{"max-workers", a->max_workers == b->max_workers},
+		{"max-live-queues", a->max_live_queues == b->max_live_queues},
+		{"outcome-ring-size", a->outcome_ring_size == b->outcome_ring_size},
+		{"session-threads", a->session_threads == b->session_threads},
+	};
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(fixed); i++)
+		if (!fixed[i].same)
+			log_warn(NULL, "changed, but takes effect only with a restart",
+				 LOG_S("directive", fixed[i].keyword));
+}
+
+static char *messages_text(const struct conf_messages *msgs)
+{
+	struct buf b = BUF_INIT;
+	size_t i;
+
+	for (i = 0; i < msgs->n; i++)
+		buf_addf(&b, "%s%s:%u: %s: %s", i ? "\n" : "", msgs->v[i].at.file,
+			 msgs->v[i].at.line,
+			 msgs->v[i].level == LOG_LEVEL_ERROR ? "error" : "warning",
+			 msgs->v[i].text);
+	return buf_take(&b);
+}
+
+static void close_unused(const struct listener *old, size_t old_count, const struct listener *now,
+			 size_t count)
+{
+	size_t i, j;
+
+	for (i = 0; i < old_count; i++) {
+		for (j = 0; j < count; j++)
+			if (old[i].fd == now[j].fd)
+				break;
+		if (j == count)
+			close(old[i].fd);
+	}
+}
+
+static void refuse(const char *error, reload_done *done, void *arg)
+{
+	log_error(NULL, "the configuration was not changed", LOG_S("error", error));
+	(void)sd_notify(0, "READY=1");
+	done(error, arg);
+}
+
+/* Takes over the new generation in master itself. */
+static void switch_to(struct master *m, struct conf *conf, const struct listener *listeners,
+		      size_t count)
+{
+	warn_restart(m->conf, conf);
+	close_unused(m->listeners, m->listener_count, listeners, count);
+	memcpy(m->listeners, listeners, count * sizeof(*listeners));
+	m->listener_count = count;
+	conf_free(m->conf);
+	m->conf = conf;
+	m->conf_gen++;
+	close(m->conf_fd);
+	m->conf_fd = setup_conf_fd(conf);
+	setup_log(conf, m->debug);
+}
+
+static void log_warnings(const struct conf_messages *msgs)
+{
+	size_t i;
+
+	for (i = 0; i < msgs->n; i++)
+		log_warn(NULL, msgs->v[i].text, LOG_S("file", msgs->v[i].at.file),
+			 LOG_U("line", msgs->v[i].at.line));
+}
+
+void reload_begin(struct master *m, bool dry_run, reload_done *done, void *arg)
+{
+	struct listener listeners[MASTER_LISTENERS_MAX];
+	struct conf_messages msgs = {0};
+	struct conf *conf;
+	size_t count = 0;
+	char *error = NULL;
+
+	if (m->reload || m->stopping) {
+		done(m->stopping ? "the server is stopping" : "another reload is in progress: try again",
+		     arg);
+		return;
+	}
+	(void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)clock_now());
+	conf = conf_load(m->conf_path, &msgs);
+	if (!conf) {
+		error = messages_text(&msgs);
+	} else if (dry_run) {
+		done(NULL, arg);
+		conf_free(conf);
+		conf_messages_done(&msgs);
+		return;
+	} else if (setup_listeners(conf, m->listeners, m->listener_count, listeners, &count,
+				   &error) < 0) {
+		conf_free(conf);
+	}
+	if (error) {
+		refuse(error, done, arg);
+		free(error);
+		conf_messages_done(&msgs);
+		return;
+	}
+	log_warnings(&msgs);
+	conf_messages_done(&msgs);
+	switch_to(m, conf, listeners, count);
+	m->reload = xcalloc(1, sizeof(*m->reload));
+	*m->reload = (struct reload){.gen = m->conf_gen, .done = done, .arg = arg};
+	supervisor_send_conf(m, m->spooler);
+	reload_on_conf_done(m, m->spooler, NULL, 0);
+}
+
+static void tell_others(struct master *m)
+{
+	struct child *c;
+
+	LIST_FOREACH(c, &m->children, link)
+		if (c->role != ROLE_SPOOLER && c->control_fd >= 0)
+			supervisor_send_conf(m, c);
+}
+
+/* A process that is starting may have been forked with the old memfd: it is waited for too. */
+static bool all_switched(const struct master *m)
+{
+	const struct child *c;
+
+	LIST_FOREACH(c, &m->children, link)
+		if (c->pid > 0 && c->state != CHILD_STOPPING && c->conf_gen < m->reload->gen)
+			return false;
+	return true;
+}
+
+void reload_on_conf_done(struct master *m, struct child *c, const struct slice *orphans,
+			 size_t orphan_count)
+{
+	struct reload *r = m->reload;
+
+	if (!r)
+		return;
+	if (!r->spooler_done) {
+		/* a spooler that died starts with the new configuration */
+		if (c != m->spooler || (c->pid > 0 && c->conf_gen < r->gen))
+			return;
+		r->spooler_done = true;
+		tell_others(m);
+		if (m->spooler->pid > 0)
+			supervisor_want_workers(m, orphans, orphan_count);
+	}
+	if (!all_switched(m))
+		return;
+	m->reload = NULL;
+	log_info(NULL, "reloaded", LOG_U("generation", r->gen));
+	(void)sd_notify(0, "READY=1");
+	r->done(NULL, r->arg);
+	free(r);
+}
