@@ -40,7 +40,7 @@ struct limit_want {
 	enum limit_kind kind;
 	struct slice name; /* at most LIMIT_NAME_MAX-1 bytes; longer names are hashed by the callee */
 	uint32_t cap;      /* >= 1 */
-	uint32_t conf_gen; /* configuration generation: the highest one's cap wins; a lowered cap drains */
+	uint32_t conf_gen; /* configuration generation: the highest one's cap wins (of one: the lower cap); a lowered cap drains */
 };
 
 typedef uint32_t lease_id;
@@ -50,7 +50,10 @@ typedef uint32_t lease_id;
  * Takes a slot in each wanted limit (n <= LEASE_ENTRIES) for worker `slot`. 0 and *ret_lease; or
  * ERR_BUSY with *ret_blocking = index of the first want that has no room: the worker is then queued as a
  * waiter of that entry (once) and its bell will ring when a slot is free and reserved for it (for 50 ms);
- * or ERR_FULL: table or lease array full (fails closed).
+ * or ERR_FULL: table or lease array full (fails closed): nobody rings then, try again later, and say so.
+ * The worker waits for one slot of the entry however often it asks; having got one it asks again for the
+ * next. Slots that were reserved for it in the other wants go to who waits behind it. A worker that does
+ * not use a reservation three times in a row (50 ms each) no longer waits.
  */
 int lease_take(struct shm *s, uint32_t slot, const struct limit_want *wants, size_t n,
 	       lease_id *ret_lease, size_t *ret_blocking) __attribute__((warn_unused_result));
@@ -59,13 +62,22 @@ void lease_give(struct shm *s, uint32_t slot, lease_id lease);
 /* The message in hand on this connection, 0 for none: read when the worker dies. */
 void lease_set_message(struct shm *s, uint32_t slot, lease_id lease, uint64_t msgid);
 /*
- * Whether this connection should close now so that another worker gets a turn: idle = no message in
+ * Whether this connection should close now so that another worker gets a turn (true: close it, it
+ * counts as leaving): idle = no message in
  * hand and none ready for it. `since` is when the connection opened, `messages` how many it carried. Cheap when nobody waits (no mutex).
  */
 bool lease_should_yield(struct shm *s, uint32_t slot, lease_id lease, bool idle, usec_t since,
 			uint32_t messages);
 /* The worker no longer wants anything of this limit: leaves the waiting list. */
 void limit_unwait(struct shm *s, uint32_t slot, enum limit_kind kind, struct slice name);
+/*
+ * Passes on slots that were reserved for longer than 50 ms and not taken, and returns the µs until
+ * that is due again (USEC_INFINITY: nothing reserved). Every other call here does the same in
+ * passing; master calls it on a timer of 25 ms while it returns less than USEC_INFINITY (else every
+ * 100 ms), so that a worker that hangs or died on its way to ring a bell stops nobody.
+ * Nothing reserved costs one atomic load.
+ */
+usec_t limits_tick(struct shm *s);
 /* Leaves all waiting lists. */
 void limit_unwait_all(struct shm *s, uint32_t slot);
 

@@ -35,6 +35,8 @@ struct shm_config {
 struct shm *shm_new(const struct shm_config *c);
 void shm_free(struct shm *s);
 uint32_t shm_max_workers(const struct shm *s);
+/* One more than the highest slot that shm_worker() was asked for: walk up to here, not to the maximum. */
+uint32_t shm_workers_used(const struct shm *s);
 
 /* --- counters: one row each; names are those of the CLI's and the metrics' --- */
 #define COUNTER_LIST(X)                                                                            \
@@ -129,14 +131,17 @@ struct shm_worker {
 	struct shm_counters counters;
 };
 struct shm_worker *shm_worker(struct shm *s, uint32_t slot);
-/* Slot of a running worker by vmta_id, or -1. O(1) amortised: callers may cache. */
+/* Slot of the worker (starting, running or draining) by vmta_id, or -1. O(1) amortised: callers may cache. */
 int32_t shm_worker_by_vmta(struct shm *s, uint32_t vmta_id);
 
 /* --- outcome rings: worker → committer, single producer, single consumer --- */
 struct shm_ring; /* inside shm */
 struct shm_ring *shm_ring(struct shm *s, uint32_t slot);
 
-/* Producer. Bytes that one record of n payload bytes takes in the ring, wrap-around waste included in the bound. */
+/*
+ * Producer. Bytes that one record of n payload bytes takes in the ring, wrap-around waste included in the
+ * bound (twice the record). A record whose cost is more than the capacity may never fit.
+ */
 uint64_t ring_cost(size_t n);
 /* Free bytes now. */
 uint64_t ring_room(const struct shm_ring *r);
@@ -149,7 +154,13 @@ uint64_t ring_committed(const struct shm_ring *r);
 /* A new worker in an emptied slot starts at 0. Only when both sides are quiet. */
 void ring_reset(struct shm_ring *r);
 
-/* Consumer. Reads the record at *pos and moves *pos behind it. 1 = got one, 0 = none, ERR_CORRUPT = bad length or CRC (ret_payload: what is there, for the bad-outcomes file). */
+/*
+ * Consumer. Reads the record at *pos and moves *pos behind it. 1 = got one, 0 = none, ERR_CORRUPT = bad
+ * length or CRC (ret_payload: what is there, for the bad-outcomes file). *pos moves on in that case too:
+ * behind the record when only its payload is bad, else to the end of the lap or of what was put (no record
+ * is cut by the end of a lap), so the consumer may go on. ret_payload points into the ring and is good
+ * until ring_set_committed().
+ */
 int ring_next(struct shm_ring *r, uint64_t *pos, uint8_t *ret_type, struct slice *ret_payload);
 /* The consumer has committed everything before pos. */
 void ring_set_committed(struct shm_ring *r, uint64_t pos);
@@ -173,7 +184,10 @@ struct shm_queue {
 	_Atomic uint32_t version;    /* seqlock of text */
 	char text[SHM_QUEUE_TEXT];   /* worker: last error, or the limit that holds it */
 };
-/* The slot of a queue, or NULL when it has none. Any process. */
+/*
+ * The slot of a queue, or NULL when it has none. Any process. The committer may release a slot at any
+ * time: look it up again for each use, or check that q->id is still the queue's.
+ */
 struct shm_queue *shm_queue_find(struct shm *s, uint32_t id);
 /* Committer only: finds or makes; NULL when the table is full. */
 struct shm_queue *shm_queue_claim(struct shm *s, uint32_t id);
@@ -182,6 +196,8 @@ void shm_queue_release(struct shm *s, uint32_t id);
 void shm_queue_set_text(struct shm_queue *q, struct slice text);
 /* ret holds SHM_QUEUE_TEXT bytes. */
 void shm_queue_get_text(const struct shm_queue *q, char *ret);
+/* How many slots are taken. */
+uint32_t shm_live_queues(const struct shm *s);
 /* Walk: *pos from 0; NULL at the end. */
 struct shm_queue *shm_queue_next(struct shm *s, uint32_t *pos);
 

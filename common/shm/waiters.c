@@ -1,0 +1,177 @@
+/*
+ * Who waits for a slot, and for whom a free one is kept. Invariant after each operation: while
+ * somebody waits without a reservation, every slot below the cap is in use or reserved.
+ */
+#include "common/shm/limits_table.h"
+
+#include <string.h>
+
+#include "common/shm/layout.h"
+
+uint32_t waiters_unserved(const struct limit_entry *e)
+{
+	return atomic_load_explicit(&e->waiting, memory_order_relaxed) - e->reserved;
+}
+
+static void contended_update(struct limits *l, uint32_t i)
+{
+	struct limit_entry *e = &l->entries[i];
+	struct list_head *h = &l->t->contended;
+
+	if (e->queue.first && !e->contended) {
+		e->prev = h->last;
+		e->next = 0;
+		*(h->last ? &l->entries[h->last].next : &h->first) = i;
+		h->last = i;
+		e->contended = 1;
+	} else if (!e->queue.first && e->contended) {
+		*(e->prev ? &l->entries[e->prev].next : &h->first) = e->next;
+		*(e->next ? &l->entries[e->next].prev : &h->last) = e->prev;
+		e->prev = e->next = 0;
+		e->contended = 0;
+	}
+}
+
+/* Behind `after`, or in front of all when that is 0. */
+static void queue_insert(struct limits *l, uint32_t i, uint32_t after)
+{
+	struct limit_share *sh = &l->shares[i];
+	struct list_head *q = &l->entries[sh->entry].queue;
+
+	sh->queue_prev = after;
+	sh->queue_next = after ? l->shares[after].queue_next : q->first;
+	*(after ? &l->shares[after].queue_next : &q->first) = i;
+	*(sh->queue_next ? &l->shares[sh->queue_next].queue_prev : &q->last) = i;
+}
+
+static void queue_remove(struct limits *l, uint32_t i)
+{
+	struct limit_share *sh = &l->shares[i];
+	struct list_head *q = &l->entries[sh->entry].queue;
+
+	*(sh->queue_prev ? &l->shares[sh->queue_prev].queue_next : &q->first) = sh->queue_next;
+	*(sh->queue_next ? &l->shares[sh->queue_next].queue_prev : &q->last) = sh->queue_prev;
+	sh->queue_prev = sh->queue_next = 0;
+}
+
+static void count_waiting(struct limits *l, struct limit_entry *e, uint32_t delta)
+{
+	atomic_fetch_add_explicit(&e->waiting, delta, memory_order_relaxed);
+	atomic_fetch_add_explicit(&l->t->waiting, delta, memory_order_relaxed);
+}
+
+static void reservation_drop(struct limits *l, struct limit_share *sh)
+{
+	if (!sh->reserved_until)
+		return;
+	sh->reserved_until = 0;
+	l->entries[sh->entry].reserved--;
+}
+
+void waiter_join(struct limits *l, uint32_t i)
+{
+	struct limit_share *sh = &l->shares[i];
+
+	if (sh->waiting)
+		return;
+	sh->ticket = ++l->t->tickets;
+	sh->missed = 0;
+	sh->waiting = 1;
+	count_waiting(l, &l->entries[sh->entry], 1);
+	queue_insert(l, i, l->entries[sh->entry].queue.last);
+	contended_update(l, sh->entry);
+}
+
+void waiter_leave(struct limits *l, uint32_t i)
+{
+	struct limit_share *sh = &l->shares[i];
+
+	if (!sh->waiting)
+		return;
+	sh->waiting = 0;
+	reservation_drop(l, sh);
+	count_waiting(l, &l->entries[sh->entry], UINT32_MAX); /* minus one */
+	queue_remove(l, i);
+	contended_update(l, sh->entry);
+}
+
+void waiter_restore(struct limits *l, uint32_t i)
+{
+	struct limit_share *sh = &l->shares[i];
+	uint32_t after = l->entries[sh->entry].queue.last;
+
+	sh->reserved_until = 0;
+	while (after && l->shares[after].ticket > sh->ticket)
+		after = l->shares[after].queue_prev;
+	count_waiting(l, &l->entries[sh->entry], 1);
+	queue_insert(l, i, after);
+	contended_update(l, sh->entry);
+}
+
+uint32_t waiter_first(const struct limits *l, uint32_t e)
+{
+	uint32_t i = l->entries[e].queue.first;
+
+	while (i && l->shares[i].reserved_until)
+		i = l->shares[i].queue_next;
+	return i;
+}
+
+static void expiry_at_most(struct limits *l, usec_t at)
+{
+	uint64_t old = atomic_load_explicit(&l->t->next_expiry, memory_order_relaxed);
+
+	if (!old || at < old)
+		atomic_store_explicit(&l->t->next_expiry, at, memory_order_relaxed);
+}
+
+void waiters_serve(struct limits *l, uint32_t i)
+{
+	struct limit_entry *e = &l->entries[i];
+	uint32_t sh = waiter_first(l, i);
+
+	while (sh && e->in_use + e->reserved < e->cap) {
+		if (l->bell_n == LIMIT_BELLS_MAX) {
+			expiry_at_most(l, l->now ? l->now : 1); /* the next operation goes on */
+			return;
+		}
+		l->shares[sh].reserved_until = l->now + LIMIT_RESERVE_USEC;
+		e->reserved++;
+		expiry_at_most(l, l->now + LIMIT_RESERVE_USEC);
+		l->bells[l->bell_n++] = l->shares[sh].slot;
+		sh = l->shares[sh].queue_next;
+	}
+}
+
+/* The first in the queue left its slot unused: to the end with it, or out after some times. */
+static void waiter_missed(struct limits *l, uint32_t i)
+{
+	struct limit_share *sh = &l->shares[i];
+	uint32_t e = sh->entry;
+
+	if (++sh->missed >= LIMIT_MISSES_MAX) {
+		waiter_leave(l, i);
+		share_check_unused(l, i);
+		return;
+	}
+	reservation_drop(l, sh);
+	sh->ticket = ++l->t->tickets;
+	queue_remove(l, i);
+	queue_insert(l, i, l->entries[e].queue.last);
+}
+
+void waiters_expire(struct limits *l)
+{
+	uint32_t i, next, sh;
+
+	atomic_store_explicit(&l->t->next_expiry, 0, memory_order_relaxed);
+	for (i = l->t->contended.first; i; i = next) {
+		next = l->entries[i].next;
+		while ((sh = l->entries[i].queue.first) && l->shares[sh].reserved_until &&
+		       l->shares[sh].reserved_until <= l->now)
+			waiter_missed(l, sh);
+		if (sh && l->shares[sh].reserved_until)
+			expiry_at_most(l, l->shares[sh].reserved_until);
+		waiters_serve(l, i);
+	}
+}
