@@ -58,38 +58,139 @@ $(BUILD)/%.o: %.c $(BUILD)/.flags
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
-# Unit tests: the first line of each names the folders and files that it links.
-UNIT := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
-links_of = $(shell sed -n '1s,^/\* links: \(.*\) \*/$$,\1,p' tests/unit/$(1).c)
-link_src = $(foreach l,$(1),$(if $(filter %.c,$l),$l,$(call src,$l)))
+# Tests: the first line of each test names the folders and files that it links. Folders that do not
+# suit it wholly can be left out in part: "worker -worker/resolver.c".
+UNIT   := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
+REPLAY := $(patsubst tests/replay/%.c,%,$(wildcard tests/replay/test_*.c))
+links_of  = $(shell sed -n '1s,^/\* links: \(.*\) \*/$$,\1,p' $(1))
+link_out  = $(patsubst -%,%,$(filter -%,$(1)))
+link_src  = $(filter-out $(call link_out,$(1)),\
+	$(foreach l,$(filter-out -%,$(1)),$(if $(filter %.c,$l),$l,$(call src,$l))))
 
-define unit_rule
-$(BUILD)/tests/$(1): $(BUILD)/tests/unit/$(1).o $(call obj,$(call link_src,$(call links_of,$(1))))
+# $(1) folder below tests/, $(2) name
+define test_rule
+$(BUILD)/tests/$(2): $(BUILD)/tests/$(1)/$(2).o \
+		$(call obj,$(call link_src,$(call links_of,tests/$(1)/$(2).c)))
 	@echo "  LD      $$@"
 	$$(Q)$$(CC) $$(LDFLAGS_ALL) -o $$@ $$^ -lcriterion $$(LIBS)
-unit-$(1): $(BUILD)/tests/$(1)
-	$(BUILD)/tests/$(1) --jobs 2
+$(1)-$(2): $(BUILD)/tests/$(2)
+	$(BUILD)/tests/$(2) --jobs 2
 endef
-$(foreach t,$(UNIT),$(eval $(call unit_rule,$t)))
+$(foreach t,$(UNIT),$(eval $(call test_rule,unit,$t)))
+$(foreach t,$(REPLAY),$(eval $(call test_rule,replay,$t)))
 
-$(BUILD)/tests/unit/%.o: tests/unit/%.c $(BUILD)/.flags
-	@echo "  CC      $<"
-	@mkdir -p $(@D)
-	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+UNIT_BIN   := $(UNIT:%=$(BUILD)/tests/%)
+REPLAY_BIN := $(REPLAY:%=$(BUILD)/tests/%)
 
-unit: $(foreach t,$(UNIT),$(BUILD)/tests/$t)
-	@set -e; for t in $(foreach t,$(UNIT),$(BUILD)/tests/$t); do $$t --jobs 2; done
+unit: $(UNIT_BIN)
+	@tests/run-units $^
+replay: $(REPLAY_BIN)
+	@tests/run-units $^
+
+# Programs of the tests: one for each tests/lib/NAME.c (with the files of tests/lib/NAME/), the
+# benchmark's feeder and sink, and fuzzers in their short, deterministic form.
+TOOLS := $(patsubst %.c,%,$(notdir $(wildcard tests/lib/*.c tests/bench/*.c)))
+define tool_rule
+$(BUILD)/tests/$(1): $(call obj,$(wildcard tests/lib/$(1).c tests/lib/$(1)/*.c tests/bench/$(1).c)) \
+		$(if $(filter spool_bench,$(1)),$(call obj,$(call link_src,$(call links_of,tests/bench/$(1).c))))
+	@echo "  LD      $$@"
+	$$(Q)$$(CC) $$(LDFLAGS_ALL) -o $$@ $$^ $$(LIBS)
+endef
+$(foreach t,$(TOOLS),$(eval $(call tool_rule,$t)))
+tools: $(TOOLS:%=$(BUILD)/tests/%)
+
+FUZZ := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+define fuzz_rule
+$(BUILD)/tests/$(1): $(call obj,tests/fuzz/$(1).c $(call link_src,$(call links_of,tests/fuzz/$(1).c)))
+	@echo "  LD      $$@"
+	$$(Q)$$(CC) $$(LDFLAGS_ALL) -o $$@ $$^ $$(LIBS)
+endef
+$(foreach t,$(FUZZ),$(eval $(call fuzz_rule,$t)))
+fuzz: $(FUZZ:%=$(BUILD)/tests/%)
+	@set -e; for f in $^; do echo "  FUZZ    $$f"; $$f; done
+
+E2E ?= tests/e2e
+e2e: all tools
+	SLUICED=$(abspath $(BUILD)/sluiced) SLUICE=$(abspath $(BUILD)/sluice) \
+	SLUICE_TOOLS=$(abspath $(BUILD)/tests) /usr/bin/python3 -m pytest -q -x $(E2E)
+
+# --- what `make check` is made of; each step can be run alone ---
+
+check: deps
+	@tests/check
+
+deps:
+	@etc/install-deps
+
+check-asan:
+	$(Q)$(MAKE) MODE=asan unit replay fuzz
+
+# Criterion hides what valgrind finds in its children, so logs are read afterwards.
+check-valgrind: $(UNIT_BIN) $(REPLAY_BIN)
+	@tests/run-valgrind $(BUILD)/valgrind $(filter-out %_stress,$^)
+
+lint: headers
+	@tests/lint
 
 # Every header compiles alone.
 headers:
-	@set -e; for h in $$(ls common/*/*.h spooler/*.h worker/*.h master/*.h cli/*.h 2>/dev/null); do \
+	@set -e; for h in $$(ls common/*.h common/*/*.h spooler/*.h worker/*.h master/*.h cli/*.h 2>/dev/null); do \
 		$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -fsyntax-only -x c $$h; done; echo "  headers compile alone"
+
+tidy:
+	@printf '%s\n' $(ALL_SRC) | xargs -P2 -n4 clang-tidy --quiet --warnings-as-errors='*' 2>/dev/null -- \
+		-std=gnu11 $(CPPFLAGS_ALL)
+
+format:
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+# --- use ---
+
+demo: deps
+	$(Q)$(MAKE) MODE=release all tools
+	@BUILD=$(abspath build/release) tests/demo/run
+
+bench: deps
+	$(Q)$(MAKE) MODE=release all tools
+	@BUILD=$(abspath build/release) tests/bench/run $(BENCH)
+
+torture: deps
+	$(Q)$(MAKE) all tools
+	SLUICE_TORTURE=1 $(MAKE) e2e
+
+docs: all
+	$(BUILD)/sluiced --print-reference > docs/reference/settings.md
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 \
+		$(DESTDIR)$(PREFIX)/share/doc/sluice $(DESTDIR)/etc/sluice $(DESTDIR)$(PREFIX)/lib/systemd/system
+	install -m 755 $(BUILD)/sluiced $(DESTDIR)$(PREFIX)/sbin/sluiced
+	install -m 755 $(BUILD)/sluice $(DESTDIR)$(PREFIX)/bin/sluice
+	ln -sf sluice $(DESTDIR)$(PREFIX)/bin/pmta
+	test -e $(DESTDIR)/etc/sluice/sluice.conf || \
+		install -m 640 etc/sluice.conf $(DESTDIR)/etc/sluice/sluice.conf
+	sed 's,@PREFIX@,$(PREFIX),' etc/sluiced.service > \
+		$(DESTDIR)$(PREFIX)/lib/systemd/system/sluiced.service
+	for m in docs/man/*.1 docs/man/*.5 docs/man/*.8; do test ! -e $$m || \
+		install -D -m 644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$${m##*/}; done
 
 clean:
 	rm -rf build
 
+help:
+	@sed -n 's/^## //p' Makefile
+
+## make            build/$(MODE)/sluiced and sluice (MODE=debug release asan tsan; CC=gcc clang)
+## make demo       build, run with a local receiver, send mail, show what happened
+## make check      install what is missing, build with both compilers, run every test
+## make unit replay e2e fuzz lint check-asan check-valgrind    the steps of it, alone
+## make bench      Sluice beside Postfix on this machine
+## make torture    the long forms of crash and fault tests
+## make install    PREFIX=/usr/local DESTDIR=
+
 FORCE:
-.PHONY: all unit headers clean FORCE
+.PHONY: all unit replay tools fuzz e2e check deps check-asan check-valgrind lint headers tidy format demo \
+	bench torture docs install clean help FORCE
 .SECONDARY:
 
--include $(patsubst %.c,$(BUILD)/%.d,$(ALL_SRC)) $(wildcard $(BUILD)/tests/unit/*.d)
+-include $(patsubst %.c,$(BUILD)/%.d,$(ALL_SRC)) $(wildcard $(BUILD)/tests/*/*.d)
