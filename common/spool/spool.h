@@ -179,12 +179,34 @@ size_t spool_wake_scan(struct spool_read *r, uint32_t vmta, msec_t until, struct
 /* Time of the first wake row, or UINT64_MAX. */
 msec_t spool_wake_first(struct spool_read *r, uint32_t vmta);
 
+/* --- what the accountant and the DSN helper read --- */
+
+/* Accounting records not yet in every file, behind *after (0 first): record = acct_record_encode() bytes. 1 = a row, 0 = end. */
+int spool_outbox_next(struct spool_read *r, uint64_t *after, struct slice *ret_record);
+
+/* Notifications to be made (spooler/dsn_row.h), behind *after (0 first). 1 = a row, 0 = end. */
+int spool_dsn_next(struct spool_read *r, uint64_t *after, struct slice *ret_row);
+
+/* A named row of table state (rows.h: STATE_*). 0 or ERR_NOT_FOUND. */
+int spool_state_get(struct spool_read *r, struct slice name, struct slice *ret);
+/* Walks state rows whose name begins with prefix; *name is the last name seen (copied by the caller), "" first. 1 = a row, 0 = end. */
+int spool_state_next(struct spool_read *r, struct slice prefix, struct slice after, struct slice *ret_name,
+		     struct slice *ret);
+
 /* Walks of whole tables for the CLI and checks, by key; *after is the last key seen, 0 first. 1 = a row, 0 = end. */
 int spool_message_next(struct spool_read *r, uint64_t *after, struct spool_message *ret);
 int spool_recipient_next(struct spool_read *r, uint64_t *after_msgid, uint32_t *after_rcpt, bool *started,
 			 struct spool_recipient *ret);
 int spool_queue_next(struct spool_read *r, uint32_t *after, struct spool_queue *ret);
 int spool_vmta_next(struct spool_read *r, uint32_t *after, struct spool_vmta *ret);
+/* Recipients of one message, from number *from on; moves *from behind the one returned. 1 = a row, 0 = end. */
+int spool_message_recipient(struct spool_read *r, uint64_t msgid, uint32_t *from,
+			    struct spool_recipient *ret);
+/* Messages of a job (exact), behind *after. 1 = a row, 0 = end. */
+int spool_job_next(struct spool_read *r, struct slice job, uint64_t *after, uint64_t *ret_msgid);
+/* Sites of a virtual MTA with stored state, behind name `after` ("" first; the caller keeps a copy). 1 = a row, 0 = end. */
+int spool_site_next(struct spool_read *r, uint32_t vmta, struct slice after, struct slice *ret_name,
+		    struct spool_site *ret);
 
 /* Numbers for `spool stat` and admission. */
 struct spool_stat {
