@@ -37,7 +37,7 @@
 #define CONF_GLOBAL_DIRECTIVES(D) \
 D(host_name, "host-name", HOST, "", 0, 0, RELOAD, \
   "name of this server in greetings, EHLO, Received and Message-ID; the system's host name if not set") \
-D(postmaster, "postmaster", LIST, "", 0, 0, RELOAD, \
+D(postmaster, "postmaster", ADDRESSES, "", 0, 0, RELOAD, \
   "addresses that receive mail to the local postmaster and abuse; the first is the From of delivery status notifications") \
 D(user, "user", NAME, "", 0, 0, RESTART, \
   "user of all processes but master; not set: sluice for the spooler and sluice-out for workers and resolver") \
@@ -125,7 +125,7 @@ D(hide_message_source, "hide-message-source", BOOL, "no", 0, 0, RELOAD, \
   "leave the client's name and address out of Received") \
 D(remove_received_headers, "remove-received-headers", BOOL, "no", 0, 0, RELOAD, \
   "remove Received headers that the message came with") \
-D(remove_header, "remove-header", LIST, "", 0, 0, RELOAD, \
+D(remove_header, "remove-header", HEADERS, "", 0, 0, RELOAD, \
   "names of headers that are removed from the message") \
 D(max_message_size, "max-message-size", SIZE_0, "unlimited", 0, CONF_NEVER, RELOAD, \
   "largest message that is accepted; 0 or unlimited: any") \
@@ -157,7 +157,7 @@ D(max_smtp_out, "max-smtp-out", UINT, "0", 0, 1000000, RELOAD, \
   "connections of the whole virtual MTA; 0: no limit but the total")
 
 #define CONF_POOL_DIRECTIVES(D) \
-D(virtual_mta, "virtual-mta", LIST, "", 0, 0, RELOAD, \
+D(virtual_mta, "virtual-mta", NAMES, "", 0, 0, RELOAD, \
   "members, repeatable; recipients go through them in turn")
 
 #define CONF_DOMAIN_DIRECTIVES(D) \

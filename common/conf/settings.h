@@ -66,11 +66,14 @@ T(DOMAIN_TYPE, int, true, false, "smtp or discard") \
 T(ACCT_FORMAT, int, true, false, "csv or json") \
 T(COMPRESS, int, true, false, "none, gzip or zstd") \
 T(LIST, struct conf_strings, true, true, "a list such as a, b, c") \
-T(PATTERNS, struct conf_patterns, true, true, "a list of domain patterns such as example.com, *.example.org") \
+T(NAMES, struct conf_strings, true, true, "a list of names") \
+T(ADDRESSES, struct conf_strings, true, true, "a list of mail addresses") \
+T(HEADERS, struct conf_strings, true, true, "a list of header names") \
+T(PATTERNS, struct conf_patterns, true, true, "domain patterns such as example.com, *.example.org") \
 T(IP_PORTS, struct conf_ip_ports, true, true, "a list of addresses such as 127.0.0.1, [::1]:5353") \
 T(IP_LIMITS, struct conf_ip_limits, true, false, "CIDR N [per-source-ip]") \
 T(SOURCE_HOSTS, struct conf_source_hosts, true, false, "IP [HOST]") \
-T(SMTP_HOSTS, struct conf_smtp_hosts, false, true, "hosts such as mx1.example.com,mx2.example.com;[192.0.2.1]:2525") \
+T(SMTP_HOSTS, struct conf_smtp_hosts, false, true, "hosts such as mx1.example.com;[192.0.2.1]:25") \
 T(RECORDS, unsigned, true, true, "a list of d, b, t, tq") \
 T(RECORD_FIELDS, struct conf_record_fields, true, true, "a list of fields") \
 T(QUEUE_FILTER, struct conf_strings, true, true, "a list such as !example.com/*, */mta1")

@@ -1,0 +1,117 @@
+/*
+ * private.h - what is inside a struct conf; for common/conf only.
+ *
+ * A section of the file becomes a struct conf_section with overlays: for each directive of a scope a
+ * slot, or NULL where it is not set. Everything effective is made from overlays, most specific first,
+ * and the defaults.
+ */
+#ifndef SLUICE_CONF_PRIVATE_H
+#define SLUICE_CONF_PRIVATE_H
+
+#include <pthread.h>
+#include <uthash.h>
+
+#include "common/base/buf.h"
+#include "common/conf/arena.h"
+#include "common/conf/conf.h"
+#include "common/conf/macro.h"
+#include "common/conf/messages.h"
+#include "common/conf/reader.h"
+#include "common/conf/scope.h"
+
+/* One directive as it was set at one place. */
+struct conf_slot {
+	const void *value; /* of the C type of the directive */
+	const char *text;  /* as written, secrets resolved */
+	const char *section; /* "[domain gmail.com]" */
+	struct conf_origin at;
+	bool secret;
+	const struct conf_slot *warned; /* the double that was reported already */
+};
+
+struct conf_overlay {
+	const struct conf_scope *scope;
+	struct conf_slot **slots; /* scope->n; NULL: not set */
+	size_t set;               /* how many are */
+	bool any_of_vmta;         /* holds for every domain of a virtual MTA or pool */
+	bool specific_global;     /* holds for a pattern other than *, whatever the virtual MTA */
+};
+
+struct conf_section {
+	const struct conf_scope *scope;
+	const char *key;     /* scope and canonical name: equal sections merge */
+	const char *name;    /* as written */
+	const char *display; /* "[source 10/8]" */
+	struct conf_origin at;
+	struct conf_overlay own;
+	struct conf_overlay domains; /* virtual-mta: its domain directives; else unused */
+	struct cidr cidr;            /* source: when is_cidr */
+	bool is_cidr;
+	struct conf_listener *listener;
+	struct conf_vmta *vmta;
+	struct conf_pool *pool;
+	struct conf_acct_file *acct_file;
+	const struct conf_section *pool_of_rules; /* virtual-mta: its pool that has domain sections */
+	UT_hash_handle hh;
+};
+
+/* A list of pointers on the heap. */
+struct conf_ptrs {
+	void **v;
+	size_t n, cap;
+};
+void conf_ptrs_add(struct conf_ptrs *p, void *item);
+
+struct conf_interned; /* effective settings by the slots that they are made of */
+struct conf_rules;    /* domain patterns of one scope: everywhere, a virtual MTA, a pool */
+
+struct conf {
+	struct arena arena;
+	struct conf_macros macros;
+	struct buf merged;
+	struct conf_section *by_key;          /* uthash of all sections */
+	struct conf_ptrs sections;            /* of struct conf_section, in file order */
+	struct conf_ptrs listeners, vmtas, pools, sources, acct_files; /* likewise, by scope */
+	struct conf_global global;
+	struct conf_ip_limits ip_limits;      /* most specific first */
+	struct conf_rules *rules;             /* uthash by name of virtual MTA or pool, "" everywhere */
+	pthread_mutex_t lock;                 /* of what follows, and of the arena after loading */
+	struct conf_interned *domain_cache, *source_cache; /* uthash */
+};
+
+/* sections.c: items to sections and slots. */
+void conf_build_sections(struct conf *c, const struct conf_items *items, struct conf_messages *msgs);
+struct conf_section *conf_section_find(const struct conf *c, enum conf_scope_id scope,
+				       struct slice name);
+/* Adds a section that the file does not hold ({default}). */
+struct conf_section *conf_section_add(struct conf *c, enum conf_scope_id scope, const char *name);
+
+/* build.c: sections to listeners, virtual MTAs, pools, files, global settings. */
+void conf_build_effective(struct conf *c, struct conf_messages *msgs);
+
+/* domains.c: domain sections to rules; conf_domain_for(). */
+void conf_build_rules(struct conf *c, struct conf_messages *msgs);
+void conf_rules_done(struct conf *c);
+
+/* intern.c: chosen slots to a struct. */
+/* Takes from overlay what `chosen` (scope->n slots) does not have yet. */
+void conf_choose(const struct conf_overlay *overlay, const struct conf_slot **chosen);
+/* Fills a scope's struct from chosen slots and defaults. */
+void conf_fill(struct arena *a, const struct conf_scope *scope,
+	       const struct conf_slot *const *chosen, void *ret);
+/* The struct for chosen slots, from *cache or new; the caller does not hold c->lock. */
+const void *conf_intern(const struct conf *c, struct conf_interned *const *cache,
+			const struct conf_scope *scope, const struct conf_slot *const *chosen);
+void conf_interned_done(struct conf_interned **cache);
+
+/* resolve.c: ${ENV}, file:PATH and the local addresses of smtp-source-host, once, in master. */
+void conf_resolve_items(struct conf_items *items, struct arena *a, struct conf_messages *msgs);
+
+/* known.c */
+/*
+ * Says in `to` why a directive (or a section: keyword is its word, section is true) that PowerMTA or a
+ * later Sluice has is not taken; false if the name is not known at all.
+ */
+bool conf_known_name(struct slice name, bool section, struct buf *to);
+
+#endif
