@@ -2,8 +2,8 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <uthash.h>
 
+#include "common/base/hash.h"
 #include "common/base/xalloc.h"
 
 enum macro_state { MACRO_RAW, MACRO_EXPANDING, MACRO_DONE, MACRO_BROKEN };

@@ -9,9 +9,9 @@
 #define SLUICE_CONF_PRIVATE_H
 
 #include <pthread.h>
-#include <uthash.h>
 
 #include "common/base/buf.h"
+#include "common/base/hash.h"
 #include "common/conf/arena.h"
 #include "common/conf/conf.h"
 #include "common/conf/macro.h"
