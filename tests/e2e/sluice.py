@@ -224,10 +224,8 @@ class Sluice:
                     state = f.read().rpartition(")")[2].split()[0]
             except OSError:
                 continue
-            if mine in args and any(a.endswith(b"sluiced") for a in args[:1 + len(self.wrapper)
-                                                                         + 1]):
-                if state != "Z":
-                    found[int(entry)] = state
+            if mine in args and args[0].endswith(b"sluiced") and state != "Z":
+                found[int(entry)] = state
         return found
 
     def processes(self, role=None, vmta=None):
@@ -275,7 +273,7 @@ class Sluice:
         if by_signal:
             since = len(self.log)
             os.kill(self.process.pid, signal.SIGHUP)
-            return self.wait_log(since=since, contains="reload")
+            return self.wait_log(since=since, msg="reloaded")
         return self.cli("reload")
 
     def stop(self, timeout=40.0):
@@ -325,11 +323,26 @@ class Sluice:
                               check=False, env=self.env)
 
     def cli(self, *args, stdin=None, timeout=60.0):
-        """The command with --json: what it says. CliError if the exit status is not 0."""
+        """The command with --json: its data. CliError if the exit status is not 0."""
         done = self.run("--json", *args, stdin=stdin, timeout=timeout)
         if done.returncode:
             raise CliError(args, done.returncode, done.stdout, done.stderr)
-        return json.loads(done.stdout) if done.stdout.strip() else None
+        answer = json.loads(done.stdout) if done.stdout.strip() else None
+        if isinstance(answer, dict) and "data" in answer and "status" in answer:
+            answer = answer["data"]
+        return answer
+
+    def rows(self, *args):
+        """What a command lists: a list of dicts."""
+        answer = self.cli(*args)
+        if isinstance(answer, dict):
+            lists = [v for v in answer.values() if isinstance(v, list)]
+            assert len(lists) == 1, f"not one list in the answer to {args}: {answer}"
+            answer = lists[0]
+        return answer or []
+
+    def counter(self, name):
+        return self.cli("show", "status")["counters"][name]
 
     # Mail in
 
@@ -391,11 +404,14 @@ class Sluice:
 
     def queued(self):
         """Recipients in the spool, as the daemon counts them."""
-        return self.cli("show", "status")["queued_recipients"]
+        return self.cli("show", "status")["spool"]["recipients"]
+
+    def wait_queued(self, count, timeout=20.0):
+        wait_until(lambda: self.queued() == count, timeout, f"{count} queued recipients")
 
     def wait_empty(self, timeout=20.0):
-        wait_until(lambda: self.cli("list") in ([], {"recipients": []}) or None, timeout,
-                   "the spool to be empty")
+        self.wait_queued(0, timeout)
+        assert self.rows("list") == []
 
 
 Verdict = collections.namedtuple("Verdict", "lost doubled unexpected duplicates excess")

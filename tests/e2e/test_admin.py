@@ -1,0 +1,149 @@
+"""What operators order: pause, resume, delete, schedule; held over restarts, exact about what is held."""
+import time
+
+import pytest
+
+from peers import wait_until
+from sluice import CliError
+
+
+@pytest.fixture
+def two(sluice, receiver, dns):
+    dns.domain("other.test", "127.0.1.2")
+    return sluice, receiver
+
+
+def rcpts(sluice, *filters):
+    return sorted(r["rcpt"] for r in sluice.rows("list", *filters))
+
+
+def test_a_paused_queue_sends_nothing_and_others_go_on(two):
+    sluice, receiver = two
+    sluice.cli("pause", "queue", "example.test/*")
+    for i in range(5):
+        sluice.inject("a@sender.test", [f"m{i}@example.test", f"m{i}@other.test"])
+    receiver.wait("rcpts", 5)
+    wait_until(lambda: sluice.queued() == 5, 10, "the others to be gone")
+    assert receiver.stats()["listen"].get("127.0.1.1", {"total": 0})["total"] == 0
+    assert [q for q in sluice.rows("show", "queues") if q.get("paused")]
+    sluice.cli("resume", "queue", "example.test/*")
+    receiver.wait("rcpts", 10)
+
+
+def test_a_pause_holds_over_restarts(two):
+    sluice, receiver = two
+    sluice.cli("pause", "queue", "example.test/a")
+    sluice.inject("a@sender.test", "b@example.test")
+    sluice.stop()
+    sluice.start(write=False)
+    sluice.inject("a@sender.test", ["c@example.test", "d@other.test"])
+    wait_until(lambda: receiver.messages("d@other.test"), 10, "the other queue")
+    assert not receiver.messages("b@example.test") and not receiver.messages("c@example.test")
+    assert sluice.rows("show", "paused")
+    sluice.cli("resume", "queue", "example.test/a")
+    receiver.wait("rcpts", 3)
+
+
+def test_no_transaction_starts_after_the_answer(two):
+    sluice, receiver = two
+    receiver.script([{"stage": "dot", "delay": 20}])
+    client = sluice.smtp()
+    for i in range(300):
+        sluice.inject("a@sender.test", f"m{i}@example.test", client=client)
+    sluice.cli("pause", "queue", "example.test/*")
+    answered = time.time()
+    time.sleep(0.5)
+    late = [e for e in receiver.journal("mail") if e["t"] > answered + 0.05]
+    assert late == []
+    sluice.cli("resume", "queue", "*/*")
+    wait_until(lambda: len(sluice.final()) == 300, 30, "all of them")
+
+
+def test_delete_by_filter(two):
+    sluice, receiver = two
+    sluice.cli("pause", "queue", "*/*")
+    for i in range(4):
+        sluice.inject(f"s{i % 2}@sender.test", [f"m{i}@example.test", f"m{i}@other.test"],
+                      job=f"j{i % 2}")
+    sluice.wait_queued(8)
+    assert len(rcpts(sluice, "--queue", "example.test/*")) == 4
+    assert len(rcpts(sluice, "--job", "j1")) == 4
+    assert rcpts(sluice, "--rcpt", "m2@*") == ["m2@example.test", "m2@other.test"]
+    assert len(rcpts(sluice, "--orig", "s0@sender.test")) == 4
+    dry = sluice.cli("delete", "--dry-run", "--job", "j1")
+    assert sluice.queued() == 8, dry
+    sluice.cli("delete", "--job", "j1", "--queue", "example.test/*")
+    sluice.wait_queued(6)
+    records = sluice.wait_records(2, "b")
+    assert sorted(r.rcpt for r in records) == ["m1@example.test", "m3@example.test"]
+    sluice.cli("resume", "queue", "*/*")
+    wait_until(lambda: len(sluice.final()) == 8, 20, "eight final records")
+    assert receiver.stats()["rcpts"] == 6
+
+
+def test_delete_while_some_are_in_flight(two):
+    """What a connection has in hand ends by its own outcome; nobody is deleted and delivered."""
+    sluice, receiver = two
+    receiver.script([{"stage": "dot", "delay": 300}])
+    client = sluice.smtp()
+    for i in range(200):
+        sluice.inject("a@sender.test", f"m{i}@example.test", client=client)
+    receiver.wait("messages", 5)
+    sluice.cli("delete", "--queue", "example.test/*")
+    receiver.script()
+    wait_until(lambda: len(sluice.final()) == 200, 30, "200 final records")
+    delivered = {r for m in receiver.messages() for r in m["rcpts"]}
+    for rcpt, record in sluice.final().items():
+        assert (record.type == "d") == (rcpt in delivered), record
+    sluice.wait_empty()
+
+
+def test_delete_needs_a_filter(two):
+    sluice, _ = two
+    with pytest.raises(CliError) as refused:
+        sluice.cli("delete")
+    assert refused.value.status in (1, 2)
+
+
+def test_schedule_brings_the_next_try_forward(make_sluice, receiver, dns):
+    dns.domain("example.test", "127.0.1.1")
+    receiver.script([{"stage": "rcpt", "once": "rcpt", "reply": "450 4.2.1 later"}])
+    sluice = make_sluice(smtp_port=receiver.port, domains={"*": {"retry-after": "1h"}}).start()
+    for i in range(5):
+        sluice.inject("a@sender.test", f"m{i}@example.test")
+    sluice.wait_records(5, "t")
+    assert receiver.stats()["messages"] == 0
+    sluice.cli("schedule", "example.test/*", "--retry-recipients", "--no-spread")
+    receiver.wait("messages", 5)
+
+
+def test_schedule_wakes_a_site_that_waits(make_sluice, receiver, dns):
+    dns.domain("example.test", "127.0.1.1")
+    receiver.unlisten("127.0.1.1")
+    sluice = make_sluice(smtp_port=receiver.port, domains={"*": {"retry-after": "1h"}}).start()
+    sluice.inject("a@sender.test", "b@example.test")
+    sluice.wait_records(1, "tq")
+    receiver.listen("127.0.1.1")
+    sluice.cli("schedule", "*/*", "--no-spread")
+    receiver.wait("messages", 1)
+
+
+def test_drain_refuses_new_mail_and_goes_on_delivering(two):
+    sluice, receiver = two
+    sluice.inject("a@sender.test", "b@example.test")
+    sluice.cli("drain")
+    with sluice.dialogue() as talk:
+        assert talk.reply()[0].startswith("421 ")
+    receiver.wait("messages", 1)
+
+
+def test_expiry_runs_on_in_a_paused_queue(make_sluice, receiver, dns):
+    """Nobody expires before one attempt in this run: so defer once, then pause."""
+    dns.domain("example.test", "127.0.1.1")
+    receiver.script([{"stage": "rcpt", "domain": "example.test", "reply": "450 4.2.1 later"}])
+    sluice = make_sluice(smtp_port=receiver.port, source={"suppress-local-dsn": "yes"},
+                         domains={"*": {"retry-after": "1h", "bounce-after": "3s"}}).start()
+    sluice.inject("a@sender.test", "b@example.test")
+    sluice.wait_records(1, "t")
+    sluice.cli("pause", "queue", "example.test/*")
+    assert sluice.wait_records(1, "b", timeout=20)[0].rcpt == "b@example.test"

@@ -1,0 +1,135 @@
+"""The command `sluice`: every view as a table and as JSON, exit statuses, with the daemon down too."""
+import json
+import re
+
+import pytest
+
+from peers import wait_until
+from sluice import CliError
+
+VIEWS = [("show", "status"), ("show", "queues"), ("show", "vmtas"), ("show", "limits"),
+         ("show", "version"), ("show", "settings", "example.test/a"), ("list",),
+         ("spool", "check"), ("spool", "stat")]
+
+
+@pytest.fixture
+def held(sluice, receiver):
+    """Three recipients of one message that the receiver defers."""
+    receiver.script([{"stage": "rcpt", "domain": "example.test", "reply": "450 4.2.1 come back"}])
+    sluice.domains["*"]["retry-after"] = "1h"
+    sluice.reload()
+    sluice.inject("a@sender.test", [f"m{i}@example.test" for i in range(3)], job="j1")
+    sluice.wait_records(3, "t")
+    return sluice
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=" ".join)
+def test_views_for_people_and_programs(held, view):
+    done = held.run(*view)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() and done.stderr == ""
+    assert "\x1b" not in done.stdout          # no colour: this is no terminal
+    json.loads(held.run("--json", *view).stdout)
+
+
+def test_status(held):
+    status = held.cli("show", "status")
+    roles = sorted(p["role"] for p in status["processes"])
+    assert roles == ["master", "resolver", "spooler", "worker"]
+    assert status["accepting"] is True
+    assert status["counters"]["received_recipients"] == 3
+    assert status["counters"]["received_messages"] == 1
+    assert status["spool"]["recipients"] == 3
+    assert status["traffic"]["in"]["messages"]["total"] == 1
+
+
+def test_queues_and_why_they_wait(held):
+    rows = [r for r in held.rows("show", "queues") if "example.test" in str(r)]
+    assert len(rows) == 1
+    assert "450 4.2.1 come back" in json.dumps(held.cli("show", "queues", "--errors")) or \
+        "450 4.2.1 come back" in json.dumps(held.cli("show", "queue", "example.test/a"))
+    assert held.rows("show", "queues", "nothing.test/*") == []
+
+
+def test_list_and_show_message(held):
+    rows = held.rows("list", "--queue", "example.test/*")
+    assert sorted(r["rcpt"] for r in rows) == [f"m{i}@example.test" for i in range(3)]
+    assert len(held.rows("list", "--max", "2")) == 2
+    number = str(rows[0].get("id") or rows[0].get("msgid") or rows[0]["msgId"])
+    message = json.dumps(held.cli("show", "message", number))
+    assert "a@sender.test" in message and "m0@example.test" in message and "j1" in message
+    assert held.run("show", "message", "1").returncode == 1
+
+
+def test_the_spool_can_be_read_with_the_daemon_down(held):
+    rows = held.rows("list")
+    held.stop()
+    assert held.rows("list") == rows
+    assert held.run("spool", "check").returncode == 0
+    assert held.run("spool", "stat").returncode == 0
+    down = held.run("show", "status")
+    assert down.returncode == 3
+    assert len(down.stderr.strip().split("\n")) == 1
+
+
+def test_exit_statuses(held):
+    assert held.run("frobnicate").returncode == 2
+    assert held.run("show").returncode == 2
+    assert held.run("list", "--frobnicate").returncode == 2
+    assert held.run("pause", "queue").returncode == 2
+    usage = held.run("-h")
+    assert usage.returncode == 0 and "show status" in usage.stdout
+    for command in (("list", "-h"), ("delete", "-h"), ("show", "queues", "-h")):
+        done = held.run(*command)
+        assert done.returncode == 0 and re.search(r"(?i)example", done.stdout), command
+
+
+def test_unique_prefixes(held):
+    assert held.cli("sh", "stat")["spool"]["recipients"] == 3
+    assert held.run("s", "q").returncode == 2        # show, schedule, spool …
+
+
+def test_settings_show_where_they_come_from(held):
+    rows = {r["directive"]: r for r in held.rows("show", "settings", "example.test/a")}
+    assert rows["retry-after"]["value"] in ("1h", "1h0m", "60m", "3600s")
+    assert rows["retry-after"]["file"] == str(held.conf)
+    line = held.conf.read_text().split("\n")[rows["retry-after"]["line"] - 1]
+    assert line.startswith("retry-after")
+    assert rows["bounce-after"]["value"] == "4d12h"
+
+
+def test_resolve(sluice, dns):
+    dns.domain("many.test", (10, "127.0.1.1"), (20, ["127.0.1.2", "::1"]))
+    text = json.dumps(sluice.cli("resolve", "many.test"))
+    for wanted in ("mx0.many.test", "mx1.many.test", "127.0.1.1", "127.0.1.2"):
+        assert wanted in text
+    assert "mx0.many.test" in sluice.run("resolve", "many.test").stdout
+    assert sluice.run("resolve", "nowhere.test").returncode in (0, 1)
+
+
+def test_inject(sluice, receiver):
+    done = sluice.run("inject", "-f", "a@sender.test", "b@example.test", "c@example.test",
+                      stdin="Subject: by hand\n\nhello\n.\n")
+    assert done.returncode == 0, done.stderr
+    receiver.wait("rcpts", 2)
+    assert receiver.stored(receiver.messages()[0]).endswith(b"hello\r\n.\r\n")
+    refused = sluice.run("inject", "-f", "a@sender.test", "not an address", stdin="x\n")
+    assert refused.returncode == 1
+
+
+def test_check_config(sluice, tmp_path):
+    assert sluice.run("check", "config").returncode == 0
+    bad = tmp_path / "bad.conf"
+    bad.write_text("[global]\nhost-nam = x\n")
+    done = sluice.run("check", "config", str(bad))
+    assert done.returncode == 1
+    assert f"{bad}:2" in done.stderr + done.stdout and "host-name" in done.stderr + done.stdout
+
+
+def test_shutdown(sluice):
+    assert sluice.run("shutdown").returncode == 0
+    sluice.process.wait(30)
+    assert sluice.process.returncode == 0
+    wait_until(lambda: not sluice.family(), 5, "everybody to end")
+    with pytest.raises(CliError):
+        sluice.cli("show", "status")

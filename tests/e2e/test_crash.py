@@ -1,0 +1,219 @@
+"""kill -9 of every process at any time: nothing lost, nothing twice but what was open."""
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+
+import pytest
+
+from peers import tool, wait_until
+from sluice import Sluice, ledger
+
+DOMAINS = 20
+VMTAS = {f"v{i}": [f"127.0.0.{30 + i} v{i}.sluice.test"] for i in range(3)}
+
+
+@pytest.fixture
+def setup(make_sluice, make_receiver, dns):
+    """5 % of the recipients are refused, 5 % deferred once; replies take a moment."""
+    receiver = make_receiver(addresses=f"127.0.1.1-127.0.1.{DOMAINS}")
+    dns.generate(r"d(\d+)\.test", lambda m: {"MX": [(10, f"mx{m[1]}.test")]})
+    dns.generate(r"mx(\d+)\.test", lambda m: {"A": [f"127.0.1.{1 + int(m[1])}"]})
+    receiver.script([{"stage": "rcpt", "percent": 5, "reply": "550 5.1.1 no such user"},
+                     {"stage": "rcpt", "percent": [5, 10], "once": "rcpt",
+                      "reply": "450 4.2.1 later"},
+                     {"stage": "dot", "delay": 5}])
+    sluice = make_sluice(smtp_port=receiver.port, vmtas=VMTAS, source={"suppress-local-dsn": "yes"},
+                         domains={"*": {"retry-after": "1s", "retry-after-dns-error": "1s"}})
+    return sluice.start(), receiver
+
+
+class Feeder:
+    """tests/bench/source in the background, reconnecting while the server is away."""
+
+    def __init__(self, sluice, folder, messages, rate=0, first_id=0):
+        self.log = folder / f"feeder{first_id}.log"
+        self.process = subprocess.Popen(
+            [tool("source"), "--to", f"{sluice.ip}:{sluice.port}", "--messages", str(messages),
+             "--domains", str(DOMAINS), "--vmtas", str(len(VMTAS)), "--connections", "10",
+             "--size", "2000", "--retry", "60", "--log", str(self.log), "--first-id",
+             str(first_id), "--rate", str(rate)], stdout=subprocess.PIPE, text=True)
+
+    def finish(self, timeout=90):
+        out, _ = self.process.communicate(timeout=timeout)
+        return json.loads(out)
+
+    def fates(self):
+        """id -> status"""
+        found = {}
+        for line in self.log.read_text().splitlines():
+            number, status = line.split()[:2]
+            found[int(number)] = status
+        return found
+
+
+def settle(sluice, receiver, feeder, kills, timeout=60):
+    """Waits until every accepted recipient has its record, then compares."""
+    feeder.finish()
+    fates = feeder.fates()
+    accepted = {f"m{i}@d{i % DOMAINS}.test" for i, status in fates.items() if status == "ok"}
+    unknown = {f"m{i}@d{i % DOMAINS}.test" for i, status in fates.items() if status == "unknown"}
+    assert "refused" not in fates.values()
+
+    def all_there():
+        return accepted <= {r.rcpt for r in sluice.records("d,b")}
+    try:
+        wait_until(all_there, timeout, "final records", pause=0.2)
+    except TimeoutError:
+        pass        # the ledger says which
+    wait_until(lambda: sluice.queued() == 0, 20, "an empty spool")
+    verdict = ledger(accepted, sluice.records("d,b"), receiver.journal(), kills)
+    assert verdict.lost == []
+    assert verdict.doubled == []
+    assert set(verdict.unexpected) <= unknown
+    assert verdict.excess == []
+    assert [r for r in sluice.rows("list") if r] == []
+    assert sluice.run("spool", "check").returncode == 0
+    wait_until(lambda: not any(r["in_use"] for r in sluice.rows("show", "limits")), 10,
+               "no slot to be held")
+    return verdict
+
+
+@pytest.mark.parametrize("role", ["worker", "spooler", "resolver"])
+def test_a_process_dies_under_load(setup, tmp_path, role):
+    sluice, receiver = setup
+    feeder = Feeder(sluice, tmp_path, 3000, rate=1500)
+    kills = []
+    for i in range(3):
+        receiver.wait("messages", 200 + 500 * i, timeout=30)
+        vmta = f"v{i}" if role == "worker" else None
+        kills.append(time.time())
+        old = sluice.kill(role, vmta)
+        sluice.wait_respawn(role, old, vmta)
+    settle(sluice, receiver, feeder, kills)
+
+
+def test_the_family_dies_at_once_and_starts_again(setup, tmp_path):
+    sluice, receiver = setup
+    feeder = Feeder(sluice, tmp_path, 3000, rate=1500)
+    kills = []
+    for i in range(2):
+        receiver.wait("messages", 300 + 700 * i, timeout=30)
+        kills.append(time.time())
+        sluice.kill_all()
+        sluice.start(write=False)
+    settle(sluice, receiver, feeder, kills)
+
+
+def test_master_dies_and_a_new_one_starts_beside_survivors(setup, tmp_path):
+    sluice, receiver = setup
+    feeder = Feeder(sluice, tmp_path, 3000, rate=1000)
+    receiver.wait("messages", 300, timeout=30)
+    kill = time.time()
+    survivors = set(sluice.family()) - {sluice.kill("master")}
+    sluice.start(write=False, timeout=30)
+    assert not survivors & set(sluice.family()), "survivors of the old family are still there"
+    settle(sluice, receiver, feeder, [kill, kill + 1, kill + 2, kill + 3, kill + 4, kill + 5])
+
+
+def test_survivors_end_by_themselves(setup):
+    sluice, _ = setup
+    sluice.kill("master")
+    wait_until(lambda: not sluice.family(), 8, "the survivors to end")
+
+
+def test_hung_process_is_replaced_after_its_stop(setup):
+    """SIGSTOP is silence; the daemon must go on without that worker meanwhile."""
+    sluice, receiver = setup
+    pid = sluice.pid("worker", "v0")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        sluice.inject("a@source.test", "x1@d1.test", vmta="v1")
+        wait_until(lambda: [m for m in receiver.messages() if "x1@d1.test" in m["rcpts"]] or
+                   sluice.records("b", "x1@d1.test"), 5, "the other virtual MTA")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_random_kills(setup, tmp_path):
+    """The ledger in small: E2E_KILLS more of them make it the real thing."""
+    sluice, receiver = setup
+    number = int(os.environ.get("E2E_KILLS", "8"))
+    feeder = Feeder(sluice, tmp_path, number * 400, rate=800)
+    rng = random.Random(int(os.environ.get("E2E_SEED", "1")))
+    kills = []
+    for _ in range(number):
+        time.sleep(rng.uniform(0.05, 0.5))
+        target = rng.choice(["worker", "worker", "worker", "spooler", "resolver", "master", "all"])
+        if target == "all":
+            kills.append(time.time())
+            sluice.kill_all()
+            sluice.start(write=False, timeout=70)
+        elif target == "master":
+            began = time.time()
+            sluice.kill("master")
+            sluice.start(write=False, timeout=70)
+            kills += [began + i for i in range(int(time.time() - began) + 2)]
+        else:
+            vmta = rng.choice(list(VMTAS)) if target == "worker" else None
+            found = sluice.processes(target, vmta)
+            if found and found[0]["pid"] > 0:
+                kills.append(time.time())
+                try:
+                    os.kill(found[0]["pid"], signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+    verdict = settle(sluice, receiver, feeder, kills, timeout=120)
+    print(f"{number} kills, {len(verdict.duplicates)} duplicates, all of transactions open at one")
+
+
+test_random_kills = pytest.mark.limit(120 + 3 * int(os.environ.get("E2E_KILLS", "8")))(
+    test_random_kills)
+
+
+def test_sigterm_ends_in_time_and_keeps_the_mail(setup):
+    sluice, receiver = setup
+    receiver.script([{"stage": "dot", "delay": 4000}])
+    for i in range(10):
+        sluice.inject("a@source.test", f"m{i}@d{i}.test")
+    receiver.wait("mails", 1)
+    began = time.monotonic()
+    assert sluice.stop() == 0
+    assert time.monotonic() - began < 35
+    receiver.script()
+    sluice.start(write=False)
+    wait_until(lambda: len(sluice.final()) == 10, 30, "all ten")
+    verdict = ledger({f"m{i}@d{i}.test" for i in range(10)}, sluice.records("d,b"),
+                     receiver.journal())
+    assert verdict.lost == verdict.doubled == verdict.duplicates == []
+
+
+def test_a_second_daemon_is_kept_out(setup):
+    sluice, _ = setup
+    other = Sluice(sluice.folder / "other", acct=False)
+    other.global_.update({"spool-dir": sluice.spool, "runtime-dir": sluice.runtime})
+    other.start(ready=False)
+    try:
+        line = other.wait_log(contains="spool is in use", timeout=10)
+        assert str(sluice.process.pid) in line or any(
+            str(pid) in line for pid in sluice.family())
+    finally:
+        other.clean_up()
+    assert sluice.processes("spooler")
+
+
+def test_queued_mail_survives_a_restart(setup):
+    sluice, receiver = setup
+    for i in range(5):
+        receiver.unlisten(f"127.0.1.{1 + i}")
+        sluice.inject("a@source.test", f"m{i}@d{i}.test")
+    wait_until(lambda: len(sluice.records("tq")) >= 1, 10, "a failed connection")
+    assert sluice.stop() == 0
+    rows = json.loads(sluice.run("--json", "list").stdout)
+    assert len(str(rows)) > 20
+    for i in range(5):
+        receiver.listen(f"127.0.1.{1 + i}")
+    sluice.start(write=False)
+    wait_until(lambda: len(sluice.final()) == 5, 20, "all five")

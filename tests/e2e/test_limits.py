@@ -1,0 +1,155 @@
+"""Caps on connections: never passed at any instant, and used while mail waits. The receiver counts."""
+import time
+
+import pytest
+
+from peers import wait_until
+
+VMTAS = {f"v{i}": [f"127.0.0.{20 + i} v{i}.sluice.test"] for i in range(8)}
+
+
+def fill(sluice, count, rcpt, vmtas=None):
+    """count messages; rcpt(i) and vmtas[i % n] say where they go."""
+    client = sluice.smtp()
+    names = list(vmtas or [None])
+    for i in range(count):
+        sluice.inject("a@sender.test", rcpt(i), vmta=names[i % len(names)], client=client)
+    client.quit()
+
+
+def strict(cap, **match):
+    """The receiver turns away whatever is above cap, and its replies take a while."""
+    return {"limits": [dict({"per": "listen", "max": cap}, **match)],
+            "rules": [{"stage": "dot", "delay": 20}]}
+
+
+def test_max_smtp_out_of_a_queue(make_sluice, receiver, dns):
+    dns.domain("example.test", "127.0.1.1")
+    receiver.script(**strict(3))
+    sluice = make_sluice(smtp_port=receiver.port, domains={"example.test": {"max-smtp-out": "3"}})
+    sluice.start()
+    fill(sluice, 150, lambda i: f"m{i}@example.test")
+    receiver.wait("messages", 150, timeout=30)
+    assert receiver.stats()["refused"] == 0
+    assert receiver.stats()["listen"]["127.0.1.1"]["peak"] == 3
+
+
+def test_max_smtp_out_of_a_virtual_mta(make_sluice, receiver, dns):
+    for i in range(6):
+        dns.domain(f"d{i}.test", f"127.0.1.{1 + i}")
+    receiver.script(**strict(4, per="source"))
+    sluice = make_sluice(smtp_port=receiver.port, vmtas={
+        "a": {"smtp-source-host": "127.0.0.11 a.sluice.test", "max-smtp-out": "4"},
+        "b": {"smtp-source-host": "127.0.0.12 b.sluice.test", "max-smtp-out": "2"}}).start()
+    fill(sluice, 200, lambda i: f"m{i}@d{i % 6}.test", ["a", "b"])
+    receiver.wait("messages", 200, timeout=30)
+    stats = receiver.stats()
+    assert stats["refused"] == 0
+    assert stats["source"]["127.0.0.11"]["peak"] <= 4
+    assert stats["source"]["127.0.0.12"]["peak"] <= 2
+
+
+def test_total_max_smtp_out(make_sluice, receiver, dns):
+    for i in range(10):
+        dns.domain(f"d{i}.test", f"127.0.1.{1 + i}")
+    receiver.script(limits=[{"per": "all", "max": 5}], rules=[{"stage": "dot", "delay": 10}])
+    sluice = make_sluice(smtp_port=receiver.port, total_max_smtp_out="5", vmtas=VMTAS).start()
+    fill(sluice, 200, lambda i: f"m{i}@d{i % 10}.test", VMTAS)
+    receiver.wait("messages", 200, timeout=30)
+    assert receiver.stats()["refused"] == 0
+    assert receiver.stats()["all"]["*"]["peak"] == 5
+
+
+@pytest.fixture
+def shared_ip(make_sluice, make_receiver, dns):
+    """50 domains with 50 MX names on one address, which turns away above 20 connections."""
+    receiver = make_receiver(addresses="127.0.1.1")
+    for i in range(50):
+        dns.domain(f"d{i}.test", "127.0.1.1")
+    receiver.script(**strict(20))
+    sluice = make_sluice(smtp_port=receiver.port, vmtas=VMTAS,
+                         ip_connection_limit="127.0.1.0/24 20",
+                         domains={"*": {"retry-after": "1s"}}).start()
+    return sluice, receiver
+
+
+def feed_and_watch(sluice, receiver, count, vmtas):
+    """Queues first, so that mail waits all the time; returns the mean use until 90 % is out."""
+    receiver.script(limits=[{"per": "listen", "max": 20}],
+                    rules=[{"stage": "connect", "delay": 1500}, {"stage": "dot", "delay": 20}])
+    fill(sluice, count, lambda i: f"m{i}@d{i % 50}.test", vmtas)
+    receiver.script(**strict(20))
+    start = receiver.stats()["messages"]
+    receiver.wait("messages", start + count // 10, timeout=30)
+    receiver.mark()
+    receiver.wait("messages", start + count * 9 // 10, timeout=60)
+    mean = receiver.stats()["listen"]["127.0.1.1"]["mean"]
+    receiver.wait("messages", start + count, timeout=60)
+    return mean
+
+
+def test_ip_connection_limit_over_virtual_mtas_and_domains(shared_ip):
+    sluice, receiver = shared_ip
+    mean = feed_and_watch(sluice, receiver, 3000, VMTAS)
+    stats = receiver.stats()
+    assert stats["refused"] == 0
+    assert stats["listen"]["127.0.1.1"]["peak"] <= 20
+    assert mean >= 17
+
+
+def test_ip_connection_limit_moves_to_who_has_mail(shared_ip):
+    sluice, receiver = shared_ip
+    means = [feed_and_watch(sluice, receiver, 1500, [v]) for v in ("v0", "v5")]
+    assert receiver.stats()["refused"] == 0
+    assert min(means) >= 17, means
+
+
+def test_ip_connection_limit_while_workers_are_killed(shared_ip):
+    sluice, receiver = shared_ip
+    fill(sluice, 2000, lambda i: f"m{i}@d{i % 50}.test", VMTAS)
+    for vmta in ("v1", "v4", "v6"):
+        old = sluice.kill("worker", vmta)
+        sluice.wait_respawn("worker", old, vmta)
+    wait_until(lambda: len(sluice.final()) == 2000, 60, "all final records")
+    assert receiver.stats()["refused"] == 0
+    wait_until(lambda: not [r for r in sluice.rows("show", "limits") if r["kind"] == "ip"
+                            and r["in_use"]], 10, "all slots to be given back")
+
+
+def test_per_source_ip(make_sluice, receiver, dns):
+    for i in range(6):
+        dns.domain(f"d{i}.test", "127.0.1.1")
+    receiver.script(**strict(3, per="pair"))
+    sluice = make_sluice(smtp_port=receiver.port, vmtas=VMTAS,
+                         ip_connection_limit="127.0.1.1 3 per-source-ip").start()
+    fill(sluice, 400, lambda i: f"m{i}@d{i % 6}.test", VMTAS)
+    receiver.wait("messages", 400, timeout=30)
+    assert receiver.stats()["refused"] == 0
+
+
+def test_a_slot_counts_until_the_peer_has_seen_the_end(make_sluice, receiver, dns):
+    """A receiver that is slow to say goodbye still counts the connection."""
+    for i in range(5):
+        dns.domain(f"d{i}.test", "127.0.1.1")
+    receiver.script(limits=[{"per": "listen", "max": 2}], rules=[{"stage": "quit", "delay": 300}])
+    sluice = make_sluice(smtp_port=receiver.port, ip_connection_limit="127.0.1.1 2",
+                         domains={"*": {"max-msg-per-connection": "1"}}).start()
+    fill(sluice, 20, lambda i: f"m{i}@d{i % 5}.test")
+    receiver.wait("messages", 20, timeout=30)
+    assert receiver.stats()["refused"] == 0
+
+
+def test_the_limit_that_holds_a_queue_is_shown(shared_ip):
+    sluice, receiver = shared_ip
+    receiver.script(limits=[{"per": "listen", "max": 20}],
+                    rules=[{"stage": "mail", "delay": 3000}])
+    fill(sluice, 200, lambda i: f"m{i}@d{i % 50}.test", VMTAS)
+    receiver.wait("open", 20, timeout=10)
+
+    def full():
+        return [r for r in sluice.rows("show", "limits")
+                if r["kind"] == "ip" and r["name"] == "127.0.1.1"]
+    row = wait_until(full, 10, "the entry of the address")[0]
+    assert (row["in_use"], row["cap"]) == (20, 20)
+    time.sleep(0.3)
+    assert receiver.stats()["refused"] == 0
