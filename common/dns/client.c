@@ -1,9 +1,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
-#include <uthash.h>
 
 #include "common/base/err.h"
+#include "common/base/hash.h"
 #include "common/base/log.h"
 #include "common/base/xalloc.h"
 #include "common/dns/cache.h"
