@@ -400,7 +400,7 @@ def test_silence_at_any_point_times_out(make, receiver, dns, stage):
 
 
 HOSTILE = {
-    "no code": {"raw": "hello\r\n"}, "short": {"raw": "25\r\n"}, "binary": {"raw": "\x00\x01\x02\r\n"},
+    "no code": {"raw": "hello\r\n"}, "short": {"raw": "25\r\n"}, "binary": {"raw": "\x01\x02\x7f\r\n"},
     "bare LF": {"raw": "250 ok\n"}, "code changes": {"raw": "250-a\r\n550 b\r\n"},
     "no space": {"raw": "250ok\r\n"}, "code 999": {"raw": "999 what\r\n"},
     "code 100": {"raw": "150 wait\r\n"}, "huge": {"repeat": "250-" + "x" * 500, "times": 5000,
