@@ -40,6 +40,16 @@ struct loop {
 	bool stop;
 };
 
+/* What a test does at a given time. */
+struct appointment {
+	usec_t at;
+	void (*cb)(void *arg);
+	void *arg;
+	TAILQ_ENTRY(appointment) link;
+};
+
+static TAILQ_HEAD(, appointment) diary = TAILQ_HEAD_INITIALIZER(diary);
+
 static struct {
 	usec_t mono, start;
 	int64_t wall_offset_ms; /* wall = mono / 1000 + offset */
@@ -57,6 +67,12 @@ static void show_clock(void)
 
 void fake_time_start(msec_t wall)
 {
+	struct appointment *a;
+
+	while ((a = TAILQ_FIRST(&diary))) {
+		TAILQ_REMOVE(&diary, a, link);
+		free(a);
+	}
 	world.mono = world.start = 1000 * USEC_PER_SEC;
 	world.wall_offset_ms = (int64_t)wall - (int64_t)(world.mono / 1000);
 	world.until = USEC_INFINITY;
@@ -68,6 +84,22 @@ void fake_time_start(msec_t wall)
 usec_t fake_elapsed(void)
 {
 	return world.mono - world.start;
+}
+
+void fake_at(usec_t elapsed, void (*cb)(void *arg), void *arg)
+{
+	struct appointment *a = xcalloc(1, sizeof(*a)), *next;
+
+	a->at = world.start + elapsed;
+	a->cb = cb;
+	a->arg = arg;
+	TAILQ_FOREACH(next, &diary, link)
+		if (next->at > a->at)
+			break;
+	if (next)
+		TAILQ_INSERT_BEFORE(next, a, link);
+	else
+		TAILQ_INSERT_TAIL(&diary, a, link);
 }
 
 void fake_wall_jump(int64_t seconds)
@@ -344,6 +376,30 @@ static bool run_due(struct loop *l)
 	return any;
 }
 
+static bool keep_appointments(void)
+{
+	struct appointment *a = TAILQ_FIRST(&diary);
+
+	if (!a || a->at > world.mono)
+		return false;
+	TAILQ_REMOVE(&diary, a, link);
+	a->cb(a->arg);
+	free(a);
+	return true;
+}
+
+/* When something is to happen next: a timer, an appointment, or the end. */
+static usec_t next_time(const struct loop *l)
+{
+	usec_t at = world.until;
+
+	if (l->n && l->heap[0]->due < at)
+		at = l->heap[0]->due;
+	if (!TAILQ_EMPTY(&diary) && TAILQ_FIRST(&diary)->at < at)
+		at = TAILQ_FIRST(&diary)->at;
+	return at;
+}
+
 static bool over(const struct loop *l)
 {
 	return l->stop || world.mono >= world.until || (world.cond && world.cond(world.cond_arg));
@@ -357,13 +413,14 @@ void loop_run(struct loop *l)
 
 		busy |= poll_ios(l);
 		busy |= run_due(l);
+		busy |= keep_appointments();
 		if (world.hook)
 			busy |= world.hook(world.hook_arg);
 		if (busy)
 			continue;
-		if (l->n == 0)
+		if (next_time(l) == USEC_INFINITY)
 			return; /* nothing will ever happen again */
-		world.mono = l->heap[0]->due < world.until ? l->heap[0]->due : world.until;
+		world.mono = next_time(l);
 		show_clock();
 	}
 	run_deferred(l);

@@ -26,6 +26,8 @@ usec_t fake_elapsed(void);
 void fake_wall_jump(int64_t seconds);
 /* Runs after every turn of every loop (the committer of the world); true = it did something. */
 void fake_loop_hook(bool (*hook)(void *arg), void *arg);
+/* Calls cb at this time (fake_elapsed()), between two turns of the loop. */
+void fake_at(usec_t elapsed, void (*cb)(void *arg), void *arg);
 /* loop_run() returns once this much time has passed since fake_time_start(). */
 void fake_loop_until(usec_t elapsed);
 /* … or when this says so (asked after each turn); NULL: never. */
