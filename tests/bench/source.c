@@ -38,8 +38,14 @@
 enum { POOL_SIZE = 32 << 20, LINE_LENGTH = 72, OUT_MAX = 256 * 1024 };
 
 enum phase {
-	PHASE_IDLE, PHASE_CONNECT, PHASE_GREETING, PHASE_EHLO, PHASE_ENVELOPE, PHASE_BODY,
-	PHASE_REPLY, PHASE_QUIT
+	PHASE_IDLE,
+	PHASE_CONNECT,
+	PHASE_GREETING,
+	PHASE_EHLO,
+	PHASE_ENVELOPE,
+	PHASE_BODY,
+	PHASE_REPLY,
+	PHASE_QUIT
 };
 
 struct bytes {
@@ -51,20 +57,20 @@ struct conn {
 	int fd;
 	enum phase phase;
 	bool pipelining;
-	uint64_t id;		/* message in hand, or none */
+	uint64_t id; /* message in hand, or none */
 	bool has_message;
-	unsigned sent;		/* messages over this connection */
-	unsigned expected;	/* replies still to come for the envelope */
-	unsigned step;		/* envelope commands already sent, without pipelining */
-	bool refused;		/* a reply of the envelope was not 2xx/354 */
-	struct bytes head, out;	/* what is to be written: out, then the body from the pool */
+	unsigned sent; /* messages over this connection */
+	unsigned expected; /* replies still to come for the envelope */
+	unsigned step; /* envelope commands already sent, without pipelining */
+	bool refused; /* a reply of the envelope was not 2xx/354 */
+	struct bytes head, out; /* what is to be written: out, then the body from the pool */
 	const char *body;
 	size_t body_left;
 	char in[4096];
 	size_t in_n;
 	char reply[256];
-	char bad[256];		/* the first refusal of the envelope */
-	double wait_until;	/* PHASE_IDLE: when to connect again */
+	char bad[256]; /* the first refusal of the envelope */
+	double wait_until; /* PHASE_IDLE: when to connect again */
 };
 
 struct message {
@@ -82,7 +88,7 @@ static struct {
 	const char *domain, *sender;
 	FILE *log;
 	double retry, rate, start, last_ok, away_since;
-	uint64_t *again;	/* messages to be sent again */
+	uint64_t *again; /* messages to be sent again */
 	size_t again_n, again_room;
 	uint64_t bytes;
 	char *pool;
@@ -90,8 +96,7 @@ static struct {
 	struct conn *conns;
 } src;
 
-__attribute__((noreturn, format(printf, 1, 2)))
-static void die(const char *format, ...)
+__attribute__((noreturn, format(printf, 1, 2))) static void die(const char *format, ...)
 {
 	va_list ap;
 
@@ -135,8 +140,7 @@ static void add(struct bytes *b, const void *p, size_t n)
 	b->n += n;
 }
 
-__attribute__((format(printf, 2, 3)))
-static void addf(struct bytes *b, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static void addf(struct bytes *b, const char *format, ...)
 {
 	char text[1024];
 	va_list ap;
@@ -254,7 +258,8 @@ static void send_again(uint64_t id)
 static void watch(struct conn *c, bool writing)
 {
 	struct epoll_event ev = {
-		.events = EPOLLIN | (writing ? (uint32_t)EPOLLOUT : 0u), .data.ptr = c,
+		.events = EPOLLIN | (writing ? (uint32_t)EPOLLOUT : 0u),
+		.data.ptr = c,
 	};
 
 	if (epoll_ctl(src.epoll, EPOLL_CTL_MOD, c->fd, &ev) < 0)
@@ -317,8 +322,8 @@ static void flush_out(struct conn *c)
 		bool from_out = c->out.n > 0;
 		const char *p = from_out ? c->out.p : c->body;
 		size_t n = from_out ? c->out.n : c->body_left;
-		ssize_t sent = send(c->fd, p, n, MSG_NOSIGNAL | (from_out && c->body_left ?
-								 MSG_MORE : 0));
+		ssize_t sent =
+			send(c->fd, p, n, MSG_NOSIGNAL | (from_out && c->body_left ? MSG_MORE : 0));
 
 		if (sent < 0 && errno == EAGAIN) {
 			watch(c, true);
@@ -376,8 +381,7 @@ static bool next_message(uint64_t *ret_id)
 	}
 	if (src.next >= src.messages)
 		return false;
-	if (src.rate > 0 &&
-	    (double)src.next > (now(CLOCK_MONOTONIC) - src.start) * src.rate)
+	if (src.rate > 0 && (double)src.next > (now(CLOCK_MONOTONIC) - src.start) * src.rate)
 		return false;
 	*ret_id = src.first_id + src.next++;
 	return true;
@@ -402,7 +406,7 @@ static void begin_message(struct conn *c)
 		if (src.next >= src.messages && !src.again_n)
 			conn_quit(c);
 		else
-			c->phase = PHASE_ENVELOPE;	/* paced: serve() comes back */
+			c->phase = PHASE_ENVELOPE; /* paced: serve() comes back */
 		return;
 	}
 	c->has_message = true;
@@ -427,7 +431,7 @@ static void send_body(struct conn *c)
 	add(&c->out, "\r\n", 2);
 	src.bytes += m.size;
 	c->phase = PHASE_BODY;
-	if (m.size < OUT_MAX) {		/* with its dot in one write */
+	if (m.size < OUT_MAX) { /* with its dot in one write */
 		add(&c->out, m.body, m.size);
 		add(&c->out, ".\r\n", 3);
 		c->phase = PHASE_REPLY;
@@ -461,7 +465,7 @@ static void on_envelope_reply(struct conn *c, char kind)
 	if (c->expected && c->refused && !c->pipelining) {
 		message_refused(c);
 		add(&c->out, "RSET\r\n", 6);
-		c->phase = PHASE_EHLO;		/* the reply to RSET leads on, as that to EHLO */
+		c->phase = PHASE_EHLO; /* the reply to RSET leads on, as that to EHLO */
 		return;
 	}
 	if (c->expected) {
@@ -473,7 +477,7 @@ static void on_envelope_reply(struct conn *c, char kind)
 		send_body(c);
 		return;
 	}
-	if (kind == '3') {	/* some recipients refused: end the data with nothing in it */
+	if (kind == '3') { /* some recipients refused: end the data with nothing in it */
 		conn_lost(c);
 		return;
 	}
@@ -522,7 +526,7 @@ static void on_reply(struct conn *c)
 	case PHASE_QUIT:
 		conn_lost(c);
 		return;
-	case PHASE_BODY:	/* a reply inside the body: the server has given up */
+	case PHASE_BODY: /* a reply inside the body: the server has given up */
 	case PHASE_IDLE:
 	case PHASE_CONNECT:
 		conn_lost(c);
@@ -656,45 +660,82 @@ static void address(const char *text, struct sockaddr_in *in)
 static void take_option(int c, const char *text)
 {
 	switch (c) {
-	case 't': address(text, &src.to); break;
-	case 'i': address(text, &src.from); src.has_from = true; break;
-	case 'n': src.messages = strtoull(text, NULL, 10); break;
-	case 'f': src.first_id = strtoull(text, NULL, 10); break;
-	case 'c': src.connections = (unsigned)atoi(text); break;
-	case 'm': src.per_connection = (unsigned)atoi(text); break;
+	case 't':
+		address(text, &src.to);
+		break;
+	case 'i':
+		address(text, &src.from);
+		src.has_from = true;
+		break;
+	case 'n':
+		src.messages = strtoull(text, NULL, 10);
+		break;
+	case 'f':
+		src.first_id = strtoull(text, NULL, 10);
+		break;
+	case 'c':
+		src.connections = (unsigned)atoi(text);
+		break;
+	case 'm':
+		src.per_connection = (unsigned)atoi(text);
+		break;
 	case 's':
 		src.mix = strcmp(text, "mix") == 0;
 		src.size = strtoull(text, NULL, 10);
 		break;
-	case 'd': src.domains = (unsigned)atoi(text); break;
-	case 'D': src.domain = text; break;
-	case 'r': src.rcpts = (unsigned)atoi(text); break;
-	case 'v': src.vmtas = (unsigned)atoi(text); break;
-	case 'p': src.no_pipelining = true; break;
-	case 'F': src.sender = text; break;
+	case 'd':
+		src.domains = (unsigned)atoi(text);
+		break;
+	case 'D':
+		src.domain = text;
+		break;
+	case 'r':
+		src.rcpts = (unsigned)atoi(text);
+		break;
+	case 'v':
+		src.vmtas = (unsigned)atoi(text);
+		break;
+	case 'p':
+		src.no_pipelining = true;
+		break;
+	case 'F':
+		src.sender = text;
+		break;
 	case 'l':
 		src.log = fopen(text, "a");
 		if (!src.log)
 			die("%s: %s", text, strerror(errno));
 		break;
-	case 'R': src.retry = atof(text); break;
-	case 'q': src.rate = atof(text); break;
-	default: die("unknown option; see the head of tests/bench/source.c");
+	case 'R':
+		src.retry = atof(text);
+		break;
+	case 'q':
+		src.rate = atof(text);
+		break;
+	default:
+		die("unknown option; see the head of tests/bench/source.c");
 	}
 }
 
 static void parse(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{"to", required_argument, NULL, 't'}, {"messages", required_argument, NULL, 'n'},
+		{"to", required_argument, NULL, 't'},
+		{"messages", required_argument, NULL, 'n'},
 		{"connections", required_argument, NULL, 'c'},
 		{"per-connection", required_argument, NULL, 'm'},
-		{"size", required_argument, NULL, 's'}, {"domains", required_argument, NULL, 'd'},
-		{"domain", required_argument, NULL, 'D'}, {"rcpts", required_argument, NULL, 'r'},
-		{"first-id", required_argument, NULL, 'f'}, {"vmtas", required_argument, NULL, 'v'},
-		{"no-pipelining", no_argument, NULL, 'p'}, {"from", required_argument, NULL, 'F'},
-		{"log", required_argument, NULL, 'l'}, {"retry", required_argument, NULL, 'R'},
-		{"rate", required_argument, NULL, 'q'}, {"from-ip", required_argument, NULL, 'i'},
+		{"size", required_argument, NULL, 's'},
+		{"domains", required_argument, NULL, 'd'},
+		{"domain", required_argument, NULL, 'D'},
+		{"rcpts", required_argument, NULL, 'r'},
+		{"first-id", required_argument, NULL, 'f'},
+		{"vmtas", required_argument, NULL, 'v'},
+		{"no-pipelining", no_argument, NULL, 'p'},
+		{"from", required_argument, NULL, 'F'},
+		{"log", required_argument, NULL, 'l'},
+		{"retry", required_argument, NULL, 'R'},
+		{"rate", required_argument, NULL, 'q'},
+		{"from-ip", required_argument, NULL, 'i'},
 		{NULL, 0, NULL, 0},
 	};
 	const char *percent;

@@ -14,7 +14,7 @@ def two(sluice, receiver, dns):
 
 
 def rcpts(sluice, *filters):
-    return sorted(r["rcpt"] for r in sluice.rows("list", *filters))
+    return sorted(r["recipient"] for r in sluice.rows("list", *filters))
 
 
 def test_a_paused_queue_sends_nothing_and_others_go_on(two):
@@ -25,7 +25,9 @@ def test_a_paused_queue_sends_nothing_and_others_go_on(two):
     receiver.wait("rcpts", 5)
     wait_until(lambda: sluice.queued() == 5, 10, "the others to be gone")
     assert receiver.stats()["listen"].get("127.0.1.1", {"total": 0})["total"] == 0
-    assert [q for q in sluice.rows("show", "queues") if q.get("paused")]
+    paused = [q for q in sluice.rows("show", "queues", "--paused") if q["recipients"]]
+    assert [(q["queue"], q["paused"], q["recipients"]) for q in paused] == [
+        ("example.test/a", True, 5)]
     sluice.cli("resume", "queue", "example.test/*")
     receiver.wait("rcpts", 10)
 
@@ -39,7 +41,7 @@ def test_a_pause_holds_over_restarts(two):
     sluice.inject("a@sender.test", ["c@example.test", "d@other.test"])
     wait_until(lambda: receiver.messages("d@other.test"), 10, "the other queue")
     assert not receiver.messages("b@example.test") and not receiver.messages("c@example.test")
-    assert sluice.rows("show", "paused")
+    assert [r["queue"] for r in sluice.rows("show", "paused")] == ["example.test/a"]
     sluice.cli("resume", "queue", "example.test/a")
     receiver.wait("rcpts", 3)
 
@@ -70,9 +72,10 @@ def test_delete_by_filter(two):
     assert len(rcpts(sluice, "--job", "j1")) == 4
     assert rcpts(sluice, "--rcpt", "m2@*") == ["m2@example.test", "m2@other.test"]
     assert len(rcpts(sluice, "--orig", "s0@sender.test")) == 4
-    dry = sluice.cli("delete", "--dry-run", "--job", "j1")
-    assert sluice.queued() == 8, dry
-    sluice.cli("delete", "--job", "j1", "--queue", "example.test/*")
+    assert sluice.cli("delete", "--dry-run", "--job", "j1")["would_delete"] == 4
+    assert sluice.queued() == 8
+    assert sluice.cli("delete", "--job", "j1", "--queue", "example.test/*") == {
+        "deleted": 2, "in_flight": 0}
     sluice.wait_queued(6)
     records = sluice.wait_records(2, "b")
     assert sorted(r.rcpt for r in records) == ["m1@example.test", "m3@example.test"]
@@ -89,9 +92,10 @@ def test_delete_while_some_are_in_flight(two):
     for i in range(200):
         sluice.inject("a@sender.test", f"m{i}@example.test", client=client)
     receiver.wait("messages", 5)
-    sluice.cli("delete", "--queue", "example.test/*")
+    answer = sluice.cli("delete", "--queue", "example.test/*")
     receiver.script()
     wait_until(lambda: len(sluice.final()) == 200, 30, "200 final records")
+    assert answer["deleted"] == len(sluice.records("b")) > 0
     delivered = {r for m in receiver.messages() for r in m["rcpts"]}
     for rcpt, record in sluice.final().items():
         assert (record.type == "d") == (rcpt in delivered), record
@@ -113,7 +117,8 @@ def test_schedule_brings_the_next_try_forward(make_sluice, receiver, dns):
         sluice.inject("a@sender.test", f"m{i}@example.test")
     sluice.wait_records(5, "t")
     assert receiver.stats()["messages"] == 0
-    sluice.cli("schedule", "example.test/*", "--retry-recipients", "--no-spread")
+    answer = sluice.cli("schedule", "example.test/*", "--retry-recipients", "--no-spread")
+    assert answer == {"queues": 1, "matching": 1, "recipients": 5}
     receiver.wait("messages", 5)
 
 
@@ -135,6 +140,9 @@ def test_drain_refuses_new_mail_and_goes_on_delivering(two):
     with sluice.dialogue() as talk:
         assert talk.reply()[0].startswith("421 ")
     receiver.wait("messages", 1)
+    sluice.cli("drain", "--off")
+    sluice.inject("a@sender.test", "c@example.test")
+    receiver.wait("messages", 2)
 
 
 def test_expiry_runs_on_in_a_paused_queue(make_sluice, receiver, dns):

@@ -32,17 +32,19 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def build_dir():
-    """Where the binaries are: the folder of $SLUICED, by default build/debug."""
+    """Where the binaries are: $BUILD, the folder of $SLUICED, or build/debug."""
+    if os.environ.get("BUILD"):
+        return pathlib.Path(os.environ["BUILD"]).resolve()
     sluiced = os.environ.get("SLUICED")
     return pathlib.Path(sluiced).resolve().parent if sluiced else ROOT / "build" / "debug"
 
 
 def tool(name):
-    """A compiled test tool, e.g. tool("receiver")."""
-    folder = pathlib.Path(os.environ.get("TEST_TOOLS", build_dir() / "tests"))
+    """A compiled test tool, e.g. tool("receiver"): in $SLUICE_TOOLS or beside the binaries."""
+    folder = pathlib.Path(os.environ.get("SLUICE_TOOLS") or build_dir() / "tests")
     path = folder / name
     if not path.exists():
-        raise FileNotFoundError(f"{path} is not there; `make e2e` builds it")
+        raise FileNotFoundError(f"{path} is not there; `make tools` builds it")
     return str(path)
 
 

@@ -16,18 +16,12 @@
 #include "tests/lib/receiver/control.h"
 
 static const struct option options[] = {
-	{"listen", required_argument, NULL, 'l'},
-	{"control", required_argument, NULL, 'c'},
-	{"rules", required_argument, NULL, 'r'},
-	{"journal", required_argument, NULL, 'j'},
-	{"store", required_argument, NULL, 's'},
-	{"cert", required_argument, NULL, 'C'},
-	{"key", required_argument, NULL, 'K'},
-	{"ids", required_argument, NULL, 'i'},
-	{"name", required_argument, NULL, 'n'},
-	{"no-digest", no_argument, NULL, 'd'},
-	{"stdin", no_argument, NULL, 'e'},
-	{NULL, 0, NULL, 0},
+	{"listen", required_argument, NULL, 'l'}, {"control", required_argument, NULL, 'c'},
+	{"rules", required_argument, NULL, 'r'},  {"journal", required_argument, NULL, 'j'},
+	{"store", required_argument, NULL, 's'},  {"cert", required_argument, NULL, 'C'},
+	{"key", required_argument, NULL, 'K'},	  {"ids", required_argument, NULL, 'i'},
+	{"name", required_argument, NULL, 'n'},	  {"no-digest", no_argument, NULL, 'd'},
+	{"stdin", no_argument, NULL, 'e'},	  {NULL, 0, NULL, 0},
 };
 
 static void rules_file(struct receiver *rc, const char *path)
@@ -49,8 +43,8 @@ static void tls_setup(struct receiver *rc, const char *cert, const char *key)
 	if (SSL_CTX_use_certificate_chain_file(rc->tls, cert) != 1 ||
 	    SSL_CTX_use_PrivateKey_file(rc->tls, key ? key : cert, SSL_FILETYPE_PEM) != 1)
 		die("cannot load %s as certificate and key", cert);
-	SSL_CTX_set_mode(rc->tls, SSL_MODE_ENABLE_PARTIAL_WRITE |
-				  SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+	SSL_CTX_set_mode(rc->tls,
+			 SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 }
 
 static void parse(struct receiver *rc, int argc, char **argv)
@@ -60,21 +54,42 @@ static void parse(struct receiver *rc, int argc, char **argv)
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (c) {
-		case 'l': listen_range(rc, optarg); break;
-		case 'c': control = optarg; break;
-		case 'r': rules_file(rc, optarg); break;
-		case 'j': journal_open(&rc->journal, optarg); break;
-		case 's': rc->store = optarg; break;
-		case 'C': cert = optarg; break;
-		case 'K': key = optarg; break;
+		case 'l':
+			listen_range(rc, optarg);
+			break;
+		case 'c':
+			control = optarg;
+			break;
+		case 'r':
+			rules_file(rc, optarg);
+			break;
+		case 'j':
+			journal_open(&rc->journal, optarg);
+			break;
+		case 's':
+			rc->store = optarg;
+			break;
+		case 'C':
+			cert = optarg;
+			break;
+		case 'K':
+			key = optarg;
+			break;
 		case 'i':
 			rc->id_count = strtoull(optarg, NULL, 10);
 			rc->ids = need(calloc(rc->id_count + 1, 1));
 			break;
-		case 'n': rc->name = optarg; break;
-		case 'd': rc->no_digest = true; break;
-		case 'e': watch_stdin(rc); break;
-		default: die("unknown option; see the head of tests/lib/receiver.c");
+		case 'n':
+			rc->name = optarg;
+			break;
+		case 'd':
+			rc->no_digest = true;
+			break;
+		case 'e':
+			watch_stdin(rc);
+			break;
+		default:
+			die("unknown option; see the head of tests/lib/receiver.c");
 		}
 	}
 	if (optind != argc || !rc->listeners)

@@ -15,10 +15,10 @@ enum body_state { BODY_TEXT, BODY_CR, BODY_LINE, BODY_DOT, BODY_DOT_CR };
 
 struct body {
 	enum body_state state;
-	uint64_t size, body_size;	/* un-stuffed bytes: all, after the header */
-	uint64_t wire;			/* bytes as they came */
+	uint64_t size, body_size; /* un-stuffed bytes: all, after the header */
+	uint64_t wire; /* bytes as they came */
 	uint64_t bare_cr, bare_lf;
-	int header_match;		/* how much of CRLFCRLF has been seen; 4: in the body */
+	int header_match; /* how much of CRLFCRLF has been seen; 4: in the body */
 	struct text header;
 	FILE *store;
 	bool digest;
@@ -29,7 +29,7 @@ static inline void body_start(struct body *body, bool digest, FILE *store)
 {
 	body->state = BODY_LINE;
 	body->size = body->body_size = body->wire = body->bare_cr = body->bare_lf = 0;
-	body->header_match = 2;		/* a message may begin with its blank line */
+	body->header_match = 2; /* a message may begin with its blank line */
 	body->header.n = 0;
 	body->store = store;
 	body->digest = digest;

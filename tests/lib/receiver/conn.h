@@ -27,29 +27,29 @@ struct conn {
 	SSL *ssl;
 	bool tls_on;
 	enum conn_phase phase;
-	enum conn_after after;		/* once the output is written */
+	enum conn_after after; /* once the output is written */
 	struct text in, out;
-	const char *endless;		/* a line sent again whenever the output is empty */
-	uint32_t events;		/* what epoll watches for */
+	const char *endless; /* a line sent again whenever the output is empty */
+	uint32_t events; /* what epoll watches for */
 
-	bool paused;			/* a delayed or withheld reply: input is not read */
-	double due;			/* monotonic; 0: no timer */
+	bool paused; /* a delayed or withheld reply: input is not read */
+	double due; /* monotonic; 0: no timer */
 	size_t heap_at;
-	struct text held;		/* the reply that waits for the timer */
+	struct text held; /* the reply that waits for the timer */
 	struct rule *held_rule;
 	unsigned held_generation;
 	enum stage held_stage;
 	bool held_default;
-	unsigned drip_ms;		/* output goes out byte by byte */
+	unsigned drip_ms; /* output goes out byte by byte */
 
 	uint64_t *rule_hits;
 	unsigned generation;
 	char helo[256];
-	size_t tx;			/* 0: none open */
+	size_t tx; /* 0: none open */
 	char from[512];
-	struct text rcpts;		/* accepted ones, each NUL-terminated */
+	struct text rcpts; /* accepted ones, each NUL-terminated */
 	size_t rcpt_count;
-	char local[256], domain[256];	/* of the RCPT in hand */
+	char local[256], domain[256]; /* of the RCPT in hand */
 	struct body body;
 	struct rule *body_rule;
 	size_t messages;
@@ -233,7 +233,7 @@ static inline ssize_t conn_send(struct conn *conn, const char *p, size_t n)
 static inline void tls_begin(struct receiver *rc, struct conn *conn)
 {
 	conn->after = AFTER_NOTHING;
-	conn->in.n = 0;		/* what was pipelined after STARTTLS is not to be trusted */
+	conn->in.n = 0; /* what was pipelined after STARTTLS is not to be trusted */
 	conn->phase = CONN_HANDSHAKE;
 	conn->ssl = need(SSL_new(rc->tls));
 	SSL_set_fd(conn->ssl, conn->watch.fd);
@@ -378,8 +378,7 @@ static void conn_ready(struct receiver *rc, struct watch *watch, uint32_t events
 	}
 	if (events & EPOLLOUT)
 		conn_flush(rc, conn);
-	if (!conn->watch.dead && events & EPOLLIN && !conn->paused &&
-	    conn->after == AFTER_NOTHING)
+	if (!conn->watch.dead && events & EPOLLIN && !conn->paused && conn->after == AFTER_NOTHING)
 		conn_read(rc, conn);
 }
 
@@ -431,8 +430,8 @@ static struct conn *conn_new(struct receiver *rc, struct listener *listener, int
 	return conn;
 }
 
-static void conn_refuse(struct receiver *rc, struct listener *listener, int fd,
-			const char *source, const struct limit *limit)
+static void conn_refuse(struct receiver *rc, struct listener *listener, int fd, const char *source,
+			const struct limit *limit)
 {
 	struct linger hard = {.l_onoff = 1};
 	struct text *ev = journal_event(&rc->journal, "refused", ++rc->next_conn);
@@ -451,7 +450,7 @@ static void conn_refuse(struct receiver *rc, struct listener *listener, int fd,
 	} else {
 		n = snprintf(line, sizeof(line), "%s\r\n", limit->reply);
 		if (send(fd, line, (size_t)n, MSG_NOSIGNAL) < 0)
-			errno = 0;	/* the peer went first */
+			errno = 0; /* the peer went first */
 		shutdown(fd, SHUT_WR);
 	}
 	close(fd);

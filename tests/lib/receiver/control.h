@@ -14,9 +14,12 @@ static const struct {
 	const char *name;
 	size_t offset;
 } counter_names[] = {
-#define C(field) {#field, offsetof(struct counters, field)}
-	C(connections), C(refused), C(limited), C(open), C(mails), C(messages), C(rcpts),
-	C(rejected), C(aborted), C(bytes), C(handshakes), C(duplicates), C(seen),
+#define C(field)                                         \
+	{                                                \
+#field, offsetof(struct counters, field) \
+	}
+	C(connections), C(refused), C(limited), C(open),       C(mails),      C(messages), C(rcpts),
+	C(rejected),	C(aborted), C(bytes),	C(handshakes), C(duplicates), C(seen),
 #undef C
 };
 
@@ -73,8 +76,7 @@ static void say_stats(struct receiver *rc, struct client *client)
 	for (size_t i = 0; i < COUNTERS; i++)
 		text_printf(&text, ",\"%s\":%llu", counter_names[i].name,
 			    (unsigned long long)counter_value(rc, i));
-	text_printf(&text, ",\"first\":%.6f,\"last\":%.6f", rc->counters.first,
-		    rc->counters.last);
+	text_printf(&text, ",\"first\":%.6f,\"last\":%.6f", rc->counters.first, rc->counters.last);
 	for (int i = 0; i < TALLY_KINDS; i++) {
 		text_puts(&text, ",");
 		tally_report(&text, (enum tally_kind)i);

@@ -20,7 +20,7 @@ struct conn;
 struct watch {
 	void (*ready)(struct receiver *rc, struct watch *watch, uint32_t events);
 	int fd;
-	bool dead;		/* closed in this turn; freed at its end */
+	bool dead; /* closed in this turn; freed at its end */
 };
 
 struct listener {
@@ -30,7 +30,7 @@ struct listener {
 	struct listener *next;
 };
 
-struct timers {			/* binary heap of connections by due time */
+struct timers { /* binary heap of connections by due time */
 	struct conn **heap;
 	size_t n, room;
 };
@@ -42,17 +42,17 @@ struct journal {
 	double flushed;
 };
 
-struct client {			/* of the control socket */
+struct client { /* of the control socket */
 	struct watch watch;
 	struct text in;
-	json_t *waiting;	/* the unanswered "wait", or NULL */
+	json_t *waiting; /* the unanswered "wait", or NULL */
 	struct client *next;
 };
 
 struct counters {
 	uint64_t connections, refused, limited, open, mails, messages, rcpts, rejected, aborted;
 	uint64_t bytes, handshakes, duplicates, seen;
-	double first, last;	/* wall times of the first and last accepted message */
+	double first, last; /* wall times of the first and last accepted message */
 };
 
 struct receiver {
@@ -67,7 +67,7 @@ struct receiver {
 	struct journal journal;
 	struct counters counters;
 	SSL_CTX *tls;
-	uint8_t *ids;		/* deliveries by the number in the local part */
+	uint8_t *ids; /* deliveries by the number in the local part */
 	size_t id_count;
 	size_t next_conn, next_tx;
 };
@@ -114,8 +114,7 @@ static inline void journal_flush(struct journal *journal)
 /* A reader of the file sees events at most about a second late without asking. */
 static inline void journal_tick(struct journal *journal)
 {
-	if (journal->text.n > 1 << 16 ||
-	    (journal->text.n && now_mono() - journal->flushed > 0.2))
+	if (journal->text.n > 1 << 16 || (journal->text.n && now_mono() - journal->flushed > 0.2))
 		journal_flush(journal);
 }
 
@@ -124,8 +123,7 @@ static inline struct text *journal_event(struct journal *journal, const char *ev
 {
 	if (!journal->open)
 		return NULL;
-	text_printf(&journal->text, "{\"t\":%.6f,\"ev\":\"%s\",\"c\":%zu", now_wall(), event,
-		    conn);
+	text_printf(&journal->text, "{\"t\":%.6f,\"ev\":\"%s\",\"c\":%zu", now_wall(), event, conn);
 	return &journal->text;
 }
 

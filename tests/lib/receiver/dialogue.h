@@ -17,8 +17,12 @@ static struct rule_subject conn_subject(struct receiver *rc, struct conn *conn)
 		conn->body_rule = NULL;
 	}
 	return (struct rule_subject){
-		.listen = conn->listen, .source = conn->source, .from = conn->from,
-		.local = conn->local, .domain = conn->domain, .connection = conn->id,
+		.listen = conn->listen,
+		.source = conn->source,
+		.from = conn->from,
+		.local = conn->local,
+		.domain = conn->domain,
+		.connection = conn->id,
 		.connection_hits = conn->rule_hits,
 	};
 }
@@ -48,36 +52,49 @@ static void ehlo_lines(struct receiver *rc, struct conn *conn, struct text *out)
 	text_puts(out, "250 HELP\r\n");
 }
 
-static void usual_reply(struct receiver *rc, struct conn *conn, enum stage stage,
-			struct text *out)
+static void usual_reply(struct receiver *rc, struct conn *conn, enum stage stage, struct text *out)
 {
 	const char *name = rc->name ? rc->name : "receiver.test";
 
 	switch (stage) {
-	case STAGE_CONNECT: text_printf(out, "220 %s ESMTP ready\r\n", name); break;
+	case STAGE_CONNECT:
+		text_printf(out, "220 %s ESMTP ready\r\n", name);
+		break;
 	case STAGE_EHLO:
 		if (conn->features.ehlo)
 			ehlo_lines(rc, conn, out);
 		else
 			text_puts(out, "502 5.5.1 EHLO is not known here\r\n");
 		break;
-	case STAGE_HELO: text_printf(out, "250 %s\r\n", name); break;
-	case STAGE_MAIL: text_puts(out, "250 2.1.0 sender ok\r\n"); break;
-	case STAGE_RCPT: text_puts(out, "250 2.1.5 recipient ok\r\n"); break;
+	case STAGE_HELO:
+		text_printf(out, "250 %s\r\n", name);
+		break;
+	case STAGE_MAIL:
+		text_puts(out, "250 2.1.0 sender ok\r\n");
+		break;
+	case STAGE_RCPT:
+		text_puts(out, "250 2.1.5 recipient ok\r\n");
+		break;
 	case STAGE_DATA:
 		text_puts(out, conn->rcpt_count ? "354 go ahead\r\n"
 						: "554 5.5.1 no valid recipients\r\n");
 		break;
-	case STAGE_DOT: text_printf(out, "250 2.0.0 accepted as T%zu\r\n", conn->tx); break;
-	case STAGE_QUIT: text_puts(out, "221 2.0.0 bye\r\n"); break;
+	case STAGE_DOT:
+		text_printf(out, "250 2.0.0 accepted as T%zu\r\n", conn->tx);
+		break;
+	case STAGE_QUIT:
+		text_puts(out, "221 2.0.0 bye\r\n");
+		break;
 	case STAGE_STARTTLS:
 		text_puts(out, rc->tls && !conn->tls_on ? "220 2.0.0 go ahead\r\n"
-						       : "454 4.7.0 TLS not available\r\n");
+							: "454 4.7.0 TLS not available\r\n");
 		break;
 	case STAGE_BODY:
 	case STAGE_RSET:
 	case STAGE_OTHER:
-	case STAGE_COUNT: text_puts(out, "250 2.0.0 ok\r\n"); break;
+	case STAGE_COUNT:
+		text_puts(out, "250 2.0.0 ok\r\n");
+		break;
 	}
 }
 
@@ -263,8 +280,8 @@ static void reply_tls(struct conn *conn, const struct rule *rule)
 }
 
 /* Puts the reply into the output and applies what the rule says about the connection. */
-static void reply_send(struct receiver *rc, struct conn *conn, enum stage stage,
-		       struct rule *rule, struct text *reply)
+static void reply_send(struct receiver *rc, struct conn *conn, enum stage stage, struct rule *rule,
+		       struct text *reply)
 {
 	struct text *ev;
 	size_t n = reply->n;
@@ -307,8 +324,8 @@ static void reply_release(struct receiver *rc, struct conn *conn)
 	text_free(&reply);
 }
 
-static void reply_hold(struct receiver *rc, struct conn *conn, enum stage stage,
-		       struct rule *rule, struct text *reply)
+static void reply_hold(struct receiver *rc, struct conn *conn, enum stage stage, struct rule *rule,
+		       struct text *reply)
 {
 	conn->held = *reply;
 	conn->held_rule = rule;
@@ -341,8 +358,8 @@ static void answer(struct receiver *rc, struct conn *conn, enum stage stage)
 		conn->paused = true;
 		return;
 	}
-	if (rule->close == CLOSE_BEFORE || (rule->close == CLOSE_RESET && !rule->reply &&
-					    !rule->raw && rule->cut < 0)) {
+	if (rule->close == CLOSE_BEFORE ||
+	    (rule->close == CLOSE_RESET && !rule->reply && !rule->raw && rule->cut < 0)) {
 		conn_close(rc, conn, "us", rule->close == CLOSE_RESET);
 		return;
 	}
@@ -521,8 +538,7 @@ static bool body_trouble(struct receiver *rc, struct conn *conn)
 {
 	struct rule *rule = conn->body_rule;
 
-	if (!rule || conn->generation != rc->plan.generation ||
-	    conn->body.wire < rule->after_bytes)
+	if (!rule || conn->generation != rc->plan.generation || conn->body.wire < rule->after_bytes)
 		return false;
 	conn->body_rule = NULL;
 	if (rule->reply) {

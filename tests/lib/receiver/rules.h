@@ -12,16 +12,17 @@
 
 #include "tests/lib/receiver/tally.h"
 
-#define STAGES(S) \
-	S(CONNECT, "connect") S(EHLO, "ehlo") S(HELO, "helo") S(MAIL, "mail") S(RCPT, "rcpt") \
-	S(DATA, "data") S(BODY, "body") S(DOT, "dot") S(RSET, "rset") S(QUIT, "quit") \
-	S(STARTTLS, "starttls") S(OTHER, "other")
+#define STAGES(S)                                                                       \
+	S(CONNECT, "connect")                                                           \
+	S(EHLO, "ehlo") S(HELO, "helo") S(MAIL, "mail") S(RCPT, "rcpt") S(DATA, "data") \
+		S(BODY, "body") S(DOT, "dot") S(RSET, "rset") S(QUIT, "quit")           \
+			S(STARTTLS, "starttls") S(OTHER, "other")
 
 enum stage {
 #define S(name, text) STAGE_##name,
 	STAGES(S)
 #undef S
-	STAGE_COUNT
+		STAGE_COUNT
 };
 
 static const char *const stage_names[STAGE_COUNT] = {
@@ -40,21 +41,21 @@ static const char *const once_names[] = {"no", "rcpt", "conn", "source", "listen
 
 struct rule {
 	enum stage stage;
-	const char *listen, *source, *local, *domain, *from;	/* globs; NULL: any */
-	uint64_t nth, every, first, after;			/* 0: not asked for */
-	bool per_connection;	/* the four above count on the connection, not over all */
-	double lo, hi;		/* share of recipients by hash, percent; hi 0: all */
+	const char *listen, *source, *local, *domain, *from; /* globs; NULL: any */
+	uint64_t nth, every, first, after; /* 0: not asked for */
+	bool per_connection; /* the four above count on the connection, not over all */
+	double lo, hi; /* share of recipients by hash, percent; hi 0: all */
 	enum rule_once once;
-	const char *reply;	/* NULL: the usual one; CRLF is added between and after lines */
-	const char *raw;	/* sent as it is, instead of reply */
-	const char *repeat;	/* line sent `times` before the reply; endless if times is 0 */
+	const char *reply; /* NULL: the usual one; CRLF is added between and after lines */
+	const char *raw; /* sent as it is, instead of reply */
+	const char *repeat; /* line sent `times` before the reply; endless if times is 0 */
 	uint64_t times;
-	unsigned delay_ms, drip_ms;	/* before the reply; between its single bytes */
-	long cut;			/* -1, or bytes of the reply that are sent, then close */
+	unsigned delay_ms, drip_ms; /* before the reply; between its single bytes */
+	long cut; /* -1, or bytes of the reply that are sent, then close */
 	enum rule_close close;
 	enum rule_tls tls;
-	bool hang;			/* no reply, ever */
-	size_t after_bytes;		/* stage body: when that much has come in */
+	bool hang; /* no reply, ever */
+	size_t after_bytes; /* stage body: when that much has come in */
 	uint64_t hits;
 	struct seen seen;
 };
@@ -66,14 +67,14 @@ static const char *const limit_events[] = {"connections", "connect", "message", 
 struct limit {
 	const char *listen, *source;
 	enum tally_kind per;
-	enum limit_event event;	/* connections: how many at a time; else: how many per window */
+	enum limit_event event; /* connections: how many at a time; else: how many per window */
 	unsigned max;
 	double window;
-	bool reset;		/* refuse by RST instead of a greeting */
+	bool reset; /* refuse by RST instead of a greeting */
 	const char *reply;
 };
 
-struct window {			/* times of the last `max` events of one limit and key */
+struct window { /* times of the last `max` events of one limit and key */
 	char key[128];
 	double *times;
 	size_t next, used;
@@ -83,24 +84,24 @@ struct window {			/* times of the last `max` events of one limit and key */
 struct features {
 	const char *listen;
 	bool pipelining, eightbit, smtputf8, dsn, enhanced, starttls, ehlo;
-	long long size;		/* -1: not offered */
+	long long size; /* -1: not offered */
 };
 
 struct plan {
-	json_t *json;		/* owns all strings */
+	json_t *json; /* owns all strings */
 	struct rule *rules;
 	struct limit *limits;
 	struct features *features;
 	struct window *windows;
 	size_t rule_count, limit_count, feature_count;
-	unsigned generation;	/* grows with every replacement */
+	unsigned generation; /* grows with every replacement */
 };
 
 struct rule_subject {
 	const char *listen, *source, *from;
-	const char *local, *domain;	/* of the recipient, or "" */
+	const char *local, *domain; /* of the recipient, or "" */
 	size_t connection;
-	uint64_t *connection_hits;	/* one per rule */
+	uint64_t *connection_hits; /* one per rule */
 };
 
 static inline int name_index(const char *const *names, int count, const char *name)
@@ -149,7 +150,8 @@ static inline bool known_members(json_t *o, const char *const *names, const char
 	const char *name;
 	json_t *v;
 
-	json_object_foreach(o, name, v) {
+	json_object_foreach(o, name, v)
+	{
 		size_t i = 0;
 
 		while (names[i] && strcmp(names[i], name) != 0)
@@ -165,9 +167,10 @@ static inline bool known_members(json_t *o, const char *const *names, const char
 static inline void rule_load(struct rule *rule, json_t *o, const char **ret_error)
 {
 	static const char *const members[] = {
-		"stage", "listen", "source", "local", "domain", "from", "nth", "every", "first",
-		"after", "per", "percent", "once", "reply", "raw", "repeat", "times", "delay",
-		"drip", "cut", "close", "tls", "hang", "after-bytes", NULL};
+		"stage", "listen", "source",	  "local", "domain",  "from", "nth",
+		"every", "first",  "after",	  "per",   "percent", "once", "reply",
+		"raw",	 "repeat", "times",	  "delay", "drip",    "cut",  "close",
+		"tls",	 "hang",   "after-bytes", NULL};
 	json_t *share = json_object_get(o, "percent");
 	const char *per = field_text(o, "per");
 
@@ -176,10 +179,14 @@ static inline void rule_load(struct rule *rule, json_t *o, const char **ret_erro
 	*rule = (struct rule){
 		.stage = (enum stage)field_name(o, "stage", stage_names, STAGE_COUNT, "?",
 						ret_error),
-		.listen = field_text(o, "listen"), .source = field_text(o, "source"),
-		.local = field_text(o, "local"), .domain = field_text(o, "domain"),
-		.from = field_text(o, "from"), .reply = field_text(o, "reply"),
-		.raw = field_text(o, "raw"), .repeat = field_text(o, "repeat"),
+		.listen = field_text(o, "listen"),
+		.source = field_text(o, "source"),
+		.local = field_text(o, "local"),
+		.domain = field_text(o, "domain"),
+		.from = field_text(o, "from"),
+		.reply = field_text(o, "reply"),
+		.raw = field_text(o, "raw"),
+		.repeat = field_text(o, "repeat"),
 		.nth = (uint64_t)field_number(o, "nth", 0),
 		.every = (uint64_t)field_number(o, "every", 0),
 		.first = (uint64_t)field_number(o, "first", 0),
@@ -208,14 +215,15 @@ static inline void rule_load(struct rule *rule, json_t *o, const char **ret_erro
 
 static inline void limit_load(struct limit *limit, json_t *o, const char **ret_error)
 {
-	static const char *const members[] = {"listen", "source", "per", "event", "max", "window",
-					      "reset", "reply", NULL};
+	static const char *const members[] = {"listen", "source", "per",   "event", "max",
+					      "window", "reset",  "reply", NULL};
 	const char *reply = field_text(o, "reply");
 
 	if (!known_members(o, members, ret_error))
 		return;
 	*limit = (struct limit){
-		.listen = field_text(o, "listen"), .source = field_text(o, "source"),
+		.listen = field_text(o, "listen"),
+		.source = field_text(o, "source"),
 		.per = (enum tally_kind)field_name(o, "per", tally_kind_names, TALLY_KINDS,
 						   "listen", ret_error),
 		.event = (enum limit_event)field_name(o, "event", limit_events, LIMIT_EVENTS,
@@ -229,9 +237,9 @@ static inline void limit_load(struct limit *limit, json_t *o, const char **ret_e
 
 static inline void features_load(struct features *features, json_t *o, const char **ret_error)
 {
-	static const char *const members[] = {"listen", "pipelining", "8bitmime", "smtputf8",
-					      "dsn", "enhancedstatuscodes", "starttls", "ehlo",
-					      "size", NULL};
+	static const char *const members[] = {
+		"listen",   "pipelining", "8bitmime", "smtputf8", "dsn", "enhancedstatuscodes",
+		"starttls", "ehlo",	  "size",     NULL};
 
 	if (!known_members(o, members, ret_error))
 		return;
@@ -254,7 +262,7 @@ static inline void plan_done(struct plan *plan)
 
 	for (size_t i = 0; i < plan->rule_count; i++)
 		seen_free(&plan->rules[i].seen);
-	HASH_ITER(hh, plan->windows, w, next) {
+	HASH_ITER (hh, plan->windows, w, next) {
 		HASH_DEL(plan->windows, w);
 		free(w->times);
 		free(w);
@@ -415,8 +423,11 @@ static inline struct limit *plan_limit(struct plan *plan, enum limit_event event
 
 static inline struct features plan_features(const struct plan *plan, const char *listen)
 {
-	static const struct features usual = {.pipelining = true, .eightbit = true,
-					      .smtputf8 = true, .enhanced = true, .ehlo = true,
+	static const struct features usual = {.pipelining = true,
+					      .eightbit = true,
+					      .smtputf8 = true,
+					      .enhanced = true,
+					      .ehlo = true,
 					      .size = -1};
 
 	for (size_t i = 0; i < plan->feature_count; i++)

@@ -17,12 +17,12 @@ enum tally_kind { TALLY_LISTEN, TALLY_SOURCE, TALLY_PAIR, TALLY_ALL, TALLY_KINDS
 static const char *const tally_kind_names[TALLY_KINDS] = {"listen", "source", "pair", "all"};
 
 struct tally {
-	char key[112];		/* kind letter, then the addresses */
+	char key[112]; /* kind letter, then the addresses */
 	enum tally_kind kind;
 	unsigned current, peak;
 	uint64_t total, refused, messages;
-	double area;		/* connection-seconds since the mark */
-	double marked, changed;	/* monotonic seconds */
+	double area; /* connection-seconds since the mark */
+	double marked, changed; /* monotonic seconds */
 	UT_hash_handle hh;
 };
 
@@ -97,7 +97,8 @@ static inline void tally_report(struct text *out, enum tally_kind kind)
 
 		if (t->kind != kind)
 			continue;
-		text_printf(out, "%s\"%s\":{\"current\":%u,\"peak\":%u,\"mean\":%.3f,"
+		text_printf(out,
+			    "%s\"%s\":{\"current\":%u,\"peak\":%u,\"mean\":%.3f,"
 			    "\"total\":%llu,\"refused\":%llu,\"messages\":%llu}",
 			    first ? "" : ",", t->key + 1, t->current, t->peak,
 			    span > 0 ? area / span : 0.0, (unsigned long long)t->total,

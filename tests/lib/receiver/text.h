@@ -14,8 +14,7 @@
 #include <string.h>
 #include <time.h>
 
-__attribute__((noreturn, format(printf, 1, 2)))
-static inline void die(const char *format, ...)
+__attribute__((noreturn, format(printf, 1, 2))) static inline void die(const char *format, ...)
 {
 	va_list ap;
 
@@ -78,8 +77,8 @@ static inline void text_puts(struct text *text, const char *s)
 	text_add(text, s, strlen(s));
 }
 
-__attribute__((format(printf, 2, 3)))
-static inline void text_printf(struct text *text, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static inline void text_printf(struct text *text,
+								     const char *format, ...)
 {
 	va_list ap;
 	int n;
