@@ -1,0 +1,329 @@
+#include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/base/err.h"
+#include "common/base/log.h"
+#include "common/base/xalloc.h"
+#include "common/conf/conf.h"
+#include "common/ipc/ipc.h"
+#include "common/loop/loop.h"
+#include "common/loop/stream.h"
+#include "common/shm/shm.h"
+#include "worker/resolver.h"
+#include "worker/resolver_upstream.h"
+
+#define PROCESS_MAGIC 0x7265736fu
+#define RESOLV_CONF "/etc/resolv.conf"
+#define TICK USEC_PER_SEC
+#define TIDY_TICKS 10
+#define ANSWER_TIME (10 * USEC_PER_SEC)
+/* IPC messages taken before the loop goes on. */
+#define MESSAGES_PER_TURN 64
+
+struct process {
+	unsigned magic;
+	const struct heritage *h;
+	struct loop *loop;
+	struct resolver *resolver;
+	struct loop_io *control, *death;
+	struct loop_timer *tick;
+	unsigned ticks;
+	int status;
+	struct ipc_reader reader;
+};
+
+/* ---- configuration ---- */
+
+static size_t take_servers(const struct conf_ip_ports *from, struct resolver_server *ret)
+{
+	size_t n = from->n < UPSTREAM_SERVERS_MAX ? from->n : UPSTREAM_SERVERS_MAX;
+
+	if (n == 0)
+		return resolver_read_resolv_conf(RESOLV_CONF, ret, UPSTREAM_SERVERS_MAX);
+	for (size_t i = 0; i < n; i++)
+		ret[i] = (struct resolver_server){.ip = from->v[i].ip, .port = from->v[i].port};
+	return n;
+}
+
+/* False when the configuration cannot be read, which master has checked. */
+static bool apply_conf(struct process *p, int fd)
+{
+	struct conf_messages msgs = {0};
+	struct conf *c = conf_read_fd(fd, &msgs);
+	struct resolver_server servers[UPSTREAM_SERVERS_MAX];
+	struct resolver_conf rc = {.servers = servers};
+	const struct conf_global *g;
+	char *error = NULL;
+
+	conf_messages_done(&msgs);
+	if (!c)
+		return false;
+	g = conf_global(c);
+	rc.server_count = take_servers(&g->resolver, servers);
+	rc.timeout = g->dns_timeout;
+	rc.negative_ttl_max = g->dns_negative_ttl_max;
+	if (p->resolver)
+		resolver_configure(p->resolver, &rc);
+	else
+		p->resolver = resolver_new(p->loop, g->runtime_dir, &rc, &error);
+	if (!p->resolver)
+		fatal("%s", error);
+	conf_free(c);
+	return true;
+}
+
+/* ---- commands ---- */
+
+static void on_command_stream(struct stream *s ATTR_UNUSED, enum stream_event what ATTR_UNUSED,
+			      void *arg ATTR_UNUSED)
+{
+	/* Input is off and the answer is written at the very end: nothing comes here. */
+}
+
+static void write_line(struct stream *s, json_t *line)
+{
+	char *text = json_dumps(line, JSON_COMPACT);
+
+	if (!text)
+		fatal("out of memory while answering a command");
+	stream_write(s, text, strlen(text));
+	stream_write(s, "\n", 1);
+	free(text);
+	json_decref(line);
+}
+
+/* Takes data; NULL: error says what is wrong. */
+static void answer_command(struct stream *s, json_t *data, const char *error)
+{
+	if (data) {
+		write_line(s, json_pack("{s:o}", "data", data));
+		write_line(s, json_pack("{s:s}", "status", "success"));
+	} else {
+		write_line(s, json_pack("{s:s, s:s}", "status", "error", "message", error));
+	}
+	stream_close_after_flush(s, ANSWER_TIME);
+}
+
+static void on_described(json_t *answer, void *arg)
+{
+	answer_command(arg, answer, NULL);
+}
+
+static void do_resolve(struct process *p, struct stream *s, struct slice domain)
+{
+	resolver_describe(p->resolver, domain, on_described, s);
+}
+
+static void do_clear(struct process *p, struct stream *s, struct slice domain)
+{
+	size_t n = resolver_clear(p->resolver, domain);
+
+	answer_command(s, json_pack("{s:I}", "cleared", (json_int_t)n), NULL);
+}
+
+static const struct command {
+	const char *name;
+	void (*run)(struct process *p, struct stream *s, struct slice domain);
+} commands[] = {
+	{"resolve", do_resolve},
+	{"clear dnscache", do_clear},
+};
+
+static void run_command(struct process *p, struct stream *s, const json_t *request)
+{
+	const char *name = json_string_value(json_object_get(request, "command"));
+	const json_t *args = json_object_get(request, "args");
+	const char *domain = json_string_value(json_object_get(args, "domain"));
+
+	if (!domain || !*domain) {
+		answer_command(s, NULL, "name a domain: resolve example.com");
+		return;
+	}
+	for (size_t i = 0; name && i < ARRAY_SIZE(commands); i++) {
+		if (strcmp(commands[i].name, name) == 0) {
+			commands[i].run(p, s, slice_str(domain));
+			return;
+		}
+	}
+	answer_command(s, NULL, "the resolver does not know that command");
+}
+
+/* A connection of the control socket that master has handed over with its request. */
+static void take_command(struct process *p, struct ipc_message *m)
+{
+	struct slice line = dec_bytes(&m->payload);
+	json_t *request;
+	struct stream *s;
+
+	if (m->fd_count == 0)
+		return;
+	s = stream_accepted(p->loop, m->fds[0], on_command_stream, NULL);
+	m->fds[0] = -1;
+	stream_pause_input(s, true);
+	request = json_loadb(line.p, line.n, 0, NULL);
+	if (json_is_object(request))
+		run_command(p, s, request);
+	else
+		answer_command(s, NULL, "the request is not a JSON object");
+	json_decref(request);
+}
+
+/* ---- master ---- */
+
+static void send_to_master(struct process *p, const struct buf *m)
+{
+	/* When master is gone, death_fd tells. */
+	if (ipc_send(p->h->control_fd, m, NULL, 0) < 0)
+		log_debug(NULL, "master does not take messages");
+}
+
+static void take_conf(struct process *p, struct ipc_message *m)
+{
+	struct buf b = BUF_INIT;
+	uint64_t generation = dec_var(&m->payload);
+
+	if (m->fd_count == 0 || !apply_conf(p, m->fds[0])) {
+		log_error(NULL, "cannot read the new configuration; the old one stays");
+		return;
+	}
+	ipc_begin(&b, IPC_CONF_DONE);
+	enc_var(&b, generation);
+	send_to_master(p, &b);
+	buf_done(&b);
+}
+
+static void stop(struct process *p, int status)
+{
+	p->status = status;
+	loop_stop(p->loop);
+}
+
+static void resolver_on_control(struct process *p, struct ipc_message *m)
+{
+	switch (m->type) {
+	case IPC_CONF:
+		take_conf(p, m);
+		break;
+	case IPC_CONTROL:
+		take_command(p, m);
+		break;
+	case IPC_STOP:
+		/* Nothing in hand outlives a worker: those who wait ask the next resolver. */
+		stop(p, 0);
+		break;
+	case IPC_NONE:
+	case IPC_CONF_DONE:
+	case IPC_DRAIN_IN:
+	case IPC_DRAIN:
+	case IPC_DRAINED:
+	case IPC_READY:
+	case IPC_KILL_WORKER:
+		log_error(NULL, "master sent a message that is not for the resolver",
+			  LOG_S("message", ipc_name(m->type)));
+		break;
+	}
+	for (size_t i = 0; i < m->fd_count; i++)
+		if (m->fds[i] >= 0)
+			close(m->fds[i]);
+}
+
+static void on_control(int what ATTR_UNUSED, void *arg)
+{
+	struct process *p;
+	struct ipc_message m;
+
+	CAST_MAGIC(p, arg, PROCESS_MAGIC);
+	for (int i = 0; i < MESSAGES_PER_TURN; i++) {
+		int rc = ipc_recv(p->h->control_fd, &p->reader, &m);
+
+		if (rc == ERR_BUSY)
+			return;
+		if (rc == 0) {
+			stop(p, 0);
+			return;
+		}
+		if (rc < 0)
+			panic("control message from master: %s", err_text(rc));
+		resolver_on_control(p, &m);
+	}
+}
+
+static void on_death(int what ATTR_UNUSED, void *arg)
+{
+	struct process *p;
+
+	CAST_MAGIC(p, arg, PROCESS_MAGIC);
+	stop(p, 0);
+}
+
+/* ---- the process ---- */
+
+static void publish_stats(struct process *p)
+{
+	struct resolver_stats st;
+	struct shm_counters *c;
+
+	if (!p->h->shm)
+		return;
+	resolver_stats_get(p->resolver, &st);
+	c = shm_resolver_counters(p->h->shm);
+	counter_set(c, COUNTER_DNS_QUERIES, st.queries);
+	counter_set(c, COUNTER_DNS_TIMEOUTS, st.timeouts);
+	counter_set(c, COUNTER_DNS_FAILURES, st.tempfail);
+	counter_set(c, COUNTER_DNS_CACHED, st.cached);
+	counter_set(c, COUNTER_DNS_PENDING, st.pending);
+	atomic_store_explicit(&shm_signals(p->h->shm)->resolver_heartbeat, loop_now(p->loop),
+			      memory_order_relaxed);
+}
+
+static void on_tick(void *arg)
+{
+	struct process *p;
+
+	CAST_MAGIC(p, arg, PROCESS_MAGIC);
+	publish_stats(p);
+	if (++p->ticks % TIDY_TICKS == 0)
+		resolver_tidy(p->resolver);
+	loop_timer_set(p->tick, TICK);
+}
+
+static void announce(struct process *p)
+{
+	struct buf b = BUF_INIT;
+
+	ipc_begin(&b, IPC_READY);
+	send_to_master(p, &b);
+	buf_done(&b);
+}
+
+int resolver_main(const struct heritage *h)
+{
+	struct process *p = xcalloc(1, sizeof(*p));
+	int status;
+
+	p->magic = PROCESS_MAGIC;
+	p->h = h;
+	p->loop = loop_new();
+	if (!apply_conf(p, h->conf_fd))
+		fatal("the configuration handed over by master cannot be read");
+	p->control = loop_io_new(p->loop, h->control_fd, LOOP_READ, on_control, p);
+	p->death = loop_io_new(p->loop, h->death_fd, LOOP_READ, on_death, p);
+	p->tick = loop_timer_new(p->loop, on_tick, p);
+	on_tick(p);
+	announce(p);
+	log_info(NULL, "resolver serves");
+	loop_run(p->loop);
+	log_info(NULL, "resolver stops");
+	loop_io_free(p->control);
+	loop_io_free(p->death);
+	loop_timer_free(p->tick);
+	resolver_free(p->resolver);
+	loop_free(p->loop);
+	status = p->status;
+	p->magic = 0;
+	free(p);
+	return status;
+}
