@@ -84,7 +84,7 @@ class Postfix:
             "mail_owner": "postfix", "setgid_group": "postdrop",
             "myhostname": "postfix.bench.test", "mydomain": "bench.test",
             "myorigin": "postfix.bench.test", "mydestination": "", "mynetworks": "127.0.0.0/8",
-            "inet_interfaces": ip, "inet_protocols": "ipv4",
+            "inet_interfaces": "127.0.0.1", "inet_protocols": "ipv4",
             "smtpd_relay_restrictions": "permit_mynetworks, reject",
             "smtpd_recipient_restrictions": "permit_mynetworks, reject",
             "alias_maps": "", "alias_database": "", "biff": "no",
