@@ -16,11 +16,12 @@
 
 static void usage(FILE *to)
 {
-	fputs("usage: sluiced [-c FILE] [--debug | --check | --version]\n"
+	fputs("usage: sluiced [-c FILE] [--debug | --check | --version | --print-reference]\n"
 	      "  -c FILE    configuration (default " DEFAULT_CONF ")\n"
 	      "  --debug    everything to standard error, all processes as the present user\n"
 	      "  --check    check the configuration and exit: 0 good, 1 errors\n"
-	      "  --version  print the version and exit\n",
+	      "  --version  print the version and exit\n"
+	      "  --print-reference  print all directives as Markdown and exit\n",
 	      to);
 }
 
@@ -135,6 +136,7 @@ int main(int argc, char **argv)
 	static const struct option options[] = {
 		{"config", required_argument, NULL, 'c'}, {"debug", no_argument, NULL, 'd'},
 		{"check", no_argument, NULL, 'k'},        {"version", no_argument, NULL, 'v'},
+		{"print-reference", no_argument, NULL, 'r'},
 		{"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
 	static struct master m = {.magic = MASTER_MAGIC, .conf_path = DEFAULT_CONF};
 	bool check_only = false;
@@ -154,6 +156,9 @@ int main(int argc, char **argv)
 			break;
 		case 'v':
 			puts("sluiced " SLUICE_VERSION);
+			return 0;
+		case 'r':
+			conf_print_reference(stdout);
 			return 0;
 		case 'h':
 			usage(stdout);
