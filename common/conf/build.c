@@ -79,7 +79,7 @@ static void build_listeners(struct conf *c, struct conf_messages *msgs)
 		l->at = s->at;
 		s->listener = l;
 	}
-	if (c->listeners.n == 0)
+	if (c->listeners.n == 0 && !conf_messages_have_error(msgs))
 		conf_warning(msgs, (struct conf_origin){NULL, 0},
 			     "no [smtp-listener IP:PORT]: no mail is taken in over SMTP");
 }

@@ -221,22 +221,33 @@ static enum conf_line_kind parse_header(struct conf_lines *l, struct slice t, st
 	return CONF_LINE_HEADER;
 }
 
-static enum conf_line_kind parse_entry(struct conf_lines *l, struct slice line, struct conf_line *ret)
+/* A line that is neither a header nor an entry: says what was probably meant. */
+static enum conf_line_kind not_an_entry(struct conf_lines *l, struct slice t, struct conf_origin at)
+{
+	size_t i = 0;
+
+	while (i < t.n && i < 60 && !is_blank(t.p[i]) && t.p[i] != '>')
+		i++;
+	if (t.p[0] == '<' && t.n > 1 && t.p[1] == '/')
+		return bad(l, at, "no end of a section is written: the next [section] ends it");
+	if (t.p[0] == '<')
+		conf_error(l->msgs, at, "<%.*s …> is PowerMTA's form: write [%.*s …]", (int)i - 1,
+			   t.p + 1, (int)i - 1, t.p + 1);
+	else
+		conf_error(l->msgs, at, "no '=' in this line: write %.*s = VALUE", (int)i, t.p);
+	return CONF_LINE_BAD;
+}
+
+static enum conf_line_kind parse_entry(struct conf_lines *l, struct slice line,
+				       struct conf_line *ret)
 {
 	struct slice t = slice_trim(line), value;
 	ptrdiff_t eq = slice_chr(t, '=');
 	enum conf_type type;
 	bool comments = true, list = false;
 
-	if (eq < 0) {
-		size_t i = 0;
-
-		while (i < t.n && !is_blank(t.p[i]))
-			i++;
-		t.n = i < 60 ? i : 60;
-		conf_error(l->msgs, ret->at, "no '=' in this line: write %.*s = VALUE", SLICE_ARG(t));
-		return CONF_LINE_BAD;
-	}
+	if (eq < 0 || t.p[0] == '<')
+		return not_an_entry(l, t, ret->at);
 	ret->word = slice_trim(slice_sub(t, 0, (size_t)eq));
 	if (ret->word.n == 0)
 		return bad(l, ret->at, "no keyword before the '='");

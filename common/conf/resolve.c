@@ -28,7 +28,8 @@ static bool is_one_line(struct slice s)
 static void fail(struct conf_messages *msgs, const struct conf_item *it, const char *what,
 		 struct slice name, const char *why)
 {
-	conf_error(msgs, it->at, "%.*s: %s%.*s %s", SLICE_ARG(it->word), what, SLICE_ARG(name), why);
+	conf_error(msgs, it->at, "%.*s: %s%.*s%s%s", SLICE_ARG(it->word), what, SLICE_ARG(name),
+		   *why ? " " : "", why);
 }
 
 /* Appends text, with a backslash where quotes would take it as something else. */
@@ -109,7 +110,8 @@ static bool read_secret(const struct conf_item *it, struct slice path, struct bu
 	if (rc == ERR_TOO_LONG)
 		fail(msgs, it, "", path, "is longer than a secret may be (64 KiB)");
 	else if (rc < 0)
-		fail(msgs, it, "cannot read ", path, strerror(errno));
+		conf_error(msgs, it->at, "%.*s: cannot read %.*s: %s", SLICE_ARG(it->word),
+			   SLICE_ARG(path), strerror(errno));
 	if (fd >= 0)
 		close(fd);
 	s = slice_trim(buf_slice(&text));

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/acct/field.h"
 #include "common/base/xalloc.h"
 #include "common/conf/pattern.h"
 #include "common/conf/values.h"
@@ -377,19 +378,60 @@ bool conf_value_records(struct conf_value_ctx *c, struct slice s, const void *pr
 	return true;
 }
 
-static bool is_field_name(struct slice s)
-{
-	if (s.n && s.p[0] == '!')
-		s = slice_from(s, 1);
-	if (slice_eq_str(s, "*"))
-		return true;
-	for (size_t i = 0; i < s.n; i++) {
-		char ch = ascii_lower(s.p[i]);
+static const struct {
+	const char *name;
+	unsigned types; /* ACCT_IN_* */
+} field_names[] = {
+#define FIELD_NAME(id, name, types, when, kind, doc) {name, types},
+	ACCT_FIELDS(FIELD_NAME)
+#undef FIELD_NAME
+};
 
-		if (!((ch >= 'a' && ch <= 'z') || (ch >= '0' && ch <= '9') || ch == '_' || ch == '-'))
-			return false;
-	}
-	return s.n > 0;
+static const struct {
+	const char *alias, *name;
+} field_aliases[] = {
+#define FIELD_ALIAS(alias, name) {alias, name},
+	ACCT_FIELD_ALIASES(FIELD_ALIAS)
+#undef FIELD_ALIAS
+};
+
+/* The set of record types (1u << type) that have a field; 0: there is no such field. */
+static unsigned field_types(struct slice name)
+{
+	static const unsigned bits[CONF_RECORD_COUNT] = {
+		[CONF_RECORD_D] = ACCT_IN_D,
+		[CONF_RECORD_B] = ACCT_IN_B,
+		[CONF_RECORD_T] = ACCT_IN_T,
+		[CONF_RECORD_TQ] = ACCT_IN_TQ,
+	};
+	unsigned set = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(field_aliases); i++)
+		if (slice_ieq_str(name, field_aliases[i].alias))
+			name = slice_str(field_aliases[i].name);
+	for (size_t i = 0; i < ARRAY_SIZE(field_names); i++)
+		for (unsigned r = 0; r < CONF_RECORD_COUNT; r++)
+			if (slice_ieq_str(name, field_names[i].name) && field_names[i].types & bits[r])
+				set |= 1u << r;
+	return set;
+}
+
+/* One element of a list of fields: *, NAME or !NAME. */
+static bool field_ok(struct conf_value_ctx *c, struct slice s, bool all, unsigned record)
+{
+	struct slice name = s.n && s.p[0] == '!' ? slice_from(s, 1) : s;
+	unsigned types = field_types(name);
+
+	if (slice_eq_str(s, "*") || (types && (all || types & 1u << record)))
+		return true;
+	if (slice_istarts(name, "header_"))
+		buf_addf(c->why, "%.*s: fields for headers are not supported by this version",
+			 SLICE_ARG(name));
+	else if (types)
+		buf_addf(c->why, "records of this type have no field %.*s", SLICE_ARG(name));
+	else
+		buf_addf(c->why, "unknown field %.*s", SLICE_ARG(name));
+	return false;
 }
 
 bool conf_value_record_fields(struct conf_value_ctx *c, struct slice s, const void *prev, void *ret)
@@ -409,10 +451,8 @@ bool conf_value_record_fields(struct conf_value_ctx *c, struct slice s, const vo
 	ok = split(c, slice_trim(s), &e);
 	v = arena_alloc(c->arena, (e.n + 1) * sizeof(*v));
 	for (size_t i = 0; i < e.n && ok; i++) {
-		ok = is_field_name(e.v[i]);
+		ok = field_ok(c, e.v[i], all, record);
 		v[i] = e.v[i].p;
-		if (!ok)
-			buf_addf(c->why, "'%.*s' is not the name of a field", SLICE_ARG(e.v[i]));
 	}
 	for (unsigned i = 0; i < CONF_RECORD_COUNT; i++)
 		if (all || i == record)
