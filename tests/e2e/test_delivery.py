@@ -157,7 +157,7 @@ def test_bad_dns_answers_are_survived(make, receiver, dns, trouble):
 def test_a_dead_resolver_is_passed_over(make_sluice, receiver, dns):
     dns.domain("example.test", "127.0.1.1")
     sluice = make_sluice(smtp_port=receiver.port, dns_timeout="500ms",
-                         resolver=f"127.0.0.54:{free_port('127.0.0.54')} {dns.address}").start()
+                         resolver=f"127.0.0.54:{free_port('127.0.0.54')}, {dns.address}").start()
     sluice.inject("a@sender.test", "b@example.test")
     receiver.wait("messages", 1, timeout=30)
 
