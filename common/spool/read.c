@@ -215,6 +215,19 @@ int spool_site_get(struct spool_read *r, uint32_t vmta, struct slice name, struc
 	return rc < 0 ? rc : row_site_decode(v, ret);
 }
 
+int spool_order_row_get(struct spool_read *r, uint64_t id, struct order_row *ret)
+{
+	struct spool_key k = key_u64(id);
+	struct slice v;
+	int rc = read_get(r, SPOOL_ORDER, &k, &v);
+
+	if (rc < 0)
+		return rc;
+	rc = row_order_decode(v, ret);
+	ret->order.id = id;
+	return rc;
+}
+
 int spool_state_get(struct spool_read *r, struct slice name, struct slice *ret)
 {
 	struct spool_key k = key_name(name);

@@ -38,6 +38,9 @@ struct order_row {
 void row_order_encode(const struct order_row *o, struct buf *b);
 int row_order_decode(struct slice v, struct order_row *ret) WARN_UNUSED;
 
+/* 0, ERR_NOT_FOUND, ERR_CORRUPT, ERR_VERSION; slices borrowed from the read. */
+int spool_order_row_get(struct spool_read *r, uint64_t id, struct order_row *ret) WARN_UNUSED;
+
 /* The numbers that every transaction may move: one row of state. */
 struct spool_numbers {
 	uint64_t next_arrival, next_outbox, next_dsn, next_order;

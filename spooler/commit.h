@@ -1,0 +1,118 @@
+/*
+ * commit.h - the engine of the committer: what goes into one write transaction of the spool.
+ *
+ * First the reports that wait in the workers' rings (at most 5,000 outcomes, round robin over the
+ * slots), then messages (at most 500, 5,000 recipients or 8 MB; a larger one alone), then other work
+ * (checkpoints, orders). The positions in the rings are stored in the same transaction: a report is
+ * applied exactly once, whatever dies. After the sync: ring positions are published, messages handed
+ * back, the workers that got mail rung.
+ *
+ * If anything fails, nothing of the transaction is in the spool, no position has moved, and the
+ * messages are handed back with the error.
+ *
+ * The engine has no thread, no sleep and no clock of its own (clock.h): the committer thread runs it, and
+ * replay tests do. All functions must be called by one thread.
+ */
+#ifndef SLUICE_SPOOLER_COMMIT_H
+#define SLUICE_SPOOLER_COMMIT_H
+
+#include "common/base/macros.h"
+#include "common/conf/conf.h"
+#include "common/shm/shm.h"
+#include "common/spool/order.h"
+#include "common/spool/spool.h"
+#include "spooler/accountant.h"
+#include "spooler/intake.h"
+
+struct commit;
+struct spool_write;
+
+#define COMMIT_OUTCOMES 5000
+#define COMMIT_MESSAGES 500
+#define COMMIT_RECIPIENTS 5000
+#define COMMIT_BYTES (UINT64_C(8) << 20)
+
+struct commit_options {
+	struct spool *spool;     /* opened for writing */
+	struct shm *shm;
+	const struct conf *conf; /* until commit_set_conf() */
+	uint64_t family;         /* of this master: ring positions of others are forgotten */
+	const int *bells;        /* eventfd by worker slot; may be NULL in tests */
+	size_t bell_count;
+	/*
+	 * A record of a worker's ring cannot be read: keep it, say so, have the worker restarted. The record is
+	 * skipped in the transaction under way.
+	 */
+	void (*bad_report)(void *arg, uint32_t slot, uint32_t forkno, uint64_t position,
+			   uint8_t type, struct slice payload, const char *why);
+	void *arg;
+};
+
+/* Reads the state of the spool. 0 or a negative err: *ret_error (heap) says what. */
+int commit_new(const struct commit_options *o, struct commit **ret, char **ret_error) WARN_UNUSED;
+void commit_free(struct commit *c);
+
+/* Work of others inside the next transaction. */
+struct commit_job {
+	/* 0 = done, 1 = done in part: again in the next transaction, negative err = the transaction fails. */
+	int (*run)(struct commit *c, struct spool_write *w, struct commit_job *j);
+	/* After the sync that ended it (0). */
+	void (*done)(struct commit_job *j);
+	struct commit_job *next;
+};
+
+struct commit_result {
+	unsigned messages, outcomes, reports;
+	bool wrote;         /* there was something to commit */
+	bool outbox, dsn;   /* rows for the accountant, for the DSN helper */
+	bool more;          /* a bound was reached: come again at once */
+};
+
+/*
+ * One transaction. Takes messages from the front of *messages and runs all *jobs (both lists move). 0, or ERR_DISK_FULL, ERR_MAP_FULL:
+ * nothing happened but that the messages of this batch were refused; other errors: the spool cannot be
+ * used, end the process. Jobs stay in the list until they are done.
+ */
+int commit_batch(struct commit *c, struct intake_message **messages, struct commit_job **jobs,
+		 struct commit_result *ret) WARN_UNUSED;
+
+/* A ring of a dead worker is empty now: it is not looked at again until its slot has another generation. True: it was empty. */
+bool commit_slot_empty(struct commit *c, uint32_t slot, uint32_t forkno);
+void commit_slot_drained(struct commit *c, uint32_t slot, uint32_t forkno);
+/* Adds 1 to the crashes of these messages: a worker died with them in hand. A job. */
+int commit_count_crash(struct commit *c, struct spool_write *w, uint64_t msgid);
+
+/* Gives every virtual MTA of the configuration a row. Call after commit_new() and commit_set_conf(). */
+int commit_vmtas(struct commit *c) WARN_UNUSED;
+void commit_set_conf(struct commit *c, const struct conf *conf);
+/* Names of virtual MTAs that have mail and are not configured; n strings on the heap, to be freed. */
+size_t commit_orphans(struct commit *c, char ***ret);
+
+/* Counts live recipients after a start, at most max rows; true when all are counted. */
+bool commit_recount(struct commit *c, size_t max);
+bool commit_counted(const struct commit *c);
+
+/* Largest msgid that the spool has seen. */
+uint64_t commit_last_msgid(const struct commit *c);
+uint64_t commit_last_outbox(const struct commit *c);
+uint64_t commit_live_bytes(const struct commit *c);
+struct spool *commit_spool(struct commit *c);
+
+/* --- orders (commit_orders.c) --- */
+
+struct commit_order_result {
+	int rc;              /* 0 or a negative err */
+	uint64_t done, held; /* recipients changed; in flight */
+};
+/*
+ * Takes an order in the transaction under way (call from a job). `answer` is called once, when it has been
+ * carried out; it must be cheap. Its strings are copied.
+ */
+int commit_order_add(struct commit *c, struct spool_write *w, const struct order *o,
+		     void (*answer)(void *arg, const struct commit_order_result *r), void *arg);
+/* Somebody who waited for an answer is gone. */
+void commit_order_forget(struct commit *c, void *arg);
+/* Orders that wait for workers or have work left. */
+bool commit_orders_pending(const struct commit *c);
+
+#endif

@@ -1,0 +1,277 @@
+/*
+ * commit_cache.c - rows that every message needs: virtual MTAs, queues, pools. Filled from the
+ * spool, or made in the transaction under way. After a failed transaction everything is forgotten.
+ */
+#include "spooler/commit_private.h"
+
+#include <stdlib.h>
+
+static struct commit_vmta *vmta_add(struct commit *c, uint32_t id, struct slice name)
+{
+	struct commit_vmta *v = xcalloc(1, sizeof(*v));
+
+	v->id = id;
+	v->name = slice_dup(name);
+	HASH_ADD(by_id, c->vmta_by_id, id, sizeof(v->id), v);
+	HASH_ADD_KEYPTR(by_name, c->vmta_by_name, v->name, strlen(v->name), v);
+	return v;
+}
+
+static int vmta_make(struct commit *c, struct slice name, struct commit_vmta **ret)
+{
+	struct spool_vmta row = {.id = c->n.next_vmta++, .name = name};
+	struct spool_key k = key_u32(row.id);
+	int rc;
+
+	buf_clear(&c->value);
+	row_vmta_encode(&row, &c->value);
+	rc = write_put(c->w, SPOOL_VMTA, &k, buf_slice(&c->value));
+	c->result.wrote = true;
+	if (rc == 0)
+		*ret = vmta_add(c, row.id, name);
+	return rc;
+}
+
+int cache_vmta_by_name(struct commit *c, struct slice name, struct commit_vmta **ret)
+{
+	struct commit_vmta *v;
+	uint32_t id;
+	int rc;
+
+	HASH_FIND(by_name, c->vmta_by_name, name.p, name.n, v);
+	if (v) {
+		*ret = v;
+		return 0;
+	}
+	rc = spool_vmta_find(write_read(c->w), name, &id);
+	if (rc == ERR_NOT_FOUND)
+		return vmta_make(c, name, ret);
+	if (rc == 0)
+		*ret = vmta_add(c, id, name);
+	return rc;
+}
+
+struct commit_vmta *cache_vmta_by_id(struct commit *c, uint32_t id)
+{
+	struct spool_vmta row;
+	struct commit_vmta *v;
+
+	HASH_FIND(by_id, c->vmta_by_id, &id, sizeof(id), v);
+	if (v)
+		return v;
+	if (spool_vmta_get(write_read(c->w), id, &row) < 0)
+		return NULL;
+	return vmta_add(c, id, row.name);
+}
+
+static struct commit_qent *queue_add(struct commit *c, struct commit_vmta *v, struct slice domain,
+				     uint32_t id)
+{
+	size_t size = sizeof(v->id) + domain.n;
+	struct commit_qent *q = xcalloc(1, sizeof(*q) + size);
+
+	memcpy(q->key, &v->id, sizeof(v->id));
+	if (domain.n)
+		memcpy(q->key + sizeof(v->id), domain.p, domain.n);
+	q->key_size = size;
+	q->domain = slice_of(q->key + sizeof(v->id), domain.n);
+	q->vmta = v;
+	q->id = id;
+	q->settings = conf_domain_for(c->conf, q->domain, slice_str(v->name));
+	HASH_ADD_KEYPTR(by_name, c->queue_by_name, q->key, q->key_size, q);
+	if (id)
+		HASH_ADD(by_id, c->queue_by_id, id, sizeof(q->id), q);
+	return q;
+}
+
+static struct commit_qent *queue_find(struct commit *c, const struct commit_vmta *v,
+				      struct slice domain)
+{
+	char key[sizeof(v->id) + SPOOL_NAME_KEY_MAX];
+	struct commit_qent *q;
+
+	memcpy(key, &v->id, sizeof(v->id));
+	if (domain.n)
+		memcpy(key + sizeof(v->id), domain.p, domain.n);
+	HASH_FIND(by_name, c->queue_by_name, key, sizeof(v->id) + domain.n, q);
+	return q;
+}
+
+int cache_queue(struct commit *c, struct commit_vmta *v, struct slice domain, struct commit_qent **ret)
+{
+	struct commit_qent *q;
+	uint32_t id = 0;
+	int rc;
+
+	domain = slice_sub(domain, 0, SPOOL_NAME_KEY_MAX);
+	q = queue_find(c, v, domain);
+	if (!q) {
+		rc = spool_queue_find(write_read(c->w), v->id, domain, &id);
+		if (rc < 0 && rc != ERR_NOT_FOUND)
+			return rc;
+		q = queue_add(c, v, domain, id);
+	}
+	*ret = q;
+	return 0;
+}
+
+int cache_queue_need_id(struct commit *c, struct commit_qent *q)
+{
+	struct spool_queue row = {.id = c->n.next_queue, .vmta = q->vmta->id, .domain = q->domain};
+	struct spool_key k = key_u32(row.id), name = key_u32_name(row.vmta, q->domain);
+	int rc;
+
+	if (q->id)
+		return 0;
+	buf_clear(&c->value);
+	row_queue_encode(&row, &c->value);
+	rc = write_put(c->w, SPOOL_QUEUE, &k, buf_slice(&c->value));
+	if (rc < 0)
+		return rc;
+	buf_clear(&c->value);
+	row_number_encode(row.id, &c->value);
+	rc = write_put(c->w, SPOOL_QUEUE_NAME, &name, buf_slice(&c->value));
+	if (rc < 0)
+		return rc;
+	c->result.wrote = true;
+	c->n.next_queue++;
+	q->id = row.id;
+	HASH_ADD(by_id, c->queue_by_id, id, sizeof(q->id), q);
+	return 0;
+}
+
+struct commit_qent *cache_queue_by_id(struct commit *c, uint32_t id)
+{
+	struct spool_queue row;
+	struct commit_vmta *v;
+	struct commit_qent *q;
+	struct spool_key k = key_u32(id);
+	struct slice value;
+
+	HASH_FIND(by_id, c->queue_by_id, &id, sizeof(id), q);
+	if (q)
+		return q;
+	if (write_get(c->w, SPOOL_QUEUE, &k, &value) < 0 || row_queue_decode(value, &row) < 0)
+		return NULL;
+	v = cache_vmta_by_id(c, row.vmta);
+	return v ? queue_add(c, v, row.domain, id) : NULL;
+}
+
+static uint64_t load_turn(struct commit *c, const char *pool)
+{
+	struct spool_key k = key_quota(0, 0, slice_str(pool));
+	struct slice v;
+	uint64_t turn;
+
+	if (write_get(c->w, SPOOL_QUOTA, &k, &v) < 0 || row_number_decode(v, &turn) < 0)
+		return 0;
+	return turn;
+}
+
+int cache_route(struct commit *c, const char *name, struct commit_route **ret)
+{
+	const struct conf_pool *pool;
+	struct commit_vmta *v = NULL;
+	struct commit_route *r;
+	int rc;
+
+	HASH_FIND_STR(c->routes, name, r);
+	if (r) {
+		*ret = r;
+		return 0;
+	}
+	pool = conf_pool_find(c->conf, slice_str(name));
+	if (pool && pool->member_count == 0)
+		return ERR_NOT_FOUND;
+	if (!pool) {
+		if (!conf_vmta_find(c->conf, slice_str(name)))
+			return ERR_NOT_FOUND;
+		rc = cache_vmta_by_name(c, slice_str(name), &v);
+		if (rc < 0)
+			return rc;
+	}
+	r = xcalloc(1, sizeof(*r));
+	r->name = xstrdup(name);
+	r->pool = pool;
+	r->vmta = v;
+	r->turn = pool ? load_turn(c, name) : 0;
+	HASH_ADD_KEYPTR(hh, c->routes, r->name, strlen(r->name), r);
+	*ret = r;
+	return 0;
+}
+
+int cache_route_next(struct commit *c, struct commit_route *r, struct commit_vmta **ret)
+{
+	const struct conf_vmta *m;
+
+	if (!r->pool) {
+		*ret = r->vmta;
+		return 0;
+	}
+	m = r->pool->members[r->turn++ % r->pool->member_count];
+	r->dirty = true;
+	return cache_vmta_by_name(c, slice_str(m->name), ret);
+}
+
+int cache_store_turns(struct commit *c)
+{
+	struct commit_route *r, *next;
+
+	HASH_ITER(hh, c->routes, r, next) {
+		struct spool_key k;
+		int rc;
+
+		if (!r->dirty)
+			continue;
+		r->dirty = false;
+		k = key_quota(0, 0, slice_str(r->name));
+		buf_clear(&c->value);
+		row_number_encode(r->turn, &c->value);
+		rc = write_put(c->w, SPOOL_QUOTA, &k, buf_slice(&c->value));
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+static void forget_queues(struct commit *c)
+{
+	struct commit_qent *q, *next;
+
+	HASH_CLEAR(by_id, c->queue_by_id);
+	HASH_ITER(by_name, c->queue_by_name, q, next) {
+		HASH_DELETE(by_name, c->queue_by_name, q);
+		free(q);
+	}
+}
+
+void cache_forget_routes(struct commit *c)
+{
+	struct commit_route *r, *next;
+
+	HASH_ITER(hh, c->routes, r, next) {
+		HASH_DEL(c->routes, r);
+		free(r->name);
+		free(r);
+	}
+}
+
+void cache_trim(struct commit *c)
+{
+	if (HASH_CNT(by_name, c->queue_by_name) > QUEUE_CACHE_MAX)
+		forget_queues(c);
+}
+
+void cache_forget(struct commit *c)
+{
+	struct commit_vmta *v, *next;
+
+	cache_forget_routes(c);
+	forget_queues(c);
+	HASH_CLEAR(by_id, c->vmta_by_id);
+	HASH_ITER(by_name, c->vmta_by_name, v, next) {
+		HASH_DELETE(by_name, c->vmta_by_name, v);
+		free(v->name);
+		free(v);
+	}
+}

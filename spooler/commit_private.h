@@ -1,0 +1,220 @@
+/*
+ * commit_private.h - what the files of the engine share. Nobody else includes it.
+ *
+ *     commit.c          a transaction from its begin to its publication
+ *     commit_cache.c    virtual MTAs, queues, pools, routes in memory
+ *     commit_wake.c     touched queues: wake rows, live counts
+ *     commit_intake.c   messages in
+ *     commit_rings.c    rings, their positions, dispatch of reports
+ *     commit_outcome.c  the ends and postponements of recipients
+ *     commit_orders.c   delete, schedule, pause, resume
+ *     commit_recount.c  live counts after a start
+ *
+ * Everything in memory that a transaction changes is put back when it fails: numbers from a copy,
+ * caches by emptying them, wake times and counts by changing them only after the commit.
+ */
+#ifndef SLUICE_SPOOLER_COMMIT_PRIVATE_H
+#define SLUICE_SPOOLER_COMMIT_PRIVATE_H
+
+#include <uthash.h>
+
+#include "common/acct/record.h"
+#include "common/base/err.h"
+#include "common/base/log.h"
+#include "common/base/xalloc.h"
+#include "common/spool/report.h"
+#include "common/spool/write.h"
+#include "spooler/commit.h"
+#include "spooler/dsn_row.h"
+
+#define QUEUE_CACHE_MAX 131072
+#define NOT_BEFORE_NOTICE (UINT64_MAX - 1)
+
+/* A virtual MTA of the spool. */
+struct commit_vmta {
+	uint32_t id;
+	char *name;
+	bool ring; /* its worker gets a bell after this commit */
+	UT_hash_handle by_id, by_name;
+};
+
+/* A queue, or a domain that is discarded (id 0). Key: vmta u32 and domain. */
+struct commit_qent {
+	uint32_t id;
+	struct commit_vmta *vmta;
+	const struct conf_domain *settings;
+	struct slice domain; /* inside key */
+	UT_hash_handle by_id, by_name;
+	size_t key_size;
+	char key[];
+};
+
+/* What a route name means now: a virtual MTA or a pool with its turn. */
+struct commit_route {
+	char *name;
+	struct commit_vmta *vmta;
+	const struct conf_pool *pool;
+	uint64_t turn;
+	bool dirty;
+	UT_hash_handle hh;
+};
+
+/* A queue that the transaction touches. */
+struct commit_touch {
+	uint32_t queue, vmta;
+	int64_t recipients, bytes; /* change of the live counts */
+	bool due;                  /* rows of table due changed, or the time that was asked for */
+	msec_t old_at, old_asked;  /* wake row before; UINT64_MAX: none */
+	msec_t at, asked;          /* after */
+	UT_hash_handle hh;
+};
+
+/* Present wake rows: open addressing, queue 0 = free. */
+struct wake_entry {
+	uint32_t queue;
+	bool guess; /* read from the spool: whether somebody asked for `at` is not known yet */
+	msec_t at, asked;
+};
+struct wake_map {
+	struct wake_entry *v;
+	size_t size, used; /* size is a power of two */
+};
+
+/* How far a worker's ring has been applied. */
+struct commit_ring {
+	bool known;
+	uint32_t forkno;
+	uint64_t committed, next; /* next: applied in the transaction under way */
+	uint32_t drained;         /* generation that is empty for good, 0 = none */
+};
+
+/* The message whose recipients are being ended. */
+struct commit_subject {
+	bool loaded, changed;
+	struct spool_message m;
+	struct buf row;                 /* m's slices */
+	struct dsn_recipient *dsn;      /* recipients that the sender is told about */
+	uint32_t dsn_count, dsn_cap;
+	const char *dsn_vmta;
+};
+
+struct commit_order;
+
+struct commit {
+	struct spool *spool;
+	struct shm *shm;
+	const struct conf *conf;
+	struct shm_counters *counters;
+	struct commit_options o;
+
+	struct commit_vmta *vmta_by_id, *vmta_by_name;
+	struct commit_qent *queue_by_id, *queue_by_name;
+	struct commit_route *routes;
+	struct wake_map wakes;
+	struct commit_ring *rings;
+	uint32_t ring_turn;
+	msec_t slots_warned;
+
+	/* the transaction under way */
+	struct spool_write *w;
+	struct spool_numbers n, saved;
+	msec_t now;
+	struct commit_touch *touched;
+	struct commit_subject subject;
+	struct buf value, row, scratch, original;
+	void **kept; /* freed at the end of the transaction */
+	size_t kept_count, kept_cap;
+	uint64_t *unlinks; /* big files that are not needed after the commit */
+	size_t unlink_count, unlink_cap;
+	uint64_t received_messages, received_recipients, received_bytes;
+	uint64_t ended_delivered, ended_bounced;
+	struct commit_result result;
+
+	struct commit_order *orders;
+	bool orders_changed; /* workers must read them again after this commit */
+
+	/* recount */
+	bool counted;
+	uint64_t count_until, count_msgid; /* messages above until were counted as they came */
+	uint32_t count_rcpt;
+	bool count_started;
+};
+
+/* commit.c */
+void *commit_keep(struct commit *c, const void *p, size_t n); /* a copy until the end of the transaction */
+struct slice commit_keep_slice(struct commit *c, struct slice s);
+void commit_unlink_later(struct commit *c, uint64_t msgid);
+int commit_outbox(struct commit *c, const struct acct_record *r);
+
+/* commit_cache.c */
+int cache_vmta_by_name(struct commit *c, struct slice name, struct commit_vmta **ret);
+struct commit_vmta *cache_vmta_by_id(struct commit *c, uint32_t id); /* NULL: no such row */
+/* The queue of a domain; its id is 0 until queue_need_id(). */
+int cache_queue(struct commit *c, struct commit_vmta *v, struct slice domain, struct commit_qent **ret);
+int cache_queue_need_id(struct commit *c, struct commit_qent *q);
+struct commit_qent *cache_queue_by_id(struct commit *c, uint32_t id); /* NULL: no such row */
+/* ERR_NOT_FOUND: neither a virtual MTA nor a pool of the configuration. */
+int cache_route(struct commit *c, const char *name, struct commit_route **ret);
+/* The next virtual MTA of the route. */
+int cache_route_next(struct commit *c, struct commit_route *r, struct commit_vmta **ret);
+int cache_store_turns(struct commit *c);
+void cache_forget_routes(struct commit *c);
+void cache_trim(struct commit *c);  /* between transactions only */
+void cache_forget(struct commit *c);/* everything: after a failure */
+
+/* commit_wake.c */
+int wake_load(struct commit *c);
+struct commit_touch *touch_queue(struct commit *c, uint32_t queue, uint32_t vmta);
+/* Before rows of the queue's range in table due change. */
+struct commit_touch *touch_due(struct commit *c, uint32_t queue, uint32_t vmta);
+void touch_count(struct commit *c, struct commit_touch *t, uint64_t msgid, uint32_t rcpt,
+		 int64_t bytes, int sign);
+int wake_store(struct commit *c);
+void wake_publish(struct commit *c);
+void touch_forget(struct commit *c);
+void wake_map_done(struct wake_map *m);
+
+/* commit_intake.c */
+int intake_messages(struct commit *c, struct intake_message *list, struct intake_message **ret_rest);
+
+/* commit_rings.c */
+int rings_load(struct commit *c);
+int rings_collect(struct commit *c);
+int rings_store(struct commit *c);
+void rings_publish(struct commit *c);
+void rings_abort(struct commit *c);
+
+/* commit_outcome.c */
+int subject_begin(struct commit *c, uint64_t msgid); /* ERR_NOT_FOUND: the message is gone */
+int subject_end(struct commit *c);
+/* Where a recipient stands now; slices in c->row until the next call. */
+int subject_recipient(struct commit *c, uint32_t rcpt, struct spool_recipient *ret,
+		      struct commit_qent **ret_queue);
+int recipient_load(struct commit *c, uint64_t msgid, uint32_t rcpt, struct spool_recipient *ret,
+		   struct commit_qent **ret_queue);
+/* Of the subject. */
+int recipient_remove(struct commit *c, const struct spool_recipient *r, struct commit_qent *q);
+int recipient_to_due(struct commit *c, struct spool_recipient *r, struct commit_qent *q, msec_t due);
+void subject_tell(struct commit *c, const struct spool_recipient *r, enum dsn_action action,
+		  const struct report_outcome *o, struct slice mx_name, const struct ip *mx_ip);
+void record_fill(struct commit *c, struct acct_record *a, enum acct_type type,
+		 const struct spool_recipient *r, const struct commit_qent *q);
+int apply_transaction(struct commit *c, const struct report_transaction *t);
+int apply_site(struct commit *c, struct commit_vmta *v, const struct report_site *s);
+int apply_park(struct commit *c, const struct report_park *p);
+int apply_wake(struct commit *c, const struct report_wake *k);
+
+/* commit_orders.c */
+int orders_load(struct commit *c);
+int orders_run(struct commit *c);
+bool orders_ready(struct commit *c); /* there is work that waits for nobody */
+void orders_publish(struct commit *c);
+void orders_abort(struct commit *c);
+void orders_ack(struct commit *c, uint32_t slot, const struct report_order_ack *a);
+void orders_free(struct commit *c);
+
+/* commit_recount.c */
+void recount_start(struct commit *c);
+bool recount_has(const struct commit *c, uint64_t msgid, uint32_t rcpt);
+
+#endif
