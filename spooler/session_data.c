@@ -14,6 +14,13 @@ void session_mail_refuse(struct session_mail *mail, const char *fmt, ...)
 	va_start(ap, fmt);
 	buf_vaddf(&mail->refusal, fmt, ap);
 	va_end(ap);
+}
+
+/* Not in session_mail_refuse(): its callers may be looking at the memory. */
+static void drop_refused(struct session_mail *mail)
+{
+	if (!session_mail_refused(mail))
+		return;
 	session_body_drop(mail);
 	buf_done(&mail->head);
 }
@@ -161,6 +168,7 @@ enum session_step session_step_data(struct session *s)
 	check_limits(s);
 	if (used && !session_mail_refused(mail))
 		take_wire(s, slice_sub(in, 0, used));
+	drop_refused(mail);
 	stream_consume(s->stream, used + skip);
 	return end ? finish(s) : SESSION_MORE;
 }
@@ -220,8 +228,10 @@ enum session_step session_step_chunk(struct session *s)
 
 	if (in.n > s->chunk_left)
 		in.n = (size_t)s->chunk_left;
-	if (in.n && !s->chunk_refused)
+	if (in.n && !s->chunk_refused) {
 		take_chunk(s, in);
+		drop_refused(s->mail);
+	}
 	stream_consume(s->stream, in.n);
 	s->chunk_left -= in.n;
 	return s->chunk_left ? SESSION_MORE : finish_chunk(s);

@@ -208,7 +208,7 @@ enum session_step session_step_chunk(struct session *s);
 enum session_step session_step_commit(struct session *s);
 /* The committer's answer. */
 void session_mail_done(struct session_mail *mail);
-/* The message will be refused with this reply (the first one counts); its body is dropped. */
+/* The message will be refused with this reply; the first one counts. */
 void session_mail_refuse(struct session_mail *mail, const char *fmt, ...) ATTR_PRINTF(2, 3);
 static inline bool session_mail_refused(const struct session_mail *mail)
 {
