@@ -252,7 +252,8 @@ static void control_ready(struct receiver *rc, struct watch *watch, uint32_t eve
 static void control_listen(struct receiver *rc, const char *path)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	struct watch *watch = need(calloc(1, sizeof(*watch)));
+	static struct watch only;
+	struct watch *watch = &only;
 
 	if (strlen(path) >= sizeof(address.sun_path))
 		die("--control %s: longer than a socket's name may be", path);
@@ -279,10 +280,9 @@ static void stdin_ready(struct receiver *rc, struct watch *watch, uint32_t event
 
 static void watch_stdin(struct receiver *rc)
 {
-	struct watch *watch = need(calloc(1, sizeof(*watch)));
+	static struct watch watch = {.ready = stdin_ready, .fd = 0};
 
-	*watch = (struct watch){.ready = stdin_ready, .fd = 0};
-	watch_add(rc, watch, EPOLLIN);
+	watch_add(rc, &watch, EPOLLIN);
 }
 
 #endif
