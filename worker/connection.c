@@ -1,0 +1,613 @@
+#include "worker/connection.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/log.h"
+#include "common/base/xalloc.h"
+#include "common/conf/conf.h"
+#include "worker/context.h"
+#include "worker/hosts.h"
+#include "worker/site.h"
+#include "worker/slots.h"
+#include "worker/transaction.h"
+
+#define QUIT_TIME (2 * USEC_PER_SEC)
+#define ABORT_TIME (200 * USEC_PER_MSEC)
+#define UNREACHABLE_TIME (60 * USEC_PER_SEC)
+/* Even without connection-idle-timeout mail of the next commit finds the connection. */
+#define IDLE_LEAST (20 * USEC_PER_MSEC)
+#define IDLE_LOOK (50 * USEC_PER_MSEC)
+
+static const struct {
+	const char *name, *doing;
+	enum outcome_phase phase;
+	size_t timeout; /* offset in struct conf_domain */
+} steps[STEP_COUNT] = {
+#define STEP_ROW(name, doing, phase, timeout)                                                      \
+	[STEP_##name] = {#name, doing, phase, offsetof(struct conf_domain, timeout)},
+	CONNECTION_STEPS(STEP_ROW)
+#undef STEP_ROW
+};
+
+static const struct {
+	const char *keyword;
+	uint32_t offer;
+} offers[] = {
+	{"PIPELINING", OFFER_PIPELINING}, {"SIZE", OFFER_SIZE},	    {"8BITMIME", OFFER_8BITMIME},
+	{"SMTPUTF8", OFFER_SMTPUTF8},	  {"DSN", OFFER_DSN},	    {"STARTTLS", OFFER_STARTTLS},
+};
+
+static usec_t step_timeout(const struct connection *c, enum connection_step step)
+{
+	usec_t t;
+
+	memcpy(&t, (const char *)c->site->set + steps[step].timeout, sizeof(t));
+	return t;
+}
+
+static void go(struct connection *c, enum connection_step to)
+{
+	const struct log_ctx log = {.object = "connection", .name = c->site->label};
+
+	log_debug(&log, "step", LOG_S("host", c->host), LOG_S("from", steps[c->step].name),
+		  LOG_S("to", steps[to].name));
+	c->step = to;
+	if (to < STEP_ready)
+		stream_timeout(c->stream, step_timeout(c, to), step_timeout(c, to));
+}
+
+void connection_timeouts(struct connection *c, usec_t read, usec_t write)
+{
+	stream_timeout(c->stream, read, write);
+}
+
+void connection_place(const struct connection *c, struct site_place *ret)
+{
+	ret->mx_name = c->host;
+	ret->mx_ip = c->ip;
+	ret->source_ip = c->source_ip;
+}
+
+const char *connection_doing(const struct connection *c)
+{
+	return c->txn ? transaction_doing(c->txn) : steps[c->step].doing;
+}
+
+/* --- the end --- */
+
+static void connection_free(struct connection *c)
+{
+	struct site *s = c->site;
+
+	TAILQ_REMOVE(&s->connections, c, link);
+	s->slots--;
+	counter_sub(c->w->counters, COUNTER_CONNECTIONS_OUT_OPEN, 1);
+	slots_give(c->w, c->lease);
+	loop_timer_free(c->timer);
+	reply_done(&c->reply);
+	buf_done(&c->esmtp);
+	free(c->host);
+	free(c->helo);
+	c->magic = 0;
+	loop_defer_free(c->w->loop, c);
+	site_publish_connections(s);
+	site_kick(s);
+}
+
+static void not_ready_any_more(struct connection *c)
+{
+	if (c->was_ready)
+		c->site->ready--;
+	else if (c->step < STEP_ready)
+		c->site->connecting--;
+	c->was_ready = false;
+}
+
+/* No more I/O. The lease stays until the peer must have seen the end. */
+static void connection_end(struct connection *c, bool abort, usec_t after)
+{
+	invariant(!c->txn);
+	if (c->step == STEP_gone)
+		return;
+	not_ready_any_more(c);
+	go(c, STEP_gone);
+	if (abort)
+		stream_abort(c->stream);
+	else
+		stream_free(c->stream);
+	c->stream = NULL;
+	if (after)
+		loop_timer_set(c->timer, after);
+	else
+		connection_free(c);
+}
+
+static void say_quit(struct connection *c)
+{
+	not_ready_any_more(c);
+	go(c, STEP_quit);
+	stream_write(c->stream, "QUIT\r\n", 6);
+	stream_timeout(c->stream, 0, 0);
+	loop_timer_set(c->timer, QUIT_TIME);
+}
+
+void connection_give_up(struct connection *c, bool abort)
+{
+	c->txn = NULL;
+	c->closing = true;
+	connection_end(c, abort, ABORT_TIME);
+}
+
+/* --- before it is ready --- */
+
+/* This target will not do: the site tries another one. polite: the peer is there and gets a QUIT. */
+static void connection_failed(struct connection *c, const struct outcome *o, bool polite)
+{
+	struct site_place at;
+
+	counter_add(c->w->counters, COUNTER_CONNECT_FAILURES, 1);
+	connection_place(c, &at);
+	if (polite) {
+		say_quit(c);
+		site_target_failed(c->site, &c->ip, c->port, o, &at);
+		return;
+	}
+	not_ready_any_more(c);
+	site_target_failed(c->site, &c->ip, c->port, o, &at);
+	go(c, STEP_gone);
+	stream_free(c->stream);
+	c->stream = NULL;
+	if (c->connected)
+		loop_timer_set(c->timer, ABORT_TIME);
+	else
+		connection_free(c);
+}
+
+static void failed_by_reply(struct connection *c)
+{
+	struct outcome o;
+
+	outcome_from_reply(&o, steps[c->step].phase, &c->reply, c->site->set);
+	connection_failed(c, &o, c->reply.code != 421);
+}
+
+static void failed_for_tls(struct connection *c, const char *why, bool polite)
+{
+	struct outcome o;
+
+	outcome_local(&o, LOCAL_NO_TLS, "TLS is required: %s", why);
+	connection_failed(c, &o, polite);
+}
+
+static enum connection_step send_ehlo(struct connection *c)
+{
+	char line[300];
+	int n = snprintf(line, sizeof(line), "EHLO %.255s\r\n", c->helo);
+
+	stream_write(c->stream, line, (size_t)n);
+	return STEP_ehlo;
+}
+
+static enum connection_step become_ready(struct connection *c)
+{
+	struct site *s = c->site;
+
+	s->connecting--;
+	s->ready++;
+	c->was_ready = true;
+	c->idle_since = loop_now(c->w->loop);
+	return STEP_ready;
+}
+
+static enum connection_step on_greeting(struct connection *c)
+{
+	if (c->reply.code != 220) {
+		failed_by_reply(c);
+		return STEP_gone;
+	}
+	return send_ehlo(c);
+}
+
+static void read_offer(struct connection *c, struct slice line)
+{
+	struct slice word;
+
+	if (!slice_next(&line, ' ', &word) || word.n == 0)
+		return;
+	if (c->esmtp.n + word.n < 400) {
+		if (c->esmtp.n)
+			buf_add_char(&c->esmtp, ',');
+		buf_add_slice(&c->esmtp, word);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(offers); i++)
+		if (slice_ieq_str(word, offers[i].keyword))
+			c->offers |= offers[i].offer;
+	if (slice_ieq_str(word, "SIZE") && !slice_u64(slice_trim(line), &c->size_max))
+		c->size_max = 0;
+}
+
+static void read_offers(struct connection *c)
+{
+	const struct conf_domain *set = c->site->set;
+	struct slice line;
+
+	c->offers = OFFER_ESMTP;
+	c->size_max = 0;
+	buf_clear(&c->esmtp);
+	for (uint32_t i = 1; reply_line(&c->reply, i, &line); i++)
+		read_offer(c, line);
+	if (set->ignore_8bitmime)
+		c->offers &= ~(uint32_t)OFFER_8BITMIME;
+	if (set->ignore_pipelining)
+		c->offers &= ~(uint32_t)OFFER_PIPELINING;
+	if (set->ignore_dsn)
+		c->offers &= ~(uint32_t)OFFER_DSN;
+}
+
+static bool tls_wanted(const struct connection *c)
+{
+	const struct conf_domain *set = c->site->set;
+
+	if (stream_is_tls(c->stream) || !(c->offers & OFFER_STARTTLS))
+		return false;
+	if (set->require_starttls)
+		return true;
+	return set->use_starttls && !hosts_has_no_tls(c->w->hosts, &c->ip, c->port);
+}
+
+static enum connection_step on_ehlo(struct connection *c)
+{
+	bool need = c->site->set->require_starttls && !stream_is_tls(c->stream);
+	char line[300];
+	int n;
+
+	if (c->reply.code == 421 || (c->reply.code >= 400 && c->reply.code < 500)) {
+		failed_by_reply(c);
+		return STEP_gone;
+	}
+	if (c->reply.code != 250 && !need) {
+		n = snprintf(line, sizeof(line), "HELO %.255s\r\n", c->helo);
+		stream_write(c->stream, line, (size_t)n);
+		return STEP_helo;
+	}
+	if (c->reply.code == 250)
+		read_offers(c);
+	if (tls_wanted(c)) {
+		stream_write(c->stream, "STARTTLS\r\n", 10);
+		return STEP_starttls;
+	}
+	if (need) {
+		failed_for_tls(c, "STARTTLS is not offered", true);
+		return STEP_gone;
+	}
+	return become_ready(c);
+}
+
+static enum connection_step on_helo(struct connection *c)
+{
+	if (c->reply.code != 250) {
+		failed_by_reply(c);
+		return STEP_gone;
+	}
+	return become_ready(c);
+}
+
+static enum connection_step on_starttls(struct connection *c)
+{
+	if (c->reply.code == 220) {
+		stream_start_tls(c->stream, c->w->tls, c->host);
+		return STEP_handshake;
+	}
+	if (c->reply.code == 421) {
+		failed_by_reply(c);
+		return STEP_gone;
+	}
+	if (c->site->set->require_starttls) {
+		failed_for_tls(c, buf_cstr(&c->reply.text), true);
+		return STEP_gone;
+	}
+	return become_ready(c);
+}
+
+/* The handshake failed: without the demand for TLS, again in clear at once. */
+static void handshake_failed(struct connection *c, const char *why)
+{
+	struct site *s = c->site;
+
+	if (s->set->require_starttls) {
+		failed_for_tls(c, why, false);
+		return;
+	}
+	hosts_no_tls(c->w->hosts, &c->ip, c->port);
+	log_debug(NULL, "TLS handshake failed, again in clear", LOG_S("host", c->host),
+		  LOG_S("why", why));
+	connection_end(c, true, ABORT_TIME);
+	site_connection_again(s);
+}
+
+/* --- work --- */
+
+static bool yields(struct connection *c, bool idle)
+{
+	return lease_should_yield(c->w->shm, c->w->h->slot, c->lease, idle, c->since, c->messages);
+}
+
+static void become_idle(struct connection *c)
+{
+	usec_t keep = c->site->set->connection_idle_timeout;
+
+	c->idle_since = loop_now(c->w->loop);
+	stream_timeout(c->stream, 0, 0);
+	if (c->closing || yields(c, true))
+		say_quit(c);
+	else
+		loop_timer_set(c->timer, keep > IDLE_LOOK ? IDLE_LOOK : IDLE_LEAST);
+}
+
+bool connection_work(struct connection *c)
+{
+	uint64_t most = c->site->set->max_msg_per_connection;
+
+	if (c->step != STEP_ready || c->txn || c->closing)
+		return false;
+	if ((most && c->messages >= most) || c->w->stopping || (c->messages && yields(c, false)))
+		c->closing = true;
+	else if (transaction_begin(c) == TRANSACTION_BEGUN) {
+		c->messages++;
+		loop_timer_clear(c->timer);
+		return true;
+	}
+	if (c->step == STEP_ready)
+		become_idle(c);
+	return false;
+}
+
+void connection_transaction_ended(struct connection *c)
+{
+	uint64_t most = c->site->set->max_errors_per_connection;
+
+	c->txn = NULL;
+	if (most && c->errors >= most)
+		c->closing = true;
+	if (c->refused_421) {
+		c->closing = true;
+		connection_end(c, false, ABORT_TIME);
+		return;
+	}
+	connection_work(c);
+	if (c->closing && c->step == STEP_ready && !c->txn)
+		become_idle(c);
+}
+
+struct connection *connection_idle(struct site *s)
+{
+	struct connection *c;
+
+	TAILQ_FOREACH(c, &s->connections, link)
+		if (c->step == STEP_ready && !c->txn && !c->closing)
+			return c;
+	return NULL;
+}
+
+void connection_retire(struct connection *c)
+{
+	c->closing = true;
+	if (c->step == STEP_ready && !c->txn)
+		become_idle(c);
+}
+
+static void on_timer(void *arg)
+{
+	struct connection *c;
+	usec_t keep, idle;
+
+	CAST_MAGIC(c, arg, CONNECTION_MAGIC);
+	if (c->step == STEP_gone) {
+		connection_free(c);
+		return;
+	}
+	if (c->step == STEP_quit) {
+		connection_end(c, true, ABORT_TIME);
+		return;
+	}
+	if (c->step != STEP_ready || c->txn)
+		return;
+	if (c->site->parcels && !c->closing) { /* there was no room in the ring */
+		connection_work(c);
+		return;
+	}
+	keep = c->site->set->connection_idle_timeout;
+	if (keep < IDLE_LEAST)
+		keep = IDLE_LEAST;
+	idle = loop_now(c->w->loop) - c->idle_since;
+	if (idle >= keep || yields(c, true))
+		say_quit(c);
+	else
+		loop_timer_set(c->timer, keep - idle < IDLE_LOOK ? keep - idle : IDLE_LOOK);
+}
+
+/* --- replies and events --- */
+
+static void on_unasked(struct connection *c)
+{
+	struct outcome o;
+
+	/* 421 or nonsense while idle: the peer closes, nothing is lost by it. */
+	outcome_from_reply(&o, PHASE_MAIL, &c->reply, c->site->set);
+	site_note(c->site, &o);
+	connection_end(c, false, ABORT_TIME);
+}
+
+static void on_reply(struct connection *c)
+{
+	static enum connection_step (*const by_step[STEP_COUNT])(struct connection *) = {
+		[STEP_greeting] = on_greeting, [STEP_ehlo] = on_ehlo, [STEP_helo] = on_helo,
+		[STEP_starttls] = on_starttls,
+	};
+	enum connection_step next;
+
+	if (c->step == STEP_ready && c->txn) {
+		transaction_on_reply(c->txn, &c->reply);
+		return;
+	}
+	if (c->step == STEP_ready) {
+		on_unasked(c);
+		return;
+	}
+	if (!by_step[c->step])
+		return; /* the reply to QUIT: EOF follows */
+	next = by_step[c->step](c);
+	if (next == STEP_gone)
+		return; /* it has failed and looks after itself */
+	go(c, next);
+	if (next == STEP_ready) {
+		stream_timeout(c->stream, 0, 0);
+		site_connection_ready(c->site);
+		if (c->step == STEP_ready && !c->txn)
+			connection_work(c);
+	}
+}
+
+static void connection_lost(struct connection *c, const char *what)
+{
+	struct outcome o;
+
+	if (c->step == STEP_quit) {
+		connection_end(c, false, 0);
+		return;
+	}
+	if (c->txn) {
+		transaction_on_loss(c->txn, what);
+		return;
+	}
+	if (c->step == STEP_ready) {
+		connection_end(c, false, 0);
+		return;
+	}
+	if (c->step == STEP_handshake) {
+		handshake_failed(c, what);
+		return;
+	}
+	outcome_from_loss(&o, steps[c->step].phase, what);
+	connection_failed(c, &o, false);
+}
+
+static void on_data(struct connection *c)
+{
+	int rc = 1;
+
+	while (rc == 1 && c->stream) {
+		size_t used = 0;
+		struct slice in = stream_input(c->stream);
+
+		if (in.n == 0)
+			return;
+		rc = reply_parse(&c->reply, in, &used);
+		stream_consume(c->stream, used);
+		if (rc < 0) {
+			connection_lost(c, "the peer does not speak SMTP: connection closed");
+			return;
+		}
+		if (rc == 1) {
+			on_reply(c);
+			reply_reset(&c->reply);
+		}
+	}
+}
+
+static void on_connected(struct connection *c)
+{
+	struct ip ip;
+	uint16_t port;
+
+	c->connected = true;
+	hosts_reachable(c->w->hosts, &c->ip, c->port);
+	if (stream_local(c->stream, &ip, &port))
+		c->source_ip = ip;
+	go(c, STEP_greeting);
+}
+
+static void on_timeout(struct connection *c)
+{
+	char what[64];
+	usec_t t = step_timeout(c, c->step);
+
+	if (c->step == STEP_connect) {
+		hosts_unreachable(c->w->hosts, &c->ip, c->port, UNREACHABLE_TIME);
+		snprintf(what, sizeof(what), "connection timed out after %u s",
+			 (unsigned)(t / USEC_PER_SEC));
+	} else {
+		snprintf(what, sizeof(what), "no answer in time");
+	}
+	connection_lost(c, what);
+}
+
+static void on_error(struct connection *c)
+{
+	char what[256];
+
+	snprintf(what, sizeof(what), "%s", stream_error(c->stream));
+	connection_lost(c, what);
+}
+
+static void on_stream(struct stream *stream, enum stream_event what, void *arg)
+{
+	struct connection *c;
+
+	(void)stream;
+	CAST_MAGIC(c, arg, CONNECTION_MAGIC);
+	switch (what) {
+	case STREAM_CONNECTED:
+		on_connected(c);
+		break;
+	case STREAM_TLS_READY:
+		go(c, send_ehlo(c));
+		break;
+	case STREAM_DATA:
+		on_data(c);
+		break;
+	case STREAM_DRAINED:
+		if (c->txn)
+			transaction_on_drained(c->txn);
+		break;
+	case STREAM_EOF:
+		connection_lost(c, "connection closed by the peer");
+		break;
+	case STREAM_ERROR:
+		on_error(c);
+		break;
+	case STREAM_TIMEOUT:
+		on_timeout(c);
+		break;
+	}
+}
+
+void connection_open(struct site *s, const struct route_target *t, const struct source *source,
+		     lease_id lease)
+{
+	struct connection *c = xcalloc(1, sizeof(*c));
+
+	c->magic = CONNECTION_MAGIC;
+	c->w = s->w;
+	c->site = s;
+	c->lease = lease;
+	c->host = xstrdup(t->host);
+	c->helo = xstrdup(source->host ? source->host : "localhost");
+	c->ip = t->ip;
+	c->port = t->port;
+	c->source_ip = source->ip;
+	c->since = loop_now(s->w->loop);
+	reply_init(&c->reply);
+	c->timer = loop_timer_new(s->w->loop, on_timer, c);
+	TAILQ_INSERT_TAIL(&s->connections, c, link);
+	s->slots++;
+	s->connecting++;
+	counter_add(s->w->counters, COUNTER_CONNECTIONS_OUT, 1);
+	counter_add(s->w->counters, COUNTER_CONNECTIONS_OUT_OPEN, 1);
+	c->stream = stream_connect(s->w->loop, &c->source_ip, &c->ip, c->port, on_stream, c);
+	c->step = STEP_connect;
+	stream_timeout(c->stream, step_timeout(c, STEP_connect), 0);
+	site_publish_connections(s);
+}

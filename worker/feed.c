@@ -1,0 +1,459 @@
+#include "worker/feed.h"
+
+#include <stdlib.h>
+
+#include "common/base/log.h"
+#include "common/base/xalloc.h"
+#include "common/spool/spool.h"
+#include "worker/context.h"
+#include "worker/inhand.h"
+#include "worker/orders.h"
+#include "worker/post.h"
+#include "worker/queue.h"
+#include "worker/site.h"
+
+#define FRESH_AT_ONCE 400
+#define WAKE_AT_ONCE 200
+#define DUE_AT_ONCE 400
+#define DUE_PER_QUEUE 100
+#define PARK_BATCHES 64
+#define WAKE_GAP (20 * USEC_PER_MSEC)  /* between two walks over the wake table */
+#define POLL_BUSY (5 * USEC_PER_MSEC)  /* while outcomes are not yet committed */
+#define POLL_CALM (1 * USEC_PER_SEC)   /* wall clock jumps, bells that were missed */
+
+static const size_t class_rows[SPOOL_CLASSES] = {64, 32, 16, 8};
+
+/* Recipients of one queue that go from fresh to due. */
+struct park_batch {
+	struct queue *queue;
+	struct report_park_item *items;
+	uint32_t n;
+};
+
+struct feed {
+	struct worker *w;
+	struct loop_timer *timer;
+	bool run_due;
+	bool again; /* a bound was hit: there is more */
+
+	struct spool_fresh_pos fresh[SPOOL_CLASSES];
+	bool fresh_more[SPOOL_CLASSES];
+
+	struct spool_wake_pos wake;
+	bool wake_pass;     /* a walk over the wake table is wanted or under way */
+	usec_t wake_walked; /* end of the last walk */
+	msec_t wake_next;   /* first row that is not due yet */
+
+	TAILQ_HEAD(, queue) refills;
+	uint32_t refill_count;
+
+	struct park_batch parks[PARK_BATCHES];
+	uint32_t park_count;
+	struct queue **touched; /* got mail in this burst: their sites are kicked after it */
+	uint32_t touched_count, touched_cap;
+};
+
+static void run(void *arg);
+
+static void on_timer(void *arg)
+{
+	feed_wake(arg);
+}
+
+struct feed *feed_new(struct worker *w)
+{
+	struct feed *f = xcalloc(1, sizeof(*f));
+
+	f->w = w;
+	f->timer = loop_timer_new(w->loop, on_timer, f);
+	f->wake_pass = true;
+	TAILQ_INIT(&f->refills);
+	return f;
+}
+
+void feed_free(struct feed *f)
+{
+	if (!f)
+		return;
+	loop_timer_free(f->timer);
+	for (uint32_t i = 0; i < PARK_BATCHES; i++)
+		free(f->parks[i].items);
+	free(f->touched);
+	free(f);
+}
+
+static void request(struct feed *f)
+{
+	if (f->run_due || !f->w->spool)
+		return;
+	f->run_due = true;
+	loop_defer(f->w->loop, run, f);
+}
+
+void feed_wake(struct feed *f)
+{
+	for (int c = 0; c < SPOOL_CLASSES; c++)
+		f->fresh_more[c] = true;
+	f->wake_pass = true;
+	request(f);
+}
+
+void feed_rewind(struct feed *f)
+{
+	f->wake = (struct spool_wake_pos){0};
+	f->wake_pass = true;
+	request(f);
+}
+
+void feed_refill(struct feed *f, struct queue *q)
+{
+	if (q->refill_listed)
+		return;
+	/* Half empty is soon enough, so that one scan brings much. */
+	if (q->waiting > inhand_share(f->w->inhand) / 2)
+		return;
+	q->refill_listed = true;
+	TAILQ_INSERT_TAIL(&f->refills, q, refill);
+	f->refill_count++;
+	request(f);
+}
+
+static void refill_unlist(struct feed *f, struct queue *q)
+{
+	q->refill_listed = false;
+	TAILQ_REMOVE(&f->refills, q, refill);
+	f->refill_count--;
+}
+
+void feed_forget(struct feed *f, struct queue *q)
+{
+	if (q->refill_listed)
+		refill_unlist(f, q);
+}
+
+/* --- taking recipients --- */
+
+static void touch(struct feed *f, struct queue *q)
+{
+	if (f->touched_count && f->touched[f->touched_count - 1] == q)
+		return;
+	if (f->touched_count == f->touched_cap) {
+		f->touched_cap = f->touched_cap ? 2 * f->touched_cap : 64;
+		f->touched = xreallocarray(f->touched, f->touched_cap, sizeof(struct queue *));
+	}
+	f->touched[f->touched_count++] = q;
+}
+
+static void kick_touched(struct feed *f)
+{
+	for (uint32_t i = 0; i < f->touched_count; i++)
+		site_kick(f->touched[i]->site);
+	f->touched_count = 0;
+}
+
+static uint8_t job_bucket(struct slice job)
+{
+	uint32_t h = 2166136261u;
+
+	for (size_t i = 0; i < job.n; i++)
+		h = (h ^ (uint8_t)job.p[i]) * 16777619u;
+	return job.n ? (uint8_t)(1 + h % 63) : 0;
+}
+
+/* Whether an order forbids to touch it; *ret_job is for its lane. */
+static bool look_at(struct feed *f, struct spool_read *r, const struct queue *q, uint64_t msgid,
+		    uint32_t rcpt, uint8_t *ret_job)
+{
+	struct spool_message m;
+
+	*ret_job = 0;
+	if (spool_message_get(r, msgid, &m) < 0)
+		return false;
+	*ret_job = job_bucket(m.job);
+	return !orders_deleting(f->w->orders) ||
+	       !orders_delete_matches(f->w->orders, r, q, &m, rcpt);
+}
+
+static bool take(struct feed *f, struct spool_read *r, struct queue *q, uint64_t msgid,
+		 uint32_t rcpt, uint8_t class, bool fresh)
+{
+	struct item *it;
+	uint8_t job;
+
+	if (!look_at(f, r, q, msgid, rcpt, &job))
+		return false;
+	it = inhand_add(f->w->inhand, msgid, rcpt, q, fresh);
+	it->class = class;
+	it->job = job;
+	queue_put(q, it, false);
+	touch(f, q);
+	return true;
+}
+
+/* --- fresh --- */
+
+static void park_flush(struct feed *f)
+{
+	for (uint32_t i = 0; i < f->park_count; i++) {
+		struct park_batch *b = &f->parks[i];
+		const struct report_park k = {.queue = b->queue->id,
+					      .due = queue_not_before(b->queue),
+					      .items = b->items,
+					      .item_count = b->n};
+
+		if (!post_park(f->w->post, &k)) /* room was seen before the scan */
+			panic("no room in the ring for parked recipients");
+		b->n = 0;
+	}
+	f->park_count = 0;
+}
+
+static void park(struct feed *f, struct queue *q, uint64_t msgid, uint32_t rcpt)
+{
+	struct park_batch *b = NULL;
+
+	for (uint32_t i = 0; i < f->park_count && !b; i++)
+		if (f->parks[i].queue == q)
+			b = &f->parks[i];
+	if (!b) {
+		if (f->park_count == PARK_BATCHES)
+			park_flush(f);
+		b = &f->parks[f->park_count++];
+		b->queue = q;
+		if (!b->items)
+			b->items = xcalloc(FRESH_AT_ONCE, sizeof(*b->items));
+	}
+	b->items[b->n++] = (struct report_park_item){.msgid = msgid, .rcpt = rcpt};
+}
+
+static void fresh_row(struct feed *f, struct spool_read *r, const struct spool_fresh_row *row,
+		      uint8_t class)
+{
+	struct queue *q = queue_get(f->w, r, row->queue);
+
+	if (!q) {
+		log_error(NULL, "new mail for a queue that is not mine", LOG_U("queue", row->queue),
+			  LOG_U("msgid", row->msgid));
+		return;
+	}
+	if (inhand_find(f->w->inhand, row->msgid, row->rcpt))
+		return;
+	if (queue_is_blocked(q) || q->full || q->waiting >= inhand_share(f->w->inhand)) {
+		if (!q->full && !queue_is_blocked(q)) {
+			q->full = true;
+			q->due_more = true;
+			q->due_pos = (struct spool_due_pos){0};
+		}
+		queue_publish(q);
+		park(f, q, row->msgid, row->rcpt);
+		return;
+	}
+	take(f, r, q, row->msgid, row->rcpt, class, true);
+}
+
+static size_t fresh_class(struct feed *f, struct spool_read *r, uint8_t class, size_t most)
+{
+	struct spool_fresh_row rows[64];
+	size_t n;
+
+	if (most > class_rows[class])
+		most = class_rows[class];
+	n = spool_fresh_scan(r, f->w->vmta_id, class, &f->fresh[class], rows, most);
+	for (size_t i = 0; i < n; i++)
+		fresh_row(f, r, &rows[i], class);
+	f->fresh_more[class] = n == most;
+	return n;
+}
+
+/* Parked rows need room in the ring, and what has been read must not be lost. */
+static bool fresh_may_run(const struct feed *f)
+{
+	return !f->w->stopping &&
+	       post_room(f->w->post) >= FRESH_AT_ONCE * ring_cost(sizeof(struct report_park_item) + 96);
+}
+
+static void read_fresh(struct feed *f, struct spool_read *r)
+{
+	size_t left = FRESH_AT_ONCE, got = 1;
+
+	if (!fresh_may_run(f))
+		return;
+	while (left && got) {
+		got = 0;
+		for (uint8_t c = 0; c < SPOOL_CLASSES && left; c++) {
+			size_t n = f->fresh_more[c] ? fresh_class(f, r, c, left) : 0;
+
+			got += n;
+			left -= n;
+		}
+	}
+	park_flush(f);
+	if (left == 0)
+		f->again = true;
+}
+
+/* --- wake and due --- */
+
+static void wake_row(struct feed *f, struct spool_read *r, const struct spool_wake_row *row)
+{
+	struct queue *q = queue_get(f->w, r, row->queue);
+
+	if (!q) {
+		log_error(NULL, "deferred mail for a queue that is not mine",
+			  LOG_U("queue", row->queue));
+		return;
+	}
+	if (queue_is_blocked(q)) {
+		queue_publish(q);
+		queue_push_wake(q);
+		return;
+	}
+	if (q->due_more) {
+		feed_refill(f, q);
+		return;
+	}
+	queue_publish(q); /* the retry time may have come */
+	queue_want_due(q);
+}
+
+static void read_wake(struct feed *f, struct spool_read *r)
+{
+	struct spool_wake_row rows[WAKE_AT_ONCE];
+	msec_t now = loop_wall(f->w->loop);
+	size_t n;
+
+	if (!f->wake_pass || f->w->stopping || inhand_share(f->w->inhand) == 0)
+		return;
+	if (f->wake.started == false && loop_now(f->w->loop) - f->wake_walked < WAKE_GAP)
+		return;
+	n = spool_wake_scan(r, f->w->vmta_id, now, &f->wake, rows, WAKE_AT_ONCE);
+	for (size_t i = 0; i < n; i++)
+		wake_row(f, r, &rows[i]);
+	if (n == WAKE_AT_ONCE) {
+		f->again = true;
+		return;
+	}
+	f->wake_pass = false;
+	f->wake_walked = loop_now(f->w->loop);
+	f->wake = (struct spool_wake_pos){0};
+}
+
+static msec_t next_wake(struct feed *f, struct spool_read *r)
+{
+	struct spool_wake_pos pos = {.at = loop_wall(f->w->loop), .queue = UINT32_MAX, .started = true};
+	struct spool_wake_row row;
+
+	return spool_wake_scan(r, f->w->vmta_id, UINT64_MAX, &pos, &row, 1) ? row.at : UINT64_MAX;
+}
+
+static void due_drained(struct queue *q)
+{
+	q->due_more = false;
+	q->due_pos = (struct spool_due_pos){0};
+	if (q->full) {
+		q->full = false;
+		queue_publish(q);
+	}
+}
+
+static uint8_t class_of(struct spool_read *r, uint64_t msgid, uint32_t rcpt)
+{
+	struct spool_recipient row;
+
+	if (spool_recipient_get(r, msgid, rcpt, &row) < 0 || row.class >= SPOOL_CLASSES)
+		return SPOOL_CLASS_DEFAULT;
+	return row.class;
+}
+
+/* One helping from the due table. Returns rows read. */
+static size_t due_queue(struct feed *f, struct spool_read *r, struct queue *q)
+{
+	struct spool_due_row rows[DUE_PER_QUEUE];
+	size_t n = spool_due_scan(r, q->id, loop_wall(f->w->loop), &q->due_pos, rows, DUE_PER_QUEUE);
+	bool full = false;
+
+	for (size_t i = 0; i < n && !full; i++) {
+		if (inhand_find(f->w->inhand, rows[i].msgid, rows[i].rcpt))
+			continue;
+		full = q->waiting >= inhand_share(f->w->inhand);
+		if (!full)
+			take(f, r, q, rows[i].msgid, rows[i].rcpt,
+			     class_of(r, rows[i].msgid, rows[i].rcpt), false);
+	}
+	if (full) { /* goes on from the head of the range when there is room again */
+		q->due_pos = (struct spool_due_pos){0};
+		if (!q->full) {
+			q->full = true;
+			queue_publish(q);
+		}
+	} else if (n < DUE_PER_QUEUE) {
+		due_drained(q);
+	} else {
+		feed_refill(f, q);
+	}
+	return n;
+}
+
+static void read_due(struct feed *f, struct spool_read *r)
+{
+	size_t left = DUE_AT_ONCE;
+	uint32_t turns = f->refill_count;
+	struct queue *q;
+
+	while (left && turns-- && (q = TAILQ_FIRST(&f->refills))) {
+		size_t n;
+
+		refill_unlist(f, q);
+		if (queue_is_blocked(q)) {
+			q->due_more = false;
+			continue;
+		}
+		n = due_queue(f, r, q);
+		left = left > n ? left - n : 0;
+	}
+	f->again |= f->refill_count > 0;
+}
+
+/* --- one burst --- */
+
+static void set_timer(struct feed *f)
+{
+	msec_t now = loop_wall(f->w->loop);
+	usec_t wait = POLL_CALM;
+
+	if (inhand_has_done(f->w->inhand))
+		wait = POLL_BUSY;
+	else if (f->wake_pass)
+		wait = WAKE_GAP;
+	if (f->wake_next <= now)
+		wait = wait < USEC_PER_MSEC ? wait : USEC_PER_MSEC;
+	else if (f->wake_next - now < wait / USEC_PER_MSEC)
+		wait = (f->wake_next - now) * USEC_PER_MSEC;
+	loop_timer_set(f->timer, wait);
+}
+
+static void run(void *arg)
+{
+	struct feed *f = arg;
+	struct worker *w = f->w;
+	uint64_t committed = post_committed(w->post);
+	struct spool_read *r;
+
+	f->run_due = false;
+	f->again = false;
+	if (spool_read_begin(w->spool, &r) < 0) {
+		loop_timer_set(f->timer, POLL_CALM);
+		return;
+	}
+	inhand_settle(w->inhand, committed);
+	orders_look(w->orders, r);
+	read_fresh(f, r);
+	read_wake(f, r);
+	read_due(f, r);
+	f->wake_next = next_wake(f, r);
+	spool_read_end(r);
+	kick_touched(f);
+	if (f->again)
+		request(f);
+	set_timer(f);
+}

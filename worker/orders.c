@@ -1,0 +1,327 @@
+#include "worker/orders.h"
+
+#include <stdlib.h>
+
+#include "common/base/log.h"
+#include "common/base/xalloc.h"
+#include "common/spool/order.h"
+#include "common/spool/spool.h"
+#include "worker/connection.h"
+#include "worker/context.h"
+#include "worker/feed.h"
+#include "worker/inhand.h"
+#include "worker/post.h"
+#include "worker/site.h"
+#include "worker/transaction.h"
+
+#define WALK_AT_ONCE 200
+
+/* An order in our own memory. */
+struct held_order {
+	struct order o;
+	char *texts[5]; /* of its filter */
+};
+
+struct orders {
+	struct worker *w;
+	uint64_t seen_seq;
+	bool seen_any;
+	struct held_order *v; /* all that are in the spool, by id */
+	size_t n;
+	uint64_t acked;       /* highest id answered */
+	/* a schedule or resume order walks over the wake table of queues that are not in memory */
+	uint64_t walking;     /* its id, 0 = none */
+	struct spool_wake_pos walk;
+};
+
+struct orders *orders_new(struct worker *w)
+{
+	struct orders *o = xcalloc(1, sizeof(*o));
+
+	o->w = w;
+	return o;
+}
+
+static void held_done(struct orders *o)
+{
+	for (size_t i = 0; i < o->n; i++)
+		for (size_t k = 0; k < ARRAY_SIZE(o->v[i].texts); k++)
+			free(o->v[i].texts[k]);
+	free(o->v);
+	o->v = NULL;
+	o->n = 0;
+}
+
+void orders_free(struct orders *o)
+{
+	if (!o)
+		return;
+	held_done(o);
+	free(o);
+}
+
+static void hold(struct orders *o, const struct order *from)
+{
+	struct held_order h = {.o = *from};
+	struct slice *fields[] = {&h.o.filter.queue, &h.o.filter.job, &h.o.filter.sender,
+				  &h.o.filter.rcpt, &h.o.filter.envid};
+
+	for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
+		h.texts[i] = slice_dup(*fields[i]);
+		*fields[i] = slice_str(h.texts[i]);
+	}
+	h.o.who = slice_str("");
+	o->v = xreallocarray(o->v, o->n + 1, sizeof(*o->v));
+	o->v[o->n++] = h;
+}
+
+static bool queue_matches(const struct order *o, struct slice queue)
+{
+	return o->filter.queue.n == 0 || order_pattern_match(o->filter.queue, queue);
+}
+
+bool orders_pause(const struct orders *o, struct slice queue)
+{
+	for (size_t i = 0; i < o->n; i++)
+		if (o->v[i].o.kind == ORDER_PAUSE && queue_matches(&o->v[i].o, queue))
+			return true;
+	return false;
+}
+
+bool orders_deleting(const struct orders *o)
+{
+	for (size_t i = 0; i < o->n; i++)
+		if (o->v[i].o.kind == ORDER_DELETE)
+			return true;
+	return false;
+}
+
+/* Mail that came after the order is not meant. */
+static bool recipient_matches(const struct order *o, struct slice queue,
+			      const struct spool_message *m, const struct spool_recipient *r)
+{
+	return m->received <= o->created &&
+	       order_filter_match(&o->filter, queue, m->job, m->sender, r->address, m->envid,
+				  m->received);
+}
+
+static bool matches(const struct order *o, struct spool_read *r, const struct queue *q,
+		    const struct spool_message *m, uint32_t rcpt)
+{
+	struct spool_recipient row;
+
+	return queue_matches(o, slice_str(q->name)) &&
+	       spool_recipient_get(r, m->id, rcpt, &row) == 0 &&
+	       recipient_matches(o, slice_str(q->name), m, &row);
+}
+
+bool orders_delete_matches(const struct orders *o, struct spool_read *r, const struct queue *q,
+			   const struct spool_message *m, uint32_t rcpt)
+{
+	for (size_t i = 0; i < o->n; i++)
+		if (o->v[i].o.kind == ORDER_DELETE && matches(&o->v[i].o, r, q, m, rcpt))
+			return true;
+	return false;
+}
+
+/* --- delete --- */
+
+struct deletion {
+	const struct order *o;
+	struct spool_read *r;
+	struct report_park_item *held;
+	uint32_t held_count;
+};
+
+static void held_item(uint64_t msgid, uint32_t rcpt, uint32_t queue, void *arg)
+{
+	struct deletion *d = arg;
+
+	(void)queue;
+	d->held = xreallocarray(d->held, d->held_count + 1, sizeof(*d->held));
+	d->held[d->held_count++] = (struct report_park_item){.msgid = msgid, .rcpt = rcpt};
+}
+
+static void forget_matching(struct queue *q, struct parcel *p, struct deletion *d)
+{
+	struct spool_message m;
+	struct item *it, *next;
+
+	if (spool_message_get(d->r, p->key.msgid, &m) < 0)
+		return;
+	for (it = TAILQ_FIRST(&p->items); it; it = next) {
+		next = TAILQ_NEXT(it, link); /* p itself goes away with its last item */
+		if (!matches(d->o, d->r, q, &m, (uint32_t)it->key.rcpt))
+			continue;
+		queue_remove(q, it);
+		inhand_forget(q->w->inhand, it);
+	}
+}
+
+static void delete_in_lanes(struct queue *q, struct lane_list *lanes, struct deletion *d)
+{
+	struct lane *l, *next_lane;
+
+	for (l = TAILQ_FIRST(lanes); l; l = next_lane) {
+		struct parcel *p, *next;
+
+		next_lane = TAILQ_NEXT(l, link);
+		for (p = TAILQ_FIRST(&l->parcels); p; p = next) {
+			next = TAILQ_NEXT(p, link);
+			forget_matching(q, p, d);
+		}
+	}
+}
+
+static void delete_in_queue(struct queue *q, void *arg)
+{
+	struct deletion *d = arg;
+	struct connection *c;
+
+	if (!queue_matches(d->o, slice_str(q->name)))
+		return;
+	for (int c2 = 0; c2 < SPOOL_CLASSES; c2++)
+		delete_in_lanes(q, &q->lanes[c2], d);
+	TAILQ_FOREACH(c, &q->site->connections, link)
+		if (c->txn)
+			transaction_each(c->txn, held_item, d);
+}
+
+static bool obey_delete(struct orders *o, struct spool_read *r, const struct order *order)
+{
+	struct deletion d = {.o = order, .r = r};
+	struct report_order_ack ack = {.order = order->id};
+	bool ok;
+
+	queues_each(o->w, delete_in_queue, &d);
+	ack.held = d.held;
+	ack.held_count = d.held_count;
+	ok = post_ack(o->w->post, &ack);
+	free(d.held);
+	return ok;
+}
+
+/* --- schedule and resume --- */
+
+/* A queue that is not in memory: its site row and wake row are all there is. */
+static bool rouse_row(struct orders *o, struct spool_read *r, const struct order *order,
+		      const struct spool_wake_row *row)
+{
+	struct spool_queue q;
+	struct spool_site site;
+	char *name, *domain;
+	bool ok = true;
+
+	if (spool_queue_get(r, row->queue, &q) < 0)
+		return true;
+	domain = slice_dup(q.domain);
+	name = xasprintf("%s/%s", domain, o->w->vmta_name);
+	if (!queue_matches(order, slice_str(name)) || orders_pause(o, slice_str(name)))
+		goto out;
+	if (order->kind == ORDER_SCHEDULE &&
+	    spool_site_get(r, o->w->vmta_id, slice_str(domain), &site) == 0 && site.retry_at) {
+		const struct report_site now = {
+			.name = slice_str(domain), .queue = slice_str(name), .mode = site.mode,
+			.since = site.since, .retry_position = site.retry_position, .retry_at = 0,
+			.text = site.reason, .mx_name = slice_str(""), .when = loop_wall(o->w->loop),
+		};
+
+		ok = post_site(o->w->post, &now);
+	}
+	ok = ok && post_wake(o->w->post, row->queue, 0);
+out:
+	free(name);
+	free(domain);
+	return ok;
+}
+
+static void rouse_queue(struct queue *q, void *arg)
+{
+	const struct order *order = arg;
+
+	if (order->kind == ORDER_SCHEDULE && queue_matches(order, slice_str(q->name)) && !q->paused) {
+		site_schedule(q->site);
+		queue_want_due(q);
+	}
+}
+
+static void walk_begin(struct orders *o, const struct order *order)
+{
+	/* queues_each() wants a plain pointer; the order is only read. */
+	struct order copy = *order;
+
+	o->walking = order->id;
+	o->walk = (struct spool_wake_pos){.queue = UINT32_MAX, .started = true};
+	o->walk.at = order->kind == ORDER_RESUME ? WAKE_NEVER - 1 : loop_wall(o->w->loop);
+	queues_each(o->w, rouse_queue, &copy);
+}
+
+/* True when done and answered. */
+static bool walk_on(struct orders *o, struct spool_read *r, const struct order *order)
+{
+	const struct report_order_ack ack = {.order = order->id};
+	struct spool_wake_row rows[WALK_AT_ONCE];
+	struct spool_wake_pos before = o->walk;
+	size_t n = spool_wake_scan(r, o->w->vmta_id, UINT64_MAX, &o->walk, rows, WALK_AT_ONCE);
+
+	for (size_t i = 0; i < n; i++)
+		if (!rouse_row(o, r, order, &rows[i])) {
+			o->walk = before;
+			return false;
+		}
+	if (n == WALK_AT_ONCE || !post_ack(o->w->post, &ack))
+		return false;
+	o->walking = 0;
+	feed_rewind(o->w->feed);
+	return true;
+}
+
+static bool obey(struct orders *o, struct spool_read *r, const struct order *order)
+{
+	const struct report_order_ack ack = {.order = order->id};
+
+	switch (order->kind) {
+	case ORDER_PAUSE:
+		return post_ack(o->w->post, &ack);
+	case ORDER_DELETE:
+		return obey_delete(o, r, order);
+	case ORDER_RESUME:
+	case ORDER_SCHEDULE:
+		if (o->walking != order->id)
+			walk_begin(o, order);
+		return walk_on(o, r, order);
+	}
+	log_error(NULL, "an order that I do not know", LOG_U("kind", order->kind));
+	return true;
+}
+
+static void read_all(struct orders *o, struct spool_read *r)
+{
+	struct order order;
+	uint64_t after = 0;
+
+	held_done(o);
+	while (spool_order_next(r, &after, &order) == 1)
+		hold(o, &order);
+	queues_reconfigure(o->w);
+}
+
+void orders_look(struct orders *o, struct spool_read *r)
+{
+	uint64_t seq = atomic_load(&shm_signals(o->w->shm)->order_seq);
+
+	if (!o->seen_any || seq != o->seen_seq) {
+		o->seen_any = true;
+		o->seen_seq = seq;
+		read_all(o, r);
+	}
+	for (size_t i = 0; i < o->n; i++) {
+		if (o->v[i].o.id <= o->acked)
+			continue;
+		if (!obey(o, r, &o->v[i].o)) {
+			feed_wake(o->w->feed); /* more in the next burst */
+			return;
+		}
+		o->acked = o->v[i].o.id;
+	}
+}

@@ -1,0 +1,398 @@
+#include "worker/queue.h"
+
+#include <stdlib.h>
+
+#include "common/base/log.h"
+#include "common/base/xalloc.h"
+#include "common/conf/conf.h"
+#include "worker/context.h"
+#include "worker/feed.h"
+#include "worker/orders.h"
+#include "worker/post.h"
+#include "worker/site.h"
+
+#define QUEUE_IDLE_KEEP (30 * USEC_PER_SEC)
+#define PARK_CHUNK 512
+
+static const int class_share[SPOOL_CLASSES] = {8, 4, 2, 1};
+
+struct queues {
+	struct queue *by_id; /* uthash */
+};
+
+struct queues *queues_new(struct worker *w)
+{
+	(void)w;
+	return xcalloc(1, sizeof(struct queues));
+}
+
+static void queue_free(struct queue *q)
+{
+	struct lane *l;
+
+	for (int c = 0; c < SPOOL_CLASSES; c++) {
+		while ((l = TAILQ_FIRST(&q->lanes[c]))) {
+			TAILQ_REMOVE(&q->lanes[c], l, link);
+			free(l);
+		}
+	}
+	free(q->domain);
+	free(q->name);
+	q->magic = 0;
+	free(q);
+}
+
+void queues_free(struct queues *qs)
+{
+	struct queue *q, *next;
+
+	if (!qs)
+		return;
+	HASH_ITER(hh, qs->by_id, q, next) {
+		HASH_DEL(qs->by_id, q);
+		queue_free(q);
+	}
+	free(qs);
+}
+
+struct queue *queue_find(struct worker *w, uint32_t id)
+{
+	struct queue *q;
+
+	HASH_FIND(hh, w->queues->by_id, &id, sizeof(id), q);
+	return q;
+}
+
+static void queue_configure(struct queue *q)
+{
+	q->set = conf_domain_for(q->w->conf, slice_str(q->domain), slice_str(q->w->vmta_name));
+}
+
+struct queue *queue_get(struct worker *w, struct spool_read *r, uint32_t id)
+{
+	struct queue *q = queue_find(w, id);
+	struct spool_queue row;
+
+	if (q)
+		return q;
+	if (spool_queue_get(r, id, &row) < 0 || row.vmta != w->vmta_id)
+		return NULL;
+	q = xcalloc(1, sizeof(*q));
+	q->magic = QUEUE_MAGIC;
+	q->w = w;
+	q->id = id;
+	q->domain = slice_dup(row.domain);
+	q->name = xasprintf("%s/%s", q->domain, w->vmta_name);
+	for (int c = 0; c < SPOOL_CLASSES; c++)
+		TAILQ_INIT(&q->lanes[c]);
+	q->idle_since = loop_now(w->loop);
+	queue_configure(q);
+	q->paused = orders_pause(w->orders, slice_str(q->name));
+	HASH_ADD(hh, w->queues->by_id, id, sizeof(q->id), q);
+	site_join(w, r, q);
+	queue_publish(q);
+	return q;
+}
+
+void queues_each(struct worker *w, void (*each)(struct queue *q, void *arg), void *arg)
+{
+	struct queue *q, *next;
+
+	HASH_ITER(hh, w->queues->by_id, q, next)
+		each(q, arg);
+}
+
+static void queue_reconfigure(struct queue *q, void *arg)
+{
+	bool paused;
+
+	(void)arg;
+	queue_configure(q);
+	site_configure(q->site, q->set);
+	paused = orders_pause(q->w->orders, slice_str(q->name));
+	if (paused == q->paused)
+		return;
+	q->paused = paused;
+	if (paused) {
+		queue_publish(q);
+		(void)queue_give_back(q, loop_wall(q->w->loop));
+		queue_push_wake(q);
+	} else {
+		q->full = false;
+		queue_publish(q);
+		queue_want_due(q);
+	}
+}
+
+void queues_reconfigure(struct worker *w)
+{
+	queues_each(w, queue_reconfigure, NULL);
+}
+
+static void queue_tidy(struct queue *q, void *arg)
+{
+	struct worker *w = q->w;
+	usec_t now = *(const usec_t *)arg;
+
+	site_report_again(q->site);
+	if (queue_is_blocked(q) && q->waiting) { /* the ring was full */
+		(void)queue_give_back(q, queue_not_before(q));
+		queue_push_wake(q);
+	}
+	queue_publish(q);
+	site_kick(q->site);
+	if (q->items || q->due_more || q->idle_since + QUEUE_IDLE_KEEP > now ||
+	    post_committed(w->post) < q->wake_position || !site_is_idle(q->site))
+		return;
+	HASH_DEL(w->queues->by_id, q);
+	feed_forget(w->feed, q);
+	site_leave(q);
+	queue_free(q);
+}
+
+void queues_tidy(struct worker *w)
+{
+	usec_t now = loop_now(w->loop);
+
+	queues_each(w, queue_tidy, &now);
+}
+
+/* --- the waiting list --- */
+
+static struct lane *lane_of(struct queue *q, uint8_t class, uint8_t job)
+{
+	struct lane *l;
+
+	TAILQ_FOREACH(l, &q->lanes[class], link)
+		if (l->job == job)
+			return l;
+	l = xcalloc(1, sizeof(*l));
+	l->job = job;
+	TAILQ_INIT(&l->parcels);
+	TAILQ_INSERT_TAIL(&q->lanes[class], l, link);
+	return l;
+}
+
+void queue_put(struct queue *q, struct item *it, bool front)
+{
+	struct inhand *h = q->w->inhand;
+	struct parcel *p = parcel_find(h, it->key.msgid, q);
+
+	if (!p) {
+		p = parcel_add(h, it->key.msgid, q);
+		p->lane = lane_of(q, it->class, it->job);
+		p->class = it->class;
+		if (front)
+			TAILQ_INSERT_HEAD(&p->lane->parcels, p, link);
+		else
+			TAILQ_INSERT_TAIL(&p->lane->parcels, p, link);
+		q->parcels++;
+		q->site->parcels++;
+	}
+	it->state = ITEM_WAITING;
+	it->parcel = p;
+	TAILQ_INSERT_TAIL(&p->items, it, link);
+	p->item_count++;
+	q->waiting++;
+}
+
+static void parcel_drop(struct queue *q, struct parcel *p)
+{
+	struct lane *l = p->lane;
+
+	TAILQ_REMOVE(&l->parcels, p, link);
+	if (TAILQ_EMPTY(&l->parcels)) {
+		TAILQ_REMOVE(&q->lanes[p->class], l, link);
+		free(l);
+	}
+	q->parcels--;
+	q->site->parcels--;
+	parcel_free(q->w->inhand, p);
+}
+
+void queue_remove(struct queue *q, struct item *it)
+{
+	struct parcel *p = it->parcel;
+
+	invariant(p && it->state == ITEM_WAITING);
+	TAILQ_REMOVE(&p->items, it, link);
+	it->parcel = NULL;
+	p->item_count--;
+	q->waiting--;
+	if (p->item_count == 0)
+		parcel_drop(q, p);
+	if (q->due_more && !q->refill_listed)
+		feed_refill(q->w->feed, q);
+}
+
+static int class_next(struct queue *q)
+{
+	for (int round = 0; round < 2; round++) {
+		for (int c = 0; c < SPOOL_CLASSES; c++)
+			if (!TAILQ_EMPTY(&q->lanes[c]) && q->credit[c] > 0)
+				return c;
+		for (int c = 0; c < SPOOL_CLASSES; c++)
+			q->credit[c] = class_share[c];
+	}
+	return -1;
+}
+
+struct parcel *queue_next(struct queue *q)
+{
+	int c = class_next(q);
+
+	return c < 0 ? NULL : TAILQ_FIRST(&TAILQ_FIRST(&q->lanes[c])->parcels);
+}
+
+void queue_used(struct queue *q, struct parcel *p)
+{
+	struct lane *l = p->lane;
+
+	q->credit[p->class]--;
+	TAILQ_REMOVE(&q->lanes[p->class], l, link);
+	TAILQ_INSERT_TAIL(&q->lanes[p->class], l, link);
+}
+
+/* --- blocked queues --- */
+
+bool queue_is_blocked(const struct queue *q)
+{
+	return q->paused || site_in_retry(q->site) || worker_is_orphan(q->w);
+}
+
+msec_t queue_not_before(const struct queue *q)
+{
+	msec_t now = loop_wall(q->w->loop);
+
+	return !q->paused && site_in_retry(q->site) ? q->site->retry_at : now;
+}
+
+struct parking {
+	struct report_park_item items[PARK_CHUNK];
+	struct item *held[PARK_CHUNK];
+	uint32_t n;
+};
+
+/* The first waiting items, fresh ones into the report, others forgotten at once. */
+static bool park_some(struct queue *q, msec_t due, struct parking *k)
+{
+	const struct report_park report = {.queue = q->id, .due = due, .items = k->items};
+	struct report_park full = report;
+	struct parcel *p;
+
+	k->n = 0;
+	while (k->n < PARK_CHUNK && (p = queue_next(q))) {
+		struct item *it = TAILQ_FIRST(&p->items);
+
+		queue_remove(q, it);
+		if (!it->fresh) {
+			inhand_forget(q->w->inhand, it);
+			continue;
+		}
+		k->items[k->n] = (struct report_park_item){it->key.msgid, (uint32_t)it->key.rcpt};
+		k->held[k->n++] = it;
+	}
+	full.item_count = k->n;
+	if (k->n && !post_park(q->w->post, &full)) {
+		for (uint32_t i = 0; i < k->n; i++)
+			queue_put(q, k->held[i], false);
+		return false;
+	}
+	for (uint32_t i = 0; i < k->n; i++)
+		inhand_done(q->w->inhand, k->held[i], post_position(q->w->post));
+	return true;
+}
+
+bool queue_give_back(struct queue *q, msec_t due)
+{
+	struct parking k;
+
+	while (q->waiting)
+		if (!park_some(q, due, &k))
+			return false;
+	return true;
+}
+
+void queue_push_wake(struct queue *q)
+{
+	struct worker *w = q->w;
+	bool forever = q->paused || worker_is_orphan(w);
+
+	q->due_more = false;
+	if (post_committed(w->post) < q->wake_position)
+		return;
+	if (post_wake(w->post, q->id, forever ? WAKE_NEVER : q->site->retry_at))
+		q->wake_position = post_position(w->post);
+}
+
+void queue_want_due(struct queue *q)
+{
+	q->due_more = true;
+	q->due_pos = (struct spool_due_pos){0};
+	feed_refill(q->w->feed, q);
+}
+
+/* --- shared memory --- */
+
+void queue_publish(struct queue *q)
+{
+	struct shm_queue *s = shm_queue_find(q->w->shm, q->id);
+	bool retry = site_in_retry(q->site);
+	uint32_t flags = 0;
+
+	if (!s)
+		return;
+	if (q->full || queue_is_blocked(q))
+		flags |= SHM_QUEUE_FULL;
+	if (retry)
+		flags |= SHM_QUEUE_RETRY;
+	if (q->paused)
+		flags |= SHM_QUEUE_PAUSED;
+	if (q->limited)
+		flags |= SHM_QUEUE_LIMITED;
+	atomic_store(&s->not_before, retry ? q->site->retry_at : 0);
+	atomic_store(&s->flags, flags);
+	q->published = flags;
+}
+
+void queue_set_text(struct queue *q, struct slice text)
+{
+	struct shm_queue *s = shm_queue_find(q->w->shm, q->id);
+
+	if (s)
+		shm_queue_set_text(s, text);
+}
+
+void queue_set_limited(struct queue *q, struct slice text)
+{
+	bool limited = text.n > 0;
+
+	if (limited == q->limited)
+		return;
+	q->limited = limited;
+	queue_set_text(q, text);
+	queue_publish(q);
+}
+
+static void queue_publish_items(const struct queue *q)
+{
+	struct shm_queue *s = shm_queue_find(q->w->shm, q->id);
+
+	if (s)
+		atomic_store_explicit(&s->in_hand, q->items, memory_order_relaxed);
+}
+
+void queue_item_added(struct queue *q)
+{
+	q->items++;
+	q->idle_since = USEC_INFINITY;
+	queue_publish_items(q);
+}
+
+void queue_item_gone(struct queue *q)
+{
+	q->items--;
+	if (q->items == 0)
+		q->idle_since = loop_now(q->w->loop);
+	queue_publish_items(q);
+}

@@ -1,0 +1,113 @@
+/*
+ * queue.h - a queue: the mail of one domain through this worker's virtual MTA, as far as it is in
+ * memory. The spool has all of it; here is a bounded list of what goes next.
+ *
+ * Four priority classes share 8:4:2:1; inside a class jobs take turns. A queue that cannot run (paused,
+ * or its site waits for a retry) holds no waiting items: they are given back, its bits in shared
+ * memory are set, and its wake row is pushed back, so that it never stands in another's way.
+ */
+#ifndef SLUICE_WORKER_QUEUE_H
+#define SLUICE_WORKER_QUEUE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+#include <uthash.h>
+
+#include "common/base/clock.h"
+#include "common/base/slice.h"
+#include "common/spool/spool.h"
+#include "worker/inhand.h"
+
+#define QUEUE_MAGIC 0x71756575u
+#define WAKE_NEVER (UINT64_MAX - 1) /* of REPORT_WAKE: not before further notice */
+
+struct conf_domain;
+struct queues;
+struct site;
+
+/* Parcels of one job bucket in one class. */
+struct lane {
+	uint8_t job;
+	TAILQ_HEAD(, parcel) parcels;
+	TAILQ_ENTRY(lane) link;
+};
+TAILQ_HEAD(lane_list, lane);
+
+struct queue {
+	unsigned magic;
+	struct worker *w;
+	uint32_t id;
+	char *domain; /* lower-case */
+	char *name;   /* "domain/vmta" */
+	const struct conf_domain *set;
+	struct site *site;
+	TAILQ_ENTRY(queue) in_site;
+
+	bool paused;
+	bool full;          /* its list has overflowed: new mail goes straight to the due table */
+	uint32_t published; /* SHM_QUEUE_* as written to shared memory */
+	bool limited;
+
+	uint32_t items;     /* in hand, done ones too */
+	uint32_t waiting;   /* WAITING */
+	uint32_t parcels;
+	struct lane_list lanes[SPOOL_CLASSES]; /* those with parcels */
+	int credit[SPOOL_CLASSES];
+
+	bool due_more;      /* the due table may have more that is due; is in the feed's list of refills */
+	bool refill_listed;
+	struct spool_due_pos due_pos; /* of the present pass over the due table */
+	TAILQ_ENTRY(queue) refill;
+	uint64_t wake_position; /* ring position behind the last push of its wake row */
+
+	usec_t idle_since;  /* USEC_INFINITY while in use */
+	UT_hash_handle hh;
+};
+
+struct queues *queues_new(struct worker *w);
+void queues_free(struct queues *qs);
+/* In memory already, or NULL. */
+struct queue *queue_find(struct worker *w, uint32_t id);
+/* Loads it if need be; NULL if the spool has no such queue, or it belongs to another virtual MTA. */
+struct queue *queue_get(struct worker *w, struct spool_read *r, uint32_t id);
+void queues_each(struct worker *w, void (*each)(struct queue *q, void *arg), void *arg);
+/* A new configuration or new pauses. */
+void queues_reconfigure(struct worker *w);
+/* Drops queues that have been idle for a while. */
+void queues_tidy(struct worker *w);
+
+/* WAITING and in no list: joins the parcel of its message, at the end of its lane, or in front. */
+void queue_put(struct queue *q, struct item *it, bool front);
+/* Out of its parcel (which goes away when empty); the item stays in hand, WAITING. */
+void queue_remove(struct queue *q, struct item *it);
+/* The parcel whose turn it is; stays where it is. NULL when nothing waits. */
+struct parcel *queue_next(struct queue *q);
+/* The parcel was used: its lane and class have had their turn. */
+void queue_used(struct queue *q, struct parcel *p);
+
+/* Why it may not run now. */
+bool queue_is_blocked(const struct queue *q);
+/* When mail that is put aside should come up again: now, or the retry time. */
+msec_t queue_not_before(const struct queue *q);
+/*
+ * Gives back all that waits: what was fresh is parked until `due`, what was due is forgotten. False: no room in the
+ * ring for all; call again.
+ */
+bool queue_give_back(struct queue *q, msec_t due);
+/* Pushes the wake row of a blocked queue behind the time that it is blocked for; once per commit. */
+void queue_push_wake(struct queue *q);
+/* Reads more from the due table when there is room. */
+void queue_want_due(struct queue *q);
+
+/* Flags and not_before in shared memory. */
+void queue_publish(struct queue *q);
+void queue_set_text(struct queue *q, struct slice text);
+/* A limit holds it (text), or no longer (empty). */
+void queue_set_limited(struct queue *q, struct slice text);
+
+/* For inhand.c: the number of items has changed. */
+void queue_item_added(struct queue *q);
+void queue_item_gone(struct queue *q);
+
+#endif

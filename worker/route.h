@@ -1,0 +1,57 @@
+/*
+ * route.h - where the mail of a domain can go: its hosts' addresses in the order in which they are
+ * tried, from DNS (MX, RFC 5321 5.1) or from smtp-hosts.
+ */
+#ifndef SLUICE_WORKER_ROUTE_H
+#define SLUICE_WORKER_ROUTE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/base/clock.h"
+#include "common/base/ip.h"
+#include "common/dns/dns.h"
+
+struct conf_domain;
+struct worker;
+
+struct route_target {
+	char *host; /* name of the mail host, for EHLO's peer, TLS and records */
+	struct ip ip;
+	uint16_t port;
+	uint32_t preference; /* lower first */
+	bool failed;         /* in the present round of tries */
+};
+
+struct route {
+	enum dns_status status; /* DNS_OK: there is at least one target */
+	char *text;             /* why not */
+	char *resolver;         /* who answered, "" */
+	struct route_target *targets;
+	uint32_t count;
+	uint32_t first_group;   /* targets of the lowest preference */
+	uint32_t turn;          /* equal ones take turns */
+	bool implicit_mx;
+	usec_t expires;         /* monotonic */
+};
+
+struct route_query;
+typedef void route_cb(struct route *route, void *arg);
+
+/*
+ * Looks up the route. The callback comes in a later turn, once, with a route that the callee owns;
+ * not after route_query_cancel(). flags: DNS_FRESH as in dns_lookup().
+ */
+struct route_query *route_lookup(struct worker *w, const char *domain,
+				 const struct conf_domain *set, unsigned flags, const char *avoid,
+				 route_cb *cb, void *arg);
+void route_query_cancel(struct route_query *q); /* NULL is fine */
+void route_free(struct route *r);               /* NULL is fine */
+
+/* The next target that has not failed in this round and passes usable(); NULL when none is left. */
+struct route_target *route_next(struct route *r,
+				bool (*usable)(const struct route_target *t, void *arg), void *arg);
+/* A new round. */
+void route_reset(struct route *r);
+
+#endif

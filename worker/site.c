@@ -1,0 +1,564 @@
+#include "worker/site.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/log.h"
+#include "common/base/xalloc.h"
+#include "common/conf/conf.h"
+#include "common/spool/spool.h"
+#include "worker/connection.h"
+#include "worker/context.h"
+#include "worker/feed.h"
+#include "worker/hosts.h"
+#include "worker/post.h"
+#include "worker/retry.h"
+#include "worker/slots.h"
+#include "worker/verdict.h"
+
+/* How long no further connection is tried after a refusal while others work. */
+#define HOLD_TIME (10 * USEC_PER_SEC)
+#define NO_DOMAIN_TEXT "domain does not exist"
+
+struct sites {
+	struct worker *w;
+	/* look-ups of this minute and the one before: are resolvers to be believed? */
+	struct {
+		uint64_t ok, failed;
+	} minute[2];
+	usec_t minute_began;
+	bool distrust;
+};
+
+struct sites *sites_new(struct worker *w)
+{
+	struct sites *ss = xcalloc(1, sizeof(*ss));
+
+	ss->w = w;
+	return ss;
+}
+
+void sites_free(struct sites *ss)
+{
+	free(ss);
+}
+
+/* --- making and forgetting --- */
+
+static void site_load(struct site *s, struct spool_read *r)
+{
+	struct spool_site row;
+
+	if (spool_site_get(r, s->w->vmta_id, slice_str(s->name), &row) < 0)
+		return;
+	s->has_row = true;
+	s->retry_position = row.retry_position;
+	s->retry_at = row.retry_at;
+	s->since = row.since;
+	slice_copy(row.reason, s->last.text, sizeof(s->last.text));
+	if (strstr(s->last.text, NO_DOMAIN_TEXT))
+		s->no_domain_since = row.since;
+}
+
+void site_join(struct worker *w, struct spool_read *r, struct queue *q)
+{
+	struct site *s = xcalloc(1, sizeof(*s));
+
+	s->magic = SITE_MAGIC;
+	s->w = w;
+	s->name = xstrdup(q->domain);
+	s->label = xstrdup(q->name);
+	s->set = q->set;
+	TAILQ_INIT(&s->queues);
+	TAILQ_INIT(&s->connections);
+	site_load(s, r);
+	TAILQ_INSERT_TAIL(&s->queues, q, in_site);
+	q->site = s;
+}
+
+static void site_free(struct site *s)
+{
+	slots_unwant(s);
+	route_query_cancel(s->query);
+	route_free(s->route);
+	for (uint32_t i = 0; i < s->reply_count; i++)
+		free(s->replies[i].text);
+	free(s->no_domain_resolver);
+	free(s->last_mx);
+	free(s->name);
+	free(s->label);
+	s->magic = 0;
+	free(s);
+}
+
+void site_leave(struct queue *q)
+{
+	struct site *s = q->site;
+
+	TAILQ_REMOVE(&s->queues, q, in_site);
+	if (TAILQ_EMPTY(&s->queues))
+		site_free(s);
+}
+
+void site_configure(struct site *s, const struct conf_domain *set)
+{
+	if (s->set == set)
+		return;
+	s->set = set;
+	if (s->route)
+		s->route->expires = 0;
+}
+
+bool site_is_idle(const struct site *s)
+{
+	return s->slots == 0 && !s->query && !s->wanting && s->parcels == 0 && !s->report_due;
+}
+
+bool site_in_retry(const struct site *s)
+{
+	return s->retry_at > loop_wall(s->w->loop);
+}
+
+/* --- what it says to the operator and to the spool --- */
+
+static void site_publish(struct site *s)
+{
+	struct queue *q;
+
+	TAILQ_FOREACH(q, &s->queues, in_site) {
+		queue_publish(q);
+		if (site_in_retry(s))
+			queue_set_text(q, slice_str(s->last.text));
+	}
+}
+
+void site_publish_connections(struct site *s)
+{
+	struct queue *q;
+
+	TAILQ_FOREACH(q, &s->queues, in_site) {
+		struct shm_queue *x = shm_queue_find(s->w->shm, q->id);
+
+		if (x)
+			atomic_store_explicit(&x->connections, s->slots, memory_order_relaxed);
+	}
+}
+
+static void site_report(struct site *s, bool record)
+{
+	struct report_site r = {
+		.name = slice_str(s->name),
+		.queue = slice_str(s->label),
+		.clear = s->retry_at == 0 && s->retry_position == 0,
+		.record = record,
+		.since = s->since,
+		.retry_position = s->retry_position,
+		.retry_at = s->retry_at,
+		.text = slice_str(s->last.text),
+		.mx_name = slice_str(s->last_mx),
+		.mx_ip = s->last_mx_ip,
+		.source_ip = s->last_source_ip,
+		.when = s->tried ? s->tried : loop_wall(s->w->loop),
+	};
+
+	memcpy(r.enhanced, s->last.enhanced, sizeof(r.enhanced));
+	s->report_record |= record;
+	r.record = s->report_record;
+	s->report_due = !post_site(s->w->post, &r);
+	if (s->report_due)
+		return;
+	s->report_record = false;
+	s->has_row = !r.clear;
+	/* The row must be there before the site may be forgotten. */
+	TAILQ_FIRST(&s->queues)->wake_position = post_position(s->w->post);
+}
+
+void site_report_again(struct site *s)
+{
+	if (s->report_due)
+		site_report(s, false);
+}
+
+void site_note(struct site *s, const struct outcome *o)
+{
+	struct site_reply *r = NULL, *oldest = &s->replies[0];
+
+	for (uint32_t i = 0; i < s->reply_count && !r; i++) {
+		if (strcmp(s->replies[i].text, o->text) == 0)
+			r = &s->replies[i];
+		if (s->replies[i].last < oldest->last)
+			oldest = &s->replies[i];
+	}
+	if (!r && s->reply_count < SITE_REPLIES) {
+		r = &s->replies[s->reply_count++];
+		*r = (struct site_reply){.text = xstrdup(o->text)};
+	} else if (!r) {
+		r = oldest;
+		free(r->text);
+		*r = (struct site_reply){.text = xstrdup(o->text)};
+	}
+	r->count++;
+	r->last = loop_wall(s->w->loop);
+}
+
+/* --- failures --- */
+
+static void site_remember(struct site *s, const struct outcome *o, const struct site_place *at)
+{
+	s->last = *o;
+	free(s->last_mx);
+	s->last_mx = xstrdup(at && at->mx_name ? at->mx_name : "");
+	s->last_mx_ip = at ? at->mx_ip : (struct ip){0};
+	s->last_source_ip = at ? at->source_ip : (struct ip){0};
+}
+
+static void site_put_aside(struct site *s)
+{
+	struct queue *q;
+
+	TAILQ_FOREACH(q, &s->queues, in_site) {
+		(void)queue_give_back(q, s->retry_at);
+		queue_push_wake(q);
+	}
+}
+
+void site_fail(struct site *s, const struct outcome *o, const struct site_place *at, msec_t delay,
+	       bool counts)
+{
+	msec_t now = loop_wall(s->w->loop);
+
+	site_remember(s, o, at);
+	s->tried = now;
+	if (s->route)
+		route_reset(s->route);
+	if (o->class == OUTCOME_BOUNCED) {
+		(void)verdict_waiting(s, o);
+		return;
+	}
+	if (!s->since || !s->has_row)
+		s->since = now;
+	if (s->no_domain_since)
+		s->since = s->no_domain_since;
+	s->retry_at = now + delay;
+	if (counts)
+		s->retry_position++;
+	log_debug(NULL, "site waits", LOG_S("queue", s->label), LOG_U("ms", delay),
+		  LOG_S("reason", o->text));
+	site_publish(s);
+	verdict_expire_waiting(s);
+	site_report(s, true);
+	site_put_aside(s);
+}
+
+void site_target_failed(struct site *s, const struct ip *ip, uint16_t port,
+			const struct outcome *o, const struct site_place *at)
+{
+	site_note(s, o);
+	if (s->ready > 0) {
+		s->hold_until = loop_now(s->w->loop) + HOLD_TIME;
+		return;
+	}
+	site_remember(s, o, at);
+	for (uint32_t i = 0; s->route && i < s->route->count; i++) {
+		struct route_target *t = &s->route->targets[i];
+
+		if (ip_eq(&t->ip, ip) && t->port == port)
+			t->failed = true;
+	}
+	if (s->parcels)
+		slots_want(s);
+}
+
+/* Every target was tried, or cannot be tried. */
+static void site_out_of_targets(struct site *s)
+{
+	const struct site_place at = {.mx_name = s->last_mx, .mx_ip = s->last_mx_ip,
+				      .source_ip = s->last_source_ip};
+	char *mx = xstrdup(s->last_mx ? s->last_mx : "");
+	struct site_place place = at;
+	bool tried = false, sources = false;
+	struct outcome o;
+
+	for (uint32_t i = 0; i < s->route->count; i++) {
+		tried |= s->route->targets[i].failed;
+		sources |= slots_has_source(s->w, s->route->targets[i].ip.family);
+	}
+	if (s->ready || s->connecting) { /* others still work on it */
+		route_reset(s->route);
+		s->hold_until = loop_now(s->w->loop) + HOLD_TIME;
+		free(mx);
+		return;
+	}
+	place.mx_name = mx;
+	if (tried)
+		o = s->last;
+	else if (!sources)
+		outcome_local(&o, LOCAL_NO_SOURCE, "no source address in the family of any mail host");
+	else
+		outcome_from_loss(&o, PHASE_CONNECT, "no mail host answered within the last minute");
+	if (!tried)
+		place = (struct site_place){.mx_name = ""};
+	site_fail(s, &o, &place, retry_site_delay(s->set, s->retry_position), true);
+	free(mx);
+}
+
+void site_delivered(struct site *s)
+{
+	bool was = s->retry_position || s->retry_at || s->has_row;
+
+	if (!was)
+		return;
+	s->retry_position = 0;
+	s->retry_at = 0;
+	s->since = 0;
+	s->last.text[0] = '\0';
+	site_report(s, false);
+	site_publish(s);
+}
+
+void site_schedule(struct site *s)
+{
+	struct queue *q;
+
+	if (s->retry_at == 0)
+		return;
+	s->retry_at = 0;
+	s->hold_until = 0;
+	if (s->route)
+		route_reset(s->route);
+	site_report(s, false);
+	TAILQ_FOREACH(q, &s->queues, in_site) {
+		queue_publish(q);
+		queue_want_due(q);
+	}
+}
+
+/* --- DNS --- */
+
+static void lookup_count(struct sites *ss, bool failed)
+{
+	usec_t now = loop_now(ss->w->loop);
+	uint64_t bad, all;
+	bool distrust;
+
+	if (now - ss->minute_began > 60 * USEC_PER_SEC) {
+		ss->minute[1] = ss->minute[0];
+		memset(&ss->minute[0], 0, sizeof(ss->minute[0]));
+		ss->minute_began = now;
+	}
+	ss->minute[0].ok += !failed;
+	ss->minute[0].failed += failed;
+	bad = ss->minute[0].failed + ss->minute[1].failed;
+	all = bad + ss->minute[0].ok + ss->minute[1].ok;
+	distrust = all >= 10 && bad * 5 > all;
+	if (distrust && !ss->distrust)
+		log_warn(NULL, "over 20% of DNS look-ups fail: no domain is declared dead",
+			 LOG_U("failed", bad), LOG_U("lookups", all));
+	ss->distrust = distrust;
+}
+
+static bool no_domain_ripe(const struct site *s)
+{
+	usec_t wait = s->set->bounce_upon_nxdomain;
+
+	return s->no_domain_since && wait != USEC_INFINITY &&
+	       loop_wall(s->w->loop) >= s->no_domain_since + wait / USEC_PER_MSEC;
+}
+
+static void site_resolve(struct site *s);
+
+/* The domain does not exist, or has no host: believed when a second, fresh look-up agrees. */
+static void site_no_domain(struct site *s, const struct route *r, bool confirmed)
+{
+	const char *what = r->status == DNS_NXDOMAIN ? NO_DOMAIN_TEXT
+						      : NO_DOMAIN_TEXT " as a mail host";
+	usec_t wait = s->set->bounce_upon_nxdomain;
+	msec_t now = loop_wall(s->w->loop), delay = retry_dns_delay(s->set), left;
+	struct outcome o;
+
+	if (confirmed && !s->w->sites->distrust) {
+		outcome_local(&o, LOCAL_NO_DOMAIN, "%s (DNS %s, twice)", what,
+			      dns_status_name(r->status));
+		site_fail(s, &o, NULL, 0, false);
+		if (s->has_row) {
+			s->retry_at = 0;
+			s->retry_position = 0;
+			site_report(s, false);
+		}
+		return;
+	}
+	if (!s->no_domain_since) {
+		s->no_domain_since = now;
+		s->no_domain_resolver = xstrdup(r->resolver);
+	}
+	if (wait == 0 && !confirmed) {
+		site_resolve(s);
+		return;
+	}
+	if (wait != USEC_INFINITY) {
+		left = s->no_domain_since + wait / USEC_PER_MSEC;
+		if (left > now && left - now < delay)
+			delay = left - now;
+	}
+	outcome_local(&o, LOCAL_NO_DOMAIN_YET, "%s (DNS %s)", what, dns_status_name(r->status));
+	site_note(s, &o);
+	site_fail(s, &o, NULL, delay, false);
+}
+
+static void site_on_answer(struct site *s, struct route *r, bool fresh)
+{
+	struct outcome o;
+
+	lookup_count(s->w->sites, r->status == DNS_TEMPFAIL || r->status == DNS_LOOP);
+	switch (r->status) {
+	case DNS_OK:
+		route_free(s->route);
+		s->route = r;
+		s->no_domain_since = 0;
+		free(s->no_domain_resolver);
+		s->no_domain_resolver = NULL;
+		slots_want(s);
+		return;
+	case DNS_NXDOMAIN:
+	case DNS_NO_HOST:
+		site_no_domain(s, r, fresh);
+		break;
+	case DNS_NULL_MX:
+		outcome_local(&o, LOCAL_NULL_MX, "the domain accepts no mail (null MX)");
+		site_fail(s, &o, NULL, 0, false);
+		break;
+	case DNS_TEMPFAIL:
+	case DNS_LOOP:
+		outcome_local(&o, LOCAL_DNS, "DNS %s: %s", dns_status_name(r->status), r->text);
+		site_note(s, &o);
+		site_fail(s, &o, NULL, retry_dns_delay(s->set), false);
+		break;
+	}
+	route_free(r);
+}
+
+static void on_fresh_route(struct route *r, void *arg)
+{
+	struct site *s;
+
+	CAST_MAGIC(s, arg, SITE_MAGIC);
+	s->query = NULL;
+	site_on_answer(s, r, true);
+}
+
+static void on_route(struct route *r, void *arg)
+{
+	struct site *s;
+
+	CAST_MAGIC(s, arg, SITE_MAGIC);
+	s->query = NULL;
+	site_on_answer(s, r, false);
+}
+
+static void site_resolve(struct site *s)
+{
+	bool fresh = no_domain_ripe(s);
+
+	s->query = route_lookup(s->w, s->name, s->set, fresh ? DNS_FRESH : 0,
+				fresh ? s->no_domain_resolver : NULL, fresh ? on_fresh_route : on_route,
+				s);
+}
+
+/* --- connections and mail --- */
+
+static bool target_usable(const struct route_target *t, void *arg)
+{
+	struct site *s = arg;
+
+	if (!slots_has_source(s->w, t->ip.family))
+		return false;
+	/* A site whose own retry time has come finds out for itself. */
+	return s->retry_position > 0 || !hosts_is_unreachable(s->w->hosts, &t->ip, t->port);
+}
+
+bool site_wants_connection(const struct site *s)
+{
+	if (s->w->stopping || s->parcels == 0 || site_in_retry(s) || worker_is_orphan(s->w))
+		return false;
+	if (s->slots >= s->set->max_smtp_out)
+		return false;
+	if (s->connecting > s->ready || s->connecting >= s->parcels)
+		return false; /* first see how those do */
+	return s->ready == 0 || loop_now(s->w->loop) >= s->hold_until;
+}
+
+bool site_connect(struct site *s, bool *ret_everybody)
+{
+	struct route_target *t;
+	struct source source;
+	lease_id lease;
+
+	*ret_everybody = false;
+	if (s->query || !site_wants_connection(s))
+		return true;
+	if (!s->route || s->route->expires <= loop_now(s->w->loop)) {
+		site_resolve(s);
+		return true;
+	}
+	t = route_next(s->route, target_usable, s);
+	if (!t) {
+		site_out_of_targets(s);
+		return true;
+	}
+	slots_source(s->w, t->ip.family, &s->source_turn, &source);
+	if (!slots_take(s, &t->ip, &source.ip, &lease, ret_everybody))
+		return false;
+	connection_open(s, t, &source, lease);
+	return true;
+}
+
+struct parcel *site_next(struct site *s)
+{
+	struct queue *q, *first = TAILQ_FIRST(&s->queues);
+
+	if (s->parcels == 0 || site_in_retry(s))
+		return NULL;
+	for (q = first; q;) {
+		struct parcel *p = q->paused ? NULL : queue_next(q);
+
+		TAILQ_REMOVE(&s->queues, q, in_site);
+		TAILQ_INSERT_TAIL(&s->queues, q, in_site);
+		if (p)
+			return p;
+		q = TAILQ_FIRST(&s->queues) == first ? NULL : TAILQ_FIRST(&s->queues);
+	}
+	return NULL;
+}
+
+void site_kick(struct site *s)
+{
+	struct connection *c;
+
+	if (s->parcels == 0 || s->w->stopping || worker_is_orphan(s->w) || site_in_retry(s))
+		return;
+	while (s->parcels && (c = connection_idle(s)) && connection_work(c))
+		;
+	if (site_wants_connection(s))
+		slots_want(s);
+}
+
+void site_connection_ready(struct site *s)
+{
+	struct queue *q;
+
+	if (s->route)
+		route_reset(s->route);
+	if (s->retry_at) {
+		s->retry_at = 0;
+		site_publish(s);
+	}
+	TAILQ_FOREACH(q, &s->queues, in_site)
+		queue_set_limited(q, slice_str(""));
+	site_kick(s);
+}
+
+void site_connection_again(struct site *s)
+{
+	if (s->parcels)
+		slots_want(s);
+}

@@ -1,0 +1,119 @@
+/*
+ * site.h - a destination as the network sees it: the queues that share connections, limits, back-off
+ * and retry state. A queue is its own site; where domains are rolled up by provider, several queues
+ * join one site (site_join() is the place that decides).
+ *
+ * All that can be slow, dead or unresolvable is state of one site; nothing global waits behind it.
+ */
+#ifndef SLUICE_WORKER_SITE_H
+#define SLUICE_WORKER_SITE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "common/base/clock.h"
+#include "common/base/ip.h"
+#include "worker/outcome.h"
+#include "worker/queue.h"
+#include "worker/route.h"
+
+#define SITE_MAGIC 0x73697465u
+#define SITE_REPLIES 10
+
+struct connection;
+struct spool_read;
+
+/* A reply or failure seen lately, for `show queue`. */
+struct site_reply {
+	char *text;
+	uint64_t count;
+	msec_t last;
+};
+
+/* Where something happened: for records. */
+struct site_place {
+	const char *mx_name; /* "" for none */
+	struct ip mx_ip, source_ip;
+};
+
+struct site {
+	unsigned magic;
+	struct worker *w;
+	char *name;  /* of its row: the domain */
+	char *label; /* "name/vmta" */
+	const struct conf_domain *set;
+	TAILQ_HEAD(, queue) queues; /* the first is the next to be asked */
+	uint32_t parcels;           /* waiting in its queues */
+
+	/* where to */
+	struct route *route;
+	struct route_query *query;
+	uint32_t source_turn;
+
+	/* failures */
+	msec_t retry_at;         /* wall; 0 = not in retry */
+	uint32_t retry_position; /* index into retry-after of the next failure */
+	msec_t since;            /* first failure of the present series */
+	msec_t tried;            /* last failure in this run; 0 = none */
+	msec_t no_domain_since;  /* the domain was first said not to exist; 0 = not */
+	char *no_domain_resolver;
+	bool has_row;            /* of the spool */
+	bool report_due;         /* its row could not be written for want of ring room */
+	bool report_record;
+	struct outcome last;     /* failure */
+	struct ip last_mx_ip, last_source_ip;
+	char *last_mx;
+	usec_t hold_until;       /* others are connected: no more for a while */
+
+	/* connections: slots = all that hold a lease, closing ones too */
+	TAILQ_HEAD(, connection) connections;
+	uint32_t slots, connecting, ready;
+	bool wanting;            /* in the list of sites that want a connection */
+	TAILQ_ENTRY(site) want;
+
+	struct site_reply replies[SITE_REPLIES];
+	uint32_t reply_count;
+};
+
+struct sites *sites_new(struct worker *w);
+void sites_free(struct sites *ss);
+
+/* The queue joins its site, which is made and its row read if need be. */
+void site_join(struct worker *w, struct spool_read *r, struct queue *q);
+void site_leave(struct queue *q);
+/* New settings; connections that are open go on under them. */
+void site_configure(struct site *s, const struct conf_domain *set);
+/* No connections, no look-up, nothing unsaid: may be forgotten. */
+bool site_is_idle(const struct site *s);
+bool site_in_retry(const struct site *s);
+
+/* There is mail, or a connection has become free: put them together, or ask for a connection. */
+void site_kick(struct site *s);
+/* The next parcel of its queues in turn, NULL when nothing can go. The caller takes items from it at once. */
+struct parcel *site_next(struct site *s);
+bool site_wants_connection(const struct site *s);
+/* Time to open a connection; for slots.c, which has the turn. True: opened or nothing more to do; false: a limit holds it. */
+bool site_connect(struct site *s, bool *ret_everybody);
+
+/* Reported by its connections. */
+void site_connection_ready(struct site *s);
+/* Before it was ready, or before it did anything useful: the target has failed, all others are tried first. */
+void site_target_failed(struct site *s, const struct ip *ip, uint16_t port,
+			const struct outcome *o, const struct site_place *at);
+/* An opportunistic handshake failed or so: the same target again, without counting. */
+void site_connection_again(struct site *s);
+void site_delivered(struct site *s);
+void site_note(struct site *s, const struct outcome *o);
+
+/* Nothing can be done for its mail now: it waits as long as the ladder says, or bounces. */
+void site_fail(struct site *s, const struct outcome *o, const struct site_place *at, msec_t delay,
+	       bool counts);
+/* The operator wants it tried now. */
+void site_schedule(struct site *s);
+/* The number of connections in shared memory. */
+void site_publish_connections(struct site *s);
+/* Writes what could not be written before. */
+void site_report_again(struct site *s);
+
+#endif

@@ -1,0 +1,212 @@
+#include "worker/slots.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/base/err.h"
+#include "common/base/log.h"
+#include "common/base/xalloc.h"
+#include "common/conf/conf.h"
+#include "worker/context.h"
+#include "worker/site.h"
+
+#define TURNS_AT_ONCE 200
+#define AGAIN_AFTER (50 * USEC_PER_MSEC) /* when no bell has come; limits also change by reload */
+
+struct slots {
+	struct worker *w;
+	TAILQ_HEAD(, site) wanting;
+	uint32_t wanting_count;
+	struct loop_timer *again;
+	bool pump_due;
+	bool said_full;
+};
+
+static void on_again(void *arg)
+{
+	struct slots *sl = arg;
+
+	slots_pump(sl->w);
+}
+
+struct slots *slots_new(struct worker *w)
+{
+	struct slots *sl = xcalloc(1, sizeof(*sl));
+
+	sl->w = w;
+	TAILQ_INIT(&sl->wanting);
+	sl->again = loop_timer_new(w->loop, on_again, sl);
+	return sl;
+}
+
+void slots_free(struct slots *sl)
+{
+	if (!sl)
+		return;
+	loop_timer_free(sl->again);
+	free(sl);
+}
+
+void slots_want(struct site *s)
+{
+	struct slots *sl = s->w->slots;
+
+	if (!s->wanting) {
+		s->wanting = true;
+		TAILQ_INSERT_TAIL(&sl->wanting, s, want);
+		sl->wanting_count++;
+	}
+	slots_pump(s->w);
+}
+
+void slots_unwant(struct site *s)
+{
+	if (!s->wanting)
+		return;
+	s->wanting = false;
+	TAILQ_REMOVE(&s->w->slots->wanting, s, want);
+	s->w->slots->wanting_count--;
+}
+
+/* One site's turn: connects as often as it may, one connection each time it is its turn. */
+static bool turn(struct slots *sl, struct site *s, bool *ret_everybody)
+{
+	TAILQ_REMOVE(&sl->wanting, s, want);
+	TAILQ_INSERT_TAIL(&sl->wanting, s, want);
+	if (!site_connect(s, ret_everybody))
+		return false;
+	if (s->query || !site_wants_connection(s))
+		slots_unwant(s);
+	return true;
+}
+
+static void pump(void *arg)
+{
+	struct slots *sl = arg;
+	uint32_t most = sl->wanting_count < TURNS_AT_ONCE ? sl->wanting_count : TURNS_AT_ONCE;
+	bool everybody = false, held = false;
+
+	sl->pump_due = false;
+	for (uint32_t i = 0; i < most && !everybody && !TAILQ_EMPTY(&sl->wanting); i++)
+		held |= !turn(sl, TAILQ_FIRST(&sl->wanting), &everybody);
+	if (TAILQ_EMPTY(&sl->wanting)) {
+		limit_unwait_all(sl->w->shm, sl->w->h->slot);
+		loop_timer_clear(sl->again);
+		return;
+	}
+	if (!held)
+		slots_pump(sl->w);
+	else if (!loop_timer_pending(sl->again))
+		loop_timer_set(sl->again, AGAIN_AFTER);
+}
+
+void slots_pump(struct worker *w)
+{
+	struct slots *sl = w->slots;
+
+	if (sl->pump_due || TAILQ_EMPTY(&sl->wanting))
+		return;
+	sl->pump_due = true;
+	loop_defer(w->loop, pump, sl);
+}
+
+bool slots_has_source(const struct worker *w, uint8_t family)
+{
+	const struct conf_source_hosts *h = &w->vmta->smtp_source_host;
+
+	for (size_t i = 0; i < h->n; i++)
+		if (h->v[i].ip.family == family)
+			return true;
+	return h->n == 0;
+}
+
+void slots_source(const struct worker *w, uint8_t family, uint32_t *turn_of, struct source *ret)
+{
+	const struct conf_source_hosts *h = &w->vmta->smtp_source_host;
+
+	*ret = (struct source){.host = w->vmta->host_name};
+	for (size_t i = 0; i < h->n; i++) {
+		const struct conf_source_host *x = &h->v[(*turn_of)++ % h->n];
+
+		if (x->ip.family == family) {
+			*ret = (struct source){.ip = x->ip, .host = x->host};
+			return;
+		}
+	}
+}
+
+struct wants {
+	struct limit_want v[LEASE_ENTRIES];
+	size_t n;
+	char dest[IP_TEXT_MAX];
+	char pair[2 * IP_TEXT_MAX];
+};
+
+static void want(struct wants *x, const struct worker *w, enum limit_kind kind, const char *name,
+		 uint64_t cap)
+{
+	x->v[x->n++] = (struct limit_want){
+		.kind = kind, .name = slice_str(name), .cap = (uint32_t)cap, .conf_gen = w->conf_gen};
+}
+
+static void wants_make(struct wants *x, const struct worker *w, const struct ip *dest,
+		       const struct ip *source)
+{
+	const struct conf_ip_limit *each = conf_ip_limit_for(w->conf, dest, false);
+	const struct conf_ip_limit *pair = conf_ip_limit_for(w->conf, dest, true);
+	char from[IP_TEXT_MAX];
+
+	x->n = 0;
+	ip_text(dest, x->dest);
+	want(x, w, LIMIT_TOTAL, "", conf_global(w->conf)->total_max_smtp_out);
+	if (w->vmta->max_smtp_out)
+		want(x, w, LIMIT_VMTA, w->vmta_name, w->vmta->max_smtp_out);
+	if (each)
+		want(x, w, LIMIT_IP, x->dest, each->n);
+	if (pair) {
+		snprintf(x->pair, sizeof(x->pair), "%s %s", ip_text(source, from), x->dest);
+		want(x, w, LIMIT_IP_PAIR, x->pair, pair->n);
+	}
+}
+
+static void say_held(struct site *s, const struct limit_want *by)
+{
+	struct queue *q;
+	char text[SHM_QUEUE_TEXT];
+
+	snprintf(text, sizeof(text), "waits for limit %s %.*s (%u)", limit_kind_name(by->kind),
+		 SLICE_ARG(by->name), by->cap);
+	TAILQ_FOREACH(q, &s->queues, in_site)
+		queue_set_limited(q, slice_str(text));
+}
+
+bool slots_take(struct site *s, const struct ip *dest, const struct ip *source, lease_id *ret,
+		bool *ret_everybody)
+{
+	struct worker *w = s->w;
+	struct wants x;
+	size_t by = 0;
+	int rc;
+
+	wants_make(&x, w, dest, source);
+	rc = lease_take(w->shm, w->h->slot, x.v, x.n, ret, &by);
+	if (rc == 0)
+		return true;
+	if (rc == ERR_BUSY) {
+		*ret_everybody = x.v[by].kind == LIMIT_TOTAL || x.v[by].kind == LIMIT_VMTA;
+		say_held(s, &x.v[by]);
+		return false;
+	}
+	*ret_everybody = true;
+	if (!w->slots->said_full)
+		log_error(NULL, "the table of limits is full: connections wait",
+			  LOG_S("why", err_text(rc)));
+	w->slots->said_full = true;
+	return false;
+}
+
+void slots_give(struct worker *w, lease_id lease)
+{
+	lease_give(w->shm, w->h->slot, lease);
+	slots_pump(w);
+}

@@ -1,0 +1,47 @@
+/*
+ * slots.h - whose turn it is to connect, from which source address, and the limits in shared memory.
+ *
+ * Sites that want a connection stand in one list and get their turn round robin. A site that a limit
+ * holds goes to the end; nobody waits behind it unless the limit is one that holds everybody (total,
+ * virtual MTA). When a slot is free elsewhere, the worker's bell rings: slots_pump().
+ */
+#ifndef SLUICE_WORKER_SLOTS_H
+#define SLUICE_WORKER_SLOTS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/base/clock.h"
+#include "common/base/ip.h"
+#include "common/shm/limits.h"
+
+struct site;
+struct slots;
+struct worker;
+
+/* A local address; family IP_NONE: the kernel chooses. */
+struct source {
+	struct ip ip;
+	const char *host; /* EHLO name, owned by the configuration */
+};
+
+struct slots *slots_new(struct worker *w);
+void slots_free(struct slots *sl);
+
+void slots_want(struct site *s);
+void slots_unwant(struct site *s);
+/* Gives turns, in a deferred call; from anywhere. */
+void slots_pump(struct worker *w);
+
+/* Whether the virtual MTA can connect to addresses of this family. */
+bool slots_has_source(const struct worker *w, uint8_t family);
+/* The next one of that family (slots_has_source()). */
+void slots_source(const struct worker *w, uint8_t family, uint32_t *turn, struct source *ret);
+
+/* A place in every limit that applies. False: held; *ret_everybody: by one that holds all sites of this worker. */
+bool slots_take(struct site *s, const struct ip *dest, const struct ip *source, lease_id *ret,
+		bool *ret_everybody);
+/* The peer has seen the end of the connection. */
+void slots_give(struct worker *w, lease_id lease);
+
+#endif

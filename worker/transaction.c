@@ -1,0 +1,757 @@
+#include "worker/transaction.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/err.h"
+#include "common/base/log.h"
+#include "common/base/xalloc.h"
+#include "common/conf/conf.h"
+#include "common/shm/limits.h"
+#include "common/spool/spool.h"
+#include "worker/connection.h"
+#include "worker/context.h"
+#include "worker/envelope.h"
+#include "worker/inhand.h"
+#include "worker/post.h"
+#include "worker/retry.h"
+#include "worker/site.h"
+
+#define TRANSACTION_MAGIC 0x74786e20u
+#define BODY_CHUNK 65536
+/* Connections lost under a recipient, before its message was sent, that are not its fault. */
+#define STRIKES_MAX 2
+
+enum rcpt_state {
+	RCPT_OPEN,     /* no outcome yet */
+	RCPT_ACCEPTED, /* 2xx: what becomes of the message is its outcome */
+	RCPT_DECIDED,  /* outcome */
+	RCPT_AGAIN,    /* untouched: waits again */
+	RCPT_GONE      /* nothing is due from us */
+};
+
+struct txn_rcpt {
+	struct envelope_rcpt e;
+	enum rcpt_state state;
+	struct outcome *outcome; /* own, heap; NULL: that of the message */
+};
+
+struct transaction {
+	unsigned magic;
+	struct connection *c;
+	struct worker *w;
+	struct envelope env;
+	uint64_t msgid;
+	struct txn_rcpt *rcpts;
+	uint32_t count;
+	uint32_t next;        /* recipient whose reply comes next */
+	uint32_t accepted;
+	enum outcome_phase phase;
+	bool pipelined;
+	bool rset_pending;    /* a reply to RSET comes first */
+	bool mail_refused;    /* what else was pipelined will be refused, too */
+	bool empty;           /* DATA was taken though no recipient was: a lone dot ends it */
+	bool body_begun;
+	uint64_t offset;      /* of the body */
+	char tail[2];         /* its last bytes so far */
+	uint64_t reserved;    /* of the ring */
+	msec_t started;
+	struct outcome message; /* of all accepted ones, once decided */
+};
+
+/* --- outcomes --- */
+
+static void rcpt_decide(struct txn_rcpt *x, const struct outcome *o)
+{
+	x->state = RCPT_DECIDED;
+	x->outcome = xmemdup(o, sizeof(*o));
+}
+
+/* All that have no outcome of their own get this one. */
+static void decide_rest(struct transaction *t, const struct outcome *o)
+{
+	t->message = *o;
+	for (uint32_t i = 0; i < t->count; i++)
+		if (t->rcpts[i].state == RCPT_OPEN || t->rcpts[i].state == RCPT_ACCEPTED)
+			t->rcpts[i].state = RCPT_DECIDED;
+}
+
+/* They wait again, untouched; one that has lost several connections gets the outcome. */
+static void rest_again(struct transaction *t, const struct outcome *o)
+{
+	for (uint32_t i = 0; i < t->count; i++) {
+		struct txn_rcpt *x = &t->rcpts[i];
+
+		if (x->state != RCPT_OPEN && x->state != RCPT_ACCEPTED)
+			continue;
+		if (x->e.item->strikes++ < STRIKES_MAX)
+			x->state = RCPT_AGAIN;
+		else
+			rcpt_decide(x, o);
+	}
+}
+
+static bool any_again(const struct transaction *t)
+{
+	for (uint32_t i = 0; i < t->count; i++)
+		if (t->rcpts[i].state == RCPT_AGAIN)
+			return true;
+	return false;
+}
+
+static void fill_outcome(const struct transaction *t, const struct txn_rcpt *x, msec_t now,
+			 struct report_outcome *ret)
+{
+	const struct outcome *o = x->outcome ? x->outcome : &t->message;
+	bool ours = x->e.fate == FATE_VERDICT;
+
+	*ret = (struct report_outcome){
+		.rcpt = (uint32_t)x->e.item->key.rcpt,
+		.queue = x->e.item->queue->id,
+		.class = o->class,
+		.code = o->code,
+		.text = slice_str(o->text),
+		.attempted = !ours,
+		.relayed = o->class == OUTCOME_DELIVERED && !(t->c->offers & OFFER_DSN),
+	};
+	memcpy(ret->enhanced, o->enhanced, sizeof(ret->enhanced));
+	if (o->class != OUTCOME_TRANSIENT)
+		return;
+	ret->due = ours ? x->e.verdict_due
+			: now + retry_recipient_delay(x->e.item->queue->set, x->e.attempts + 1);
+}
+
+static void count_outcome(struct worker *w, enum outcome_class class)
+{
+	static const enum counter by_class[] = {
+		[OUTCOME_DELIVERED] = COUNTER_DELIVERED_RECIPIENTS,
+		[OUTCOME_BOUNCED] = COUNTER_BOUNCED_RECIPIENTS,
+		[OUTCOME_TRANSIENT] = COUNTER_TRANSIENT_RECIPIENTS,
+	};
+
+	counter_add(w->counters, by_class[class], 1);
+}
+
+/* Outcomes of one kind (decided here, or by the receiver) go into one report. */
+static uint32_t collect(struct transaction *t, bool ours, struct report_outcome *ret)
+{
+	msec_t now = loop_wall(t->w->loop);
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < t->count; i++) {
+		const struct txn_rcpt *x = &t->rcpts[i];
+
+		if (x->state != RCPT_DECIDED || (x->e.fate == FATE_VERDICT) != ours)
+			continue;
+		fill_outcome(t, x, now, &ret[n]);
+		count_outcome(t->w, ret[n].class);
+		n++;
+	}
+	return n;
+}
+
+static void report_fill(const struct transaction *t, bool ours, struct report_transaction *ret)
+{
+	const struct connection *c = t->c;
+
+	*ret = (struct report_transaction){
+		.msgid = t->msgid,
+		.type = ours ? DLV_LOCAL : DLV_SMTP,
+		.site = slice_str(c->site->label),
+		.mx_name = slice_str(ours ? "" : c->host),
+		.started = t->started,
+		.ended = loop_wall(t->w->loop),
+		.tls_protocol = slice_str(""),
+		.tls_cipher = slice_str(""),
+		.esmtp = slice_str(""),
+	};
+	if (ours)
+		return;
+	ret->mx_ip = c->ip;
+	ret->source_ip = c->source_ip;
+	ret->esmtp = buf_slice(&c->esmtp);
+	ret->bytes = t->offset;
+	if (c->stream && stream_is_tls(c->stream)) {
+		ret->tls_protocol = slice_str(stream_tls_protocol(c->stream));
+		ret->tls_cipher = slice_str(stream_tls_cipher(c->stream));
+	}
+}
+
+static void report(struct transaction *t, bool ours)
+{
+	struct report_outcome *o = xcalloc(t->count, sizeof(*o));
+	struct report_transaction r;
+	uint64_t bound;
+
+	report_fill(t, ours, &r);
+	r.outcomes = o;
+	r.outcome_count = collect(t, ours, o);
+	if (r.outcome_count) {
+		bound = post_bound(r.outcome_count);
+		t->reserved -= bound;
+		post_transaction(t->w->post, &r, bound);
+	}
+	free(o);
+}
+
+/* Items leave the transaction: done, waiting again, or forgotten. */
+static void dismiss(struct transaction *t)
+{
+	struct inhand *h = t->w->inhand;
+	uint64_t position = post_position(t->w->post);
+
+	for (uint32_t i = t->count; i-- > 0;) {
+		struct txn_rcpt *x = &t->rcpts[i];
+		struct item *it = x->e.item;
+
+		switch (x->state) {
+		case RCPT_DECIDED:
+			inhand_done(h, it, position);
+			break;
+		case RCPT_OPEN:
+		case RCPT_ACCEPTED:
+		case RCPT_AGAIN:
+			queue_put(it->queue, it, true);
+			break;
+		case RCPT_GONE:
+			it->state = ITEM_WAITING;
+			inhand_forget(h, it);
+			break;
+		}
+		free(x->outcome);
+		if (x->e.verdict != x->outcome)
+			free(x->e.verdict);
+	}
+}
+
+static void transaction_free(struct transaction *t)
+{
+	t->magic = 0;
+	envelope_done(&t->env);
+	free(t->rcpts);
+	loop_defer_free(t->w->loop, t);
+}
+
+static void note_replies(struct transaction *t)
+{
+	bool said = false;
+
+	for (uint32_t i = 0; i < t->count; i++) {
+		const struct txn_rcpt *x = &t->rcpts[i];
+
+		if (x->state != RCPT_DECIDED)
+			continue;
+		if (x->outcome && x->outcome->class != OUTCOME_DELIVERED)
+			site_note(t->c->site, x->outcome);
+		else if (!x->outcome && !said && t->message.class != OUTCOME_DELIVERED)
+			site_note(t->c->site, &t->message);
+		said |= !x->outcome;
+	}
+}
+
+/* Reports what there is and lets go of all. The connection is still there. */
+static void transaction_end(struct transaction *t)
+{
+	struct worker *w = t->w;
+	struct connection *c = t->c;
+	bool delivered = t->phase == PHASE_DOT && t->accepted &&
+			 t->message.class == OUTCOME_DELIVERED;
+
+	note_replies(t);
+	report(t, false);
+	report(t, true);
+	post_release(w->post, t->reserved);
+	dismiss(t);
+	lease_set_message(w->shm, w->h->slot, c->lease, 0);
+	if (delivered) {
+		c->delivered++;
+		counter_add(w->counters, COUNTER_DELIVERED_MESSAGES, 1);
+		counter_add(w->counters, COUNTER_DELIVERED_BYTES, t->offset);
+		site_delivered(c->site);
+	}
+	if (t->env.alone)
+		c->closing = true;
+	transaction_free(t);
+}
+
+static void finish(struct transaction *t)
+{
+	struct connection *c = t->c;
+
+	transaction_end(t);
+	connection_transaction_ended(c);
+}
+
+/* The connection is of no more use. A failure before anything was delivered speaks against the host. */
+static void finish_lost(struct transaction *t, const struct outcome *o, bool abort)
+{
+	struct connection *c = t->c;
+	struct site *s = c->site;
+	struct site_place at;
+	bool host_failed = c->delivered == 0 && any_again(t);
+	struct ip ip = c->ip;
+	uint16_t port = c->port;
+	char *host = xstrdup(c->host);
+
+	connection_place(c, &at);
+	at.mx_name = host;
+	transaction_end(t);
+	connection_give_up(c, abort);
+	if (host_failed)
+		site_target_failed(s, &ip, port, o, &at);
+	else
+		site_kick(s);
+	free(host);
+}
+
+/* --- sending --- */
+
+static void wait_for(struct transaction *t, enum outcome_phase phase)
+{
+	const struct conf_domain *set = t->c->site->set;
+
+	t->phase = phase;
+	switch (phase) {
+	case PHASE_RCPT:
+		connection_timeouts(t->c, set->smtp_rcpt_timeout, set->smtp_rcpt_timeout);
+		break;
+	case PHASE_DATA:
+		connection_timeouts(t->c, set->smtp_data_timeout, set->smtp_data_timeout);
+		break;
+	case PHASE_BODY:
+		connection_timeouts(t->c, 0, set->data_send_timeout);
+		break;
+	case PHASE_DOT:
+		connection_timeouts(t->c, set->smtp_data_termination_timeout, set->data_send_timeout);
+		break;
+	case PHASE_CONNECT:
+	case PHASE_GREETING:
+	case PHASE_EHLO:
+	case PHASE_STARTTLS:
+	case PHASE_MAIL:
+	case PHASE_COUNT:
+		connection_timeouts(t->c, set->smtp_mail_timeout, set->smtp_mail_timeout);
+		break;
+	}
+}
+
+static void send_rcpt(struct transaction *t)
+{
+	struct slice all = buf_slice(&t->env.rcpts), line;
+	ptrdiff_t lf = slice_chr(all, '\n');
+
+	line = slice_sub(all, 0, lf < 0 ? all.n : (size_t)lf + 1);
+	stream_write_slice(t->c->stream, line);
+	buf_consume(&t->env.rcpts, line.n);
+}
+
+static void send_envelope(struct transaction *t)
+{
+	struct stream *s = t->c->stream;
+
+	if (t->c->rset_needed) {
+		stream_write(s, "RSET\r\n", 6);
+		t->rset_pending = true;
+		t->c->rset_needed = false;
+	}
+	stream_write_slice(s, buf_slice(&t->env.mail));
+	if (t->pipelined) {
+		stream_write_slice(s, buf_slice(&t->env.rcpts));
+		stream_write(s, "DATA\r\n", 6);
+	}
+	wait_for(t, PHASE_MAIL);
+}
+
+static void body_unreadable(struct transaction *t, int rc)
+{
+	struct outcome o;
+
+	log_error(NULL, "cannot read a message from the spool", LOG_U("msgid", t->msgid),
+		  LOG_S("why", err_text(rc)));
+	outcome_local(&o, LOCAL_SET_ASIDE, "cannot read the message from the spool: %s",
+		      err_text(rc));
+	decide_rest(t, &o);
+	finish_lost(t, &o, true);
+}
+
+/* At most one chunk a turn, so that a big message delays nobody. */
+static void send_body(struct transaction *t)
+{
+	static char chunk[BODY_CHUNK]; /* one loop, one thread */
+	struct spool_read *r;
+	size_t n = 0;
+	int rc = spool_read_begin(t->w->spool, &r);
+
+	if (rc == 0) {
+		rc = spool_body_read(r, &t->env.message, t->offset, chunk, sizeof(chunk), &n);
+		spool_read_end(r);
+	}
+	if (rc == 0 && n == 0 && t->offset < t->env.message.size)
+		rc = ERR_CORRUPT;
+	if (rc < 0) {
+		body_unreadable(t, rc);
+		return;
+	}
+	stream_write(t->c->stream, chunk, n);
+	t->offset += n;
+	if (n >= 2)
+		memcpy(t->tail, chunk + n - 2, 2);
+	else if (n == 1) {
+		t->tail[0] = t->tail[1];
+		t->tail[1] = chunk[0];
+	}
+	if (t->offset < t->env.message.size)
+		return;
+	if (t->offset && memcmp(t->tail, "\r\n", 2) != 0)
+		stream_write(t->c->stream, "\r\n", 2);
+	stream_write(t->c->stream, ".\r\n", 3);
+	wait_for(t, PHASE_DOT);
+}
+
+void transaction_on_drained(struct transaction *t)
+{
+	if (t->phase == PHASE_BODY && t->body_begun)
+		send_body(t);
+}
+
+/* --- replies, one function for each phase --- */
+
+static void on_mail(struct transaction *t, const struct reply *r)
+{
+	struct outcome o;
+
+	if (r->code >= 200 && r->code < 300) {
+		wait_for(t, PHASE_RCPT);
+		if (!t->pipelined)
+			send_rcpt(t);
+		return;
+	}
+	outcome_from_reply(&o, PHASE_MAIL, r, t->c->site->set);
+	t->mail_refused = true;
+	decide_rest(t, &o);
+	if (!t->pipelined) {
+		finish(t);
+		return;
+	}
+	wait_for(t, PHASE_RCPT);
+}
+
+/* RFC 5321 4.5.3.1.10: enough recipients for one transaction, the rest goes again at once. */
+static bool is_too_many(const struct transaction *t, const struct reply *r)
+{
+	static const uint8_t too_many[3] = {4, 5, 3};
+
+	return t->accepted > 0 &&
+	       (r->code == 452 || memcmp(r->enhanced, too_many, sizeof(too_many)) == 0);
+}
+
+static void next_rcpt(struct transaction *t)
+{
+	while (++t->next < t->count && t->rcpts[t->next].e.fate != FATE_SEND)
+		;
+}
+
+static void on_rcpt_refused(struct transaction *t, struct txn_rcpt *x, const struct reply *r)
+{
+	struct outcome o;
+
+	if (is_too_many(t, r)) {
+		x->state = RCPT_AGAIN;
+		return;
+	}
+	outcome_from_reply(&o, PHASE_RCPT, r, t->c->site->set);
+	if (o.class == OUTCOME_DELIVERED) /* 3xx: makes no sense here */
+		o.class = OUTCOME_TRANSIENT;
+	rcpt_decide(x, &o);
+	t->c->errors++;
+}
+
+static void on_rcpt(struct transaction *t, const struct reply *r)
+{
+	struct txn_rcpt *x = &t->rcpts[t->next];
+
+	if (!t->mail_refused) {
+		if (r->code >= 200 && r->code < 300) {
+			x->state = RCPT_ACCEPTED;
+			t->accepted++;
+		} else {
+			on_rcpt_refused(t, x, r);
+		}
+	}
+	next_rcpt(t);
+	if (t->next < t->count) {
+		if (!t->pipelined)
+			send_rcpt(t);
+		return;
+	}
+	if (!t->pipelined && !t->accepted) {
+		t->c->rset_needed = true;
+		finish(t);
+		return;
+	}
+	wait_for(t, PHASE_DATA);
+	if (!t->pipelined)
+		stream_write(t->c->stream, "DATA\r\n", 6);
+}
+
+static void on_data(struct transaction *t, const struct reply *r)
+{
+	struct outcome o;
+
+	if (r->code == 354 && t->accepted && !t->mail_refused) {
+		t->body_begun = true;
+		wait_for(t, PHASE_BODY);
+		send_body(t);
+		return;
+	}
+	if (r->code == 354) {
+		t->empty = true;
+		stream_write(t->c->stream, ".\r\n", 3);
+		wait_for(t, PHASE_DOT);
+		return;
+	}
+	outcome_from_reply(&o, PHASE_DATA, r, t->c->site->set);
+	decide_rest(t, &o);
+	t->c->rset_needed = !t->mail_refused;
+	finish(t);
+}
+
+/* A reply while the message is on its way: its answer, but the peer waits for a dot that must not come. */
+static void on_body(struct transaction *t, const struct reply *r)
+{
+	struct outcome o;
+
+	outcome_from_reply(&o, PHASE_DOT, r, t->c->site->set);
+	if (o.class == OUTCOME_DELIVERED)
+		o.class = OUTCOME_TRANSIENT;
+	decide_rest(t, &o);
+	finish_lost(t, &o, true);
+}
+
+static void on_dot(struct transaction *t, const struct reply *r)
+{
+	struct outcome o;
+
+	if (!t->empty) {
+		outcome_from_reply(&o, PHASE_DOT, r, t->c->site->set);
+		decide_rest(t, &o);
+	}
+	if (r->code == 421)
+		t->c->refused_421 = true;
+	finish(t);
+}
+
+void transaction_on_reply(struct transaction *t, const struct reply *r)
+{
+	static void (*const by_phase[PHASE_COUNT])(struct transaction *, const struct reply *) = {
+		[PHASE_MAIL] = on_mail, [PHASE_RCPT] = on_rcpt, [PHASE_DATA] = on_data,
+		[PHASE_BODY] = on_body, [PHASE_DOT] = on_dot,
+	};
+	struct outcome o;
+
+	if (r->code == 421 && t->phase != PHASE_DOT && t->phase != PHASE_BODY) {
+		outcome_from_reply(&o, t->phase, r, t->c->site->set);
+		o.scope = SCOPE_CONNECTION;
+		site_note(t->c->site, &o);
+		rest_again(t, &o);
+		finish_lost(t, &o, false);
+		return;
+	}
+	if (t->rset_pending) {
+		t->rset_pending = false;
+		return;
+	}
+	by_phase[t->phase](t, r);
+}
+
+void transaction_on_loss(struct transaction *t, const char *what)
+{
+	struct outcome o;
+
+	outcome_from_loss(&o, t->phase, what);
+	if (o.scope == SCOPE_CONNECTION) {
+		site_note(t->c->site, &o);
+		rest_again(t, &o);
+	} else {
+		decide_rest(t, &o);
+	}
+	finish_lost(t, &o, t->phase == PHASE_BODY);
+}
+
+/* --- beginning --- */
+
+static uint32_t how_many(const struct connection *c, const struct parcel *p)
+{
+	uint64_t most = c->site->set->max_rcpt_per_message;
+	uint32_t fits = post_max_recipients(c->w->post);
+
+	if (most == 0 || most > fits)
+		most = fits;
+	return p->item_count < most ? p->item_count : (uint32_t)most;
+}
+
+static void take_items(struct transaction *t, struct queue *q, struct parcel *p, uint32_t n)
+{
+	queue_used(q, p);
+	t->msgid = p->key.msgid;
+	t->rcpts = xcalloc(n, sizeof(*t->rcpts));
+	t->count = n;
+	for (uint32_t i = 0; i < n; i++) {
+		struct item *it = TAILQ_FIRST(&p->items); /* p is gone with its last item */
+
+		queue_remove(q, it);
+		it->state = ITEM_OPEN;
+		t->rcpts[i].e.item = it;
+	}
+}
+
+/* From what the envelope says; returns how many are to be sent. */
+static uint32_t apply_fates(struct transaction *t, struct envelope_rcpt *e)
+{
+	uint32_t sent = 0;
+
+	for (uint32_t i = 0; i < t->count; i++) {
+		struct txn_rcpt *x = &t->rcpts[i];
+
+		x->e = e[i];
+		switch (e[i].fate) {
+		case FATE_SEND:
+			sent++;
+			break;
+		case FATE_GONE:
+			x->state = RCPT_GONE;
+			break;
+		case FATE_VERDICT:
+			x->state = RCPT_DECIDED;
+			x->outcome = e[i].verdict;
+			break;
+		}
+	}
+	return sent;
+}
+
+static void all_unreadable(struct transaction *t, int rc, struct envelope_rcpt *e)
+{
+	struct outcome o;
+
+	if (rc != ERR_NOT_FOUND)
+		log_error(NULL, "cannot read a message from the spool", LOG_U("msgid", t->msgid),
+			  LOG_S("why", err_text(rc)));
+	outcome_local(&o, LOCAL_SET_ASIDE, "cannot read the message from the spool: %s",
+		      err_text(rc));
+	for (uint32_t i = 0; i < t->count; i++) {
+		e[i].fate = rc == ERR_NOT_FOUND ? FATE_GONE : FATE_VERDICT;
+		if (rc == ERR_NOT_FOUND)
+			continue;
+		e[i].verdict = xmemdup(&o, sizeof(o));
+		e[i].verdict_due = loop_wall(t->w->loop) + 3600 * MSEC_PER_SEC;
+	}
+}
+
+static uint32_t read_envelope(struct transaction *t)
+{
+	struct envelope_rcpt *e = xcalloc(t->count, sizeof(*e));
+	struct spool_read *r;
+	uint32_t sent;
+	int rc;
+
+	for (uint32_t i = 0; i < t->count; i++)
+		e[i].item = t->rcpts[i].e.item;
+	rc = spool_read_begin(t->w->spool, &r);
+	if (rc == 0) {
+		rc = envelope_read(t->c, r, t->msgid, e, t->count, &t->env);
+		spool_read_end(r);
+	}
+	if (rc < 0)
+		all_unreadable(t, rc, e);
+	sent = apply_fates(t, e);
+	free(e);
+	return sent;
+}
+
+/* One try; false: all of them got their outcome without the receiver. */
+static bool begin(struct connection *c, struct parcel *p, uint32_t n, uint64_t reserved)
+{
+	struct transaction *t = xcalloc(1, sizeof(*t));
+	uint32_t sent;
+
+	t->magic = TRANSACTION_MAGIC;
+	t->c = c;
+	t->w = c->w;
+	t->reserved = reserved;
+	t->started = loop_wall(c->w->loop);
+	t->phase = PHASE_MAIL;
+	take_items(t, p->queue, p, n);
+	sent = read_envelope(t);
+	if (sent == 0 || (t->env.alone && c->messages)) {
+		bool alone = sent != 0;
+
+		transaction_end(t);
+		c->closing |= alone;
+		return false;
+	}
+	c->txn = t;
+	t->pipelined = c->offers & OFFER_PIPELINING;
+	t->next = UINT32_MAX;
+	next_rcpt(t);
+	lease_set_message(c->w->shm, c->w->h->slot, c->lease, t->msgid);
+	send_envelope(t);
+	return true;
+}
+
+enum transaction_start transaction_begin(struct connection *c)
+{
+	struct parcel *p;
+
+	while (!c->closing && (p = site_next(c->site))) {
+		uint32_t n = how_many(c, p);
+		/* One report for what the receiver says, one for what is decided here. */
+		uint64_t bound = post_bound(n) + post_bound(1);
+
+		if (bound < 2 * post_bound(1))
+			bound = 2 * post_bound(1);
+		if (!post_reserve(c->w->post, bound))
+			return TRANSACTION_NO_ROOM;
+		if (begin(c, p, n, bound))
+			return TRANSACTION_BEGUN;
+	}
+	return TRANSACTION_NOTHING;
+}
+
+/* --- what others ask --- */
+
+uint64_t transaction_msgid(const struct transaction *t)
+{
+	return t->msgid;
+}
+
+bool transaction_awaits_final_reply(const struct transaction *t)
+{
+	return t->phase == PHASE_DOT;
+}
+
+bool transaction_has(const struct transaction *t, uint64_t msgid, uint32_t rcpt)
+{
+	if (msgid != t->msgid)
+		return false;
+	for (uint32_t i = 0; i < t->count; i++)
+		if (t->rcpts[i].e.item->key.rcpt == rcpt)
+			return true;
+	return false;
+}
+
+const char *transaction_doing(const struct transaction *t)
+{
+	return outcome_phase_name(t->phase);
+}
+
+void transaction_each(const struct transaction *t,
+		      void (*each)(uint64_t msgid, uint32_t rcpt, uint32_t queue, void *arg),
+		      void *arg)
+{
+	for (uint32_t i = 0; i < t->count; i++)
+		if (t->rcpts[i].e.fate == FATE_SEND)
+			each(t->msgid, (uint32_t)t->rcpts[i].e.item->key.rcpt,
+			     t->rcpts[i].e.item->queue->id, arg);
+}
