@@ -403,24 +403,37 @@ static void on_tcp(int what ATTR_UNUSED, void *arg)
 	LIST_INSERT_HEAD(&d->clients, c, link);
 }
 
-struct testdns *testdns_new(struct loop *l)
+/* Some port that is free for both; false: the one for UDP was taken for TCP. */
+static bool bind_both(struct testdns *d)
 {
-	struct testdns *d = xcalloc(1, sizeof(*d));
 	struct sockaddr_in sin = {.sin_family = AF_INET};
 	socklen_t len = sizeof(sin);
-	int size = 4 << 20;
+	int size = 4 << 20, on = 1;
 
 	sin.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	d->loop = l;
-	d->negative_ttl = 60;
 	d->udp = socket(AF_INET, SOCK_DGRAM, 0);
 	d->tcp = socket(AF_INET, SOCK_STREAM, 0);
 	(void)setsockopt(d->udp, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
+	(void)setsockopt(d->tcp, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	invariant(bind(d->udp, (const struct sockaddr *)&sin, len) == 0);
 	invariant(getsockname(d->udp, (struct sockaddr *)&sin, &len) == 0);
-	invariant(bind(d->tcp, (const struct sockaddr *)&sin, len) == 0);
-	invariant(listen(d->tcp, 16) == 0);
 	d->port = ntohs(sin.sin_port);
+	if (bind(d->tcp, (const struct sockaddr *)&sin, len) == 0 && listen(d->tcp, 16) == 0)
+		return true;
+	close(d->udp);
+	close(d->tcp);
+	return false;
+}
+
+struct testdns *testdns_new(struct loop *l)
+{
+	struct testdns *d = xcalloc(1, sizeof(*d));
+	int tries = 100;
+
+	d->loop = l;
+	d->negative_ttl = 60;
+	while (!bind_both(d))
+		invariant(--tries > 0);
 	(void)snprintf(d->name, sizeof(d->name), "127.0.0.1:%u", (unsigned)d->port);
 	d->udp_io = loop_io_new(l, d->udp, LOOP_READ, on_udp, d);
 	d->tcp_io = loop_io_new(l, d->tcp, LOOP_READ, on_tcp, d);
