@@ -1,0 +1,64 @@
+/* delete, schedule, pause, resume, reload, drain, shutdown: what they say */
+#include "cli/groups.h"
+#include "cli/text.h"
+
+/* A line with counts: "%" stands for the next of keys. */
+static void print_counts(struct cli *cli, const json_t *result, const char *form, const char *const *keys)
+{
+	struct buf b = BUF_INIT;
+
+	for (; *form; form++) {
+		if (*form == '%')
+			text_value(&b, json_object_get(result, *keys++), COL_COUNT);
+		else
+			buf_add_char(&b, *form);
+	}
+	fprintf(cli->out, "%s\n", buf_cstr(&b));
+	buf_done(&b);
+}
+
+void change_print_delete(struct cli *cli, const json_t *result)
+{
+	static const char *const done[] = {"deleted", "in_flight"}, *const dry[] = {"would_delete"};
+
+	if (json_object_get(result, "would_delete"))
+		print_counts(cli, result, "would delete %", dry);
+	else
+		print_counts(cli, result, "deleted %; % in flight", done);
+}
+
+void change_print_schedule(struct cli *cli, const json_t *result)
+{
+	static const char *const keys[] = {"queues", "matching", "recipients"};
+
+	print_counts(cli, result, "% of % matching queues scheduled: % recipients", keys);
+}
+
+void change_print_pause(struct cli *cli, const json_t *result)
+{
+	static const char *const keys[] = {"queues"};
+
+	print_counts(cli, result, "paused: % queues with mail match now, later ones are held too", keys);
+}
+
+void change_print_resume(struct cli *cli, const json_t *result)
+{
+	static const char *const keys[] = {"queues"};
+
+	print_counts(cli, result, "resumed: % queues with mail match now", keys);
+}
+
+void change_print_reload(struct cli *cli, const json_t *result ATTR_UNUSED)
+{
+	fputs("the configuration is good; all processes have it unless this was a dry run\n", cli->out);
+}
+
+void change_print_drain(struct cli *cli, const json_t *result ATTR_UNUSED)
+{
+	fputs("done: see show status\n", cli->out);
+}
+
+void change_print_shutdown(struct cli *cli, const json_t *result ATTR_UNUSED)
+{
+	fputs("the server stops\n", cli->out);
+}

@@ -1,0 +1,191 @@
+/* show queues, queue, vmtas, limits, settings, paused, version */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/client.h"
+#include "cli/groups.h"
+#include "cli/place.h"
+#include "cli/remote.h"
+#include "cli/table.h"
+#include "common/conf/conf.h"
+#include "common/version.h"
+
+const struct column show_queue_columns[] = {
+	{"queue", "QUEUE", COL_NAME},
+	{"recipients", "RCPT", COL_COUNT},
+	{"bytes", "KB", COL_BYTES},
+	{"connections", "CONN", COL_COUNT},
+	{"mode", "MODE", COL_NAME},
+	{"paused", "PAUSED", COL_YES},
+	{"next_retry", "NEXT RETRY", COL_WHEN},
+	{"next_expiry", "NEXT EXPIRY", COL_WHEN},
+	{"waiting_for", "WAITS FOR", COL_TEXT},
+	{"last_error", "LAST ERROR", COL_TEXT},
+	{NULL, NULL, COL_TEXT},
+};
+
+const struct column show_vmta_columns[] = {
+	{"vmta", "VMTA", COL_NAME},
+	{"recipients", "RCPT", COL_COUNT},
+	{"bytes", "KB", COL_BYTES},
+	{"queues", "QUEUES", COL_COUNT},
+	{"connections", "CONN", COL_COUNT},
+	{"in_hand", "IN HAND", COL_COUNT},
+	{"state", "WORKER", COL_NAME},
+	{"pid", "PID", COL_NAME},
+	{"orphan", "ORPHAN", COL_YES},
+	{NULL, NULL, COL_TEXT},
+};
+
+const struct column show_limit_columns[] = {
+	{"kind", "LIMIT", COL_NAME},
+	{"name", "NAME", COL_TEXT},
+	{"in_use", "IN USE", COL_COUNT},
+	{"cap", "CAP", COL_COUNT},
+	{"waiting", "WAITING", COL_COUNT},
+	{NULL, NULL, COL_TEXT},
+};
+
+const struct column show_setting_columns[] = {
+	{"directive", "DIRECTIVE", COL_NAME},
+	{"value", "VALUE", COL_TEXT},
+	{"section", "SECTION", COL_TEXT},
+	{"file", "FILE", COL_TEXT},
+	{"line", "LINE", COL_COUNT},
+	{NULL, NULL, COL_TEXT},
+};
+
+const struct column show_paused_columns[] = {
+	{"queue", "QUEUES", COL_NAME},
+	{"job", "JOB", COL_NAME},
+	{"since", "SINCE", COL_TIME},
+	{"by", "BY", COL_TEXT},
+	{NULL, NULL, COL_TEXT},
+};
+
+/* --- show queue --- */
+
+static const struct column queue_fields[] = {
+	{"queue", "queue", COL_NAME},
+	{"site", "site", COL_NAME},
+	{"mode", "mode", COL_NAME},
+	{"since", "since", COL_TIME},
+	{"paused", "paused", COL_YES},
+	{"reason", "reason", COL_TEXT},
+	{"recipients", "recipients", COL_COUNT},
+	{"bytes", "kB", COL_BYTES},
+	{"in_hand", "in hand", COL_COUNT},
+	{"connections", "connections", COL_COUNT},
+	{"retry_position", "failures in a row", COL_COUNT},
+	{"next_retry", "next retry", COL_WHEN},
+	{"next_expiry", "next expiry", COL_WHEN},
+	{"waiting_for", "waits for", COL_TEXT},
+	{"last_error", "last error", COL_TEXT},
+	{NULL, NULL, COL_TEXT},
+};
+
+static const struct column mx_columns[] = {
+	{"preference", "PREF", COL_COUNT}, {"host", "MX", COL_NAME},   {"address", "ADDRESS", COL_NAME},
+	{"state", "STATE", COL_TEXT},	   {NULL, NULL, COL_TEXT},
+};
+
+static const struct column error_columns[] = {
+	{"count", "COUNT", COL_COUNT},
+	{"last", "LAST", COL_TIME},
+	{"text", "REPLY", COL_TEXT},
+	{NULL, NULL, COL_TEXT},
+};
+
+static const struct column event_columns[] = {
+	{"at", "TIME", COL_TIME},
+	{"text", "EVENT", COL_TEXT},
+	{NULL, NULL, COL_TEXT},
+};
+
+void show_queue_print(struct cli *cli, const json_t *q)
+{
+	table_fields(cli, q, queue_fields);
+	table_inside(cli, "hosts", json_object_get(q, "mx"), mx_columns);
+	table_inside(cli, "limits", json_object_get(q, "limits"), show_limit_columns);
+	table_inside(cli, "replies", json_object_get(q, "errors"), error_columns);
+	table_inside(cli, "events", json_object_get(q, "events"), event_columns);
+}
+
+int show_queue_run(struct cli *cli, const struct invocation *i)
+{
+	const char *slash = strrchr(i->args[0], '/');
+
+	if (!slash || slash == i->args[0] || !slash[1] || strchr(i->args[0], '*'))
+		return cli_error(CLI_USAGE, "name one queue as DOMAIN/VMTA; for patterns: sluice show queues");
+	return remote_run(cli, i);
+}
+
+/* --- show settings --- */
+
+static void on_setting(const struct conf_setting *s, void *arg)
+{
+	json_t *row = json_pack("{s:s, s:s, s:s?, s:s?, s:i}", "directive", s->keyword, "value", s->value,
+				"section", s->section, "file", s->origin.line ? s->origin.file : NULL,
+				"line", (int)s->origin.line);
+
+	table_add(arg, row);
+	json_decref(row);
+}
+
+static int settings_from_file(struct cli *cli, const struct invocation *i)
+{
+	const struct conf *c = cli_conf(cli);
+	struct slice queue = slice_str(i->args[0]);
+	ptrdiff_t slash = slice_rchr(queue, '/');
+	struct slice domain = slash < 0 ? queue : slice_sub(queue, 0, (size_t)slash);
+	struct slice vmta = slash < 0 ? slice_of(NULL, 0) : slice_from(queue, (size_t)slash + 1);
+	struct table *t;
+
+	if (!c)
+		return CLI_REFUSED;
+	if (vmta.n && !conf_vmta_find(c, vmta))
+		return cli_error(CLI_REFUSED, "there is no virtual MTA %.*s in %s", SLICE_ARG(vmta),
+				 cli->conf_path);
+	t = table_new(cli, show_setting_columns, NULL);
+	conf_show_settings(c, domain, vmta, on_setting, t);
+	table_end(t);
+	return CLI_DONE;
+}
+
+int show_settings_run(struct cli *cli, const struct invocation *i)
+{
+	int rc = remote_try(cli, i);
+
+	return rc == CLI_NO_DAEMON ? settings_from_file(cli, i) : rc;
+}
+
+/* --- show version --- */
+
+static void on_version(const json_t *data, void *arg)
+{
+	json_object_set((json_t *)arg, "daemon", json_object_get(data, "version"));
+}
+
+static void print_version(struct cli *cli, const json_t *v)
+{
+	const char *d = json_string_value(json_object_get(v, "daemon"));
+
+	fprintf(cli->out, "sluice %s, daemon %s\n", json_string_value(json_object_get(v, "version")),
+		d ? d : "not reachable");
+}
+
+int show_version_run(struct cli *cli, const struct invocation *i ATTR_UNUSED)
+{
+	json_t *v = json_pack("{s:s, s:n}", "version", SLUICE_VERSION, "daemon");
+	struct client_events events = {.on_data = on_version, .arg = v};
+	char *error = NULL;
+	struct place p;
+
+	if (place_find(cli, &p) == 0)
+		(void)client_run(p.control_socket, "show version", json_object(), &events, &error);
+	cli_show_object(cli, v, print_version);
+	json_decref(v);
+	free(error);
+	place_done(&p);
+	return CLI_DONE;
+}
