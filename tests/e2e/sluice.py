@@ -67,10 +67,11 @@ class CliError(Exception):
 
 class Sluice:
     def __init__(self, folder, dns=None, smtp_port=None, vmtas=None, domains=None, source=None,
-                 extra="", acct=True, wrapper=(), env=None, **settings):
+                 extra="", acct=True, wrapper=(), env=None, debug=True, **settings):
         """vmtas: name -> list of "IP HOST" or dict of directives; domains: pattern -> dict;
         source: directives of [source 127.0.0.0/8]; settings: directives of [global] with _ for -;
-        extra: text at the end of the configuration; wrapper: a command to run the daemon under."""
+        extra: text at the end of the configuration; wrapper: a command to run the daemon under;
+        debug: False runs it as in production, changing users when started by root."""
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.conf = self.folder / "sluice.conf"
@@ -83,6 +84,7 @@ class Sluice:
         self.ip = "127.0.0.1"
         self.port = free_port(self.ip)
         self.wrapper = list(wrapper)
+        self.debug = debug
         self.env = dict(os.environ, **(env or {}))
         self.global_ = {"host-name": "sluice.test", "postmaster": "postmaster@sluice.test",
                         "spool-dir": self.spool, "runtime-dir": self.runtime,
@@ -108,7 +110,6 @@ class Sluice:
         self.process = None
         self.log = []
         self._log_lock = threading.Condition()
-        self.exit_ok = True
 
     # Configuration
 
@@ -154,8 +155,9 @@ class Sluice:
     def start(self, ready=True, timeout=20.0, write=True):
         if write:
             self.write_config()
-        command = self.wrapper + [self._binary("SLUICED", "sluiced"), "-c", str(self.conf),
-                                  "--debug"]
+        command = self.wrapper + [self._binary("SLUICED", "sluiced"), "-c", str(self.conf)]
+        if self.debug:
+            command.append("--debug")
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                                         env=self.env)
