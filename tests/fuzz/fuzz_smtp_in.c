@@ -2,7 +2,7 @@
  * fuzz_smtp_in.c - an SMTP session over a fake loop and stream: no sockets, no clock, no threads.
  *
  * session_feed() gives a session bytes in pieces and returns all that it answered. As a libFuzzer
- * program (clang -fsanitize=fuzzer,address) the first byte of the input chooses the size of the pieces.
+ * program (clang -fsanitize=fuzzer,address -DSLUICE_LIBFUZZER) the first byte of the input chooses the size of the pieces.
  * Links: common/base common/smtp common/mail common/conf/arena.c and the spooler/session*.c files.
  */
 #include <stdint.h>
@@ -186,6 +186,7 @@ static struct conf fuzz_conf(void)
 	return c;
 }
 
+#ifdef SLUICE_LIBFUZZER
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
@@ -202,3 +203,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	fake_intake_done(&intake);
 	return 0;
 }
+#endif
