@@ -77,14 +77,9 @@ const char *connection_doing(const struct connection *c)
 
 /* --- the end --- */
 
-static void connection_free(struct connection *c)
+static void connection_release(struct connection *c)
 {
-	struct site *s = c->site;
-
-	TAILQ_REMOVE(&s->connections, c, link);
-	s->slots--;
-	counter_sub(c->w->counters, COUNTER_CONNECTIONS_OUT_OPEN, 1);
-	slots_give(c->w, c->lease);
+	TAILQ_REMOVE(&c->site->connections, c, link);
 	loop_timer_free(c->timer);
 	reply_done(&c->reply);
 	buf_done(&c->esmtp);
@@ -92,6 +87,25 @@ static void connection_free(struct connection *c)
 	free(c->helo);
 	c->magic = 0;
 	loop_defer_free(c->w->loop, c);
+}
+
+void connection_discard(struct connection *c)
+{
+	if (c->txn)
+		transaction_discard(c->txn);
+	if (c->stream)
+		stream_abort(c->stream);
+	connection_release(c);
+}
+
+static void connection_free(struct connection *c)
+{
+	struct site *s = c->site;
+
+	s->slots--;
+	counter_sub(c->w->counters, COUNTER_CONNECTIONS_OUT_OPEN, 1);
+	slots_give(c->w, c->lease);
+	connection_release(c);
 	site_publish_connections(s);
 	site_kick(s);
 }

@@ -103,6 +103,8 @@ void connection_timeouts(struct connection *c, usec_t read, usec_t write);
 /* Where it is, for records. */
 struct site_place;
 void connection_place(const struct connection *c, struct site_place *ret);
+/* The process ends: frees it; its lease is given back by master. */
+void connection_discard(struct connection *c);
 /* Closes when it has nothing to do (stopping, reload). */
 void connection_retire(struct connection *c);
 

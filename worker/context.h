@@ -49,7 +49,7 @@ struct worker {
 	struct feed *feed;
 	struct slots *slots;
 	struct hosts *hosts;
-	struct orders *orders;
+	struct duties *duties;
 	struct sweep *sweep;
 };
 

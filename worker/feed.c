@@ -7,7 +7,7 @@
 #include "common/spool/spool.h"
 #include "worker/context.h"
 #include "worker/inhand.h"
-#include "worker/orders.h"
+#include "worker/duties.h"
 #include "worker/post.h"
 #include "worker/queue.h"
 #include "worker/site.h"
@@ -170,8 +170,8 @@ static bool look_at(struct feed *f, struct spool_read *r, const struct queue *q,
 	if (spool_message_get(r, msgid, &m) < 0)
 		return false;
 	*ret_job = job_bucket(m.job);
-	return !orders_deleting(f->w->orders) ||
-	       !orders_delete_matches(f->w->orders, r, q, &m, rcpt);
+	return !duties_deleting(f->w->duties) ||
+	       !duties_delete_matches(f->w->duties, r, q, &m, rcpt);
 }
 
 static bool take(struct feed *f, struct spool_read *r, struct queue *q, uint64_t msgid,
@@ -446,7 +446,7 @@ static void run(void *arg)
 		return;
 	}
 	inhand_settle(w->inhand, committed);
-	orders_look(w->orders, r);
+	duties_look(w->duties, r);
 	read_fresh(f, r);
 	read_wake(f, r);
 	read_due(f, r);

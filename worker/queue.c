@@ -7,7 +7,7 @@
 #include "common/conf/conf.h"
 #include "worker/context.h"
 #include "worker/feed.h"
-#include "worker/orders.h"
+#include "worker/duties.h"
 #include "worker/post.h"
 #include "worker/site.h"
 
@@ -50,6 +50,7 @@ void queues_free(struct queues *qs)
 		return;
 	HASH_ITER(hh, qs->by_id, q, next) {
 		HASH_DEL(qs->by_id, q);
+		site_leave(q);
 		queue_free(q);
 	}
 	free(qs);
@@ -87,7 +88,7 @@ struct queue *queue_get(struct worker *w, struct spool_read *r, uint32_t id)
 		TAILQ_INIT(&q->lanes[c]);
 	q->idle_since = loop_now(w->loop);
 	queue_configure(q);
-	q->paused = orders_pause(w->orders, slice_str(q->name));
+	q->paused = duties_pause(w->duties, slice_str(q->name));
 	HASH_ADD(hh, w->queues->by_id, id, sizeof(q->id), q);
 	site_join(w, r, q);
 	queue_publish(q);
@@ -109,7 +110,7 @@ static void queue_reconfigure(struct queue *q, void *arg)
 	(void)arg;
 	queue_configure(q);
 	site_configure(q->site, q->set);
-	paused = orders_pause(q->w->orders, slice_str(q->name));
+	paused = duties_pause(q->w->duties, slice_str(q->name));
 	if (paused == q->paused)
 		return;
 	q->paused = paused;

@@ -78,6 +78,10 @@ void site_join(struct worker *w, struct spool_read *r, struct queue *q)
 
 static void site_free(struct site *s)
 {
+	struct connection *c;
+
+	while ((c = TAILQ_FIRST(&s->connections)))
+		connection_discard(c);
 	slots_unwant(s);
 	route_query_cancel(s->query);
 	route_free(s->route);

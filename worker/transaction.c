@@ -233,6 +233,18 @@ static void transaction_free(struct transaction *t)
 	loop_defer_free(t->w->loop, t);
 }
 
+void transaction_discard(struct transaction *t)
+{
+	for (uint32_t i = 0; i < t->count; i++) {
+		struct txn_rcpt *x = &t->rcpts[i];
+
+		free(x->outcome);
+		if (x->e.verdict != x->outcome)
+			free(x->e.verdict);
+	}
+	transaction_free(t);
+}
+
 static void note_replies(struct transaction *t)
 {
 	bool said = false;

@@ -32,6 +32,9 @@ void transaction_on_drained(struct transaction *t);
 /* The connection is gone; what = "connection lost", "no reply within 5m". */
 void transaction_on_loss(struct transaction *t, const char *what);
 
+/* The process ends: frees it without a word. */
+void transaction_discard(struct transaction *t);
+
 uint64_t transaction_msgid(const struct transaction *t);
 /* All is sent: only the reply to the final dot is missing. */
 bool transaction_awaits_final_reply(const struct transaction *t);

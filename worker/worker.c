@@ -18,7 +18,7 @@
 #include "worker/feed.h"
 #include "worker/hosts.h"
 #include "worker/inhand.h"
-#include "worker/orders.h"
+#include "worker/duties.h"
 #include "worker/post.h"
 #include "worker/queue.h"
 #include "worker/show.h"
@@ -369,14 +369,14 @@ static void worker_setup(struct process *p)
 	w->hosts = hosts_new(w->loop);
 	w->slots = slots_new(w);
 	w->sites = sites_new(w);
-	w->orders = orders_new(w);
+	w->duties = duties_new(w);
 	w->feed = feed_new(w);
 	w->sweep = sweep_new(w);
 	w->queues = queues_new(w);
 	p->clock_offset = clock_offset(w);
 }
 
-/* Connections and what they hold end with the process; memory of the modules is given back. */
+/* Nothing is said to anybody any more; leases that are left are master's to give back. */
 static void worker_teardown(struct process *p)
 {
 	struct worker *w = &p->w;
@@ -384,7 +384,28 @@ static void worker_teardown(struct process *p)
 	limit_unwait_all(w->shm, p->h->slot);
 	counter_set(w->counters, COUNTER_RECIPIENTS_IN_HAND, 0);
 	counter_set(w->counters, COUNTER_CONNECTIONS_OUT_OPEN, 0);
+	queues_free(w->queues);
+	inhand_free(w->inhand);
+	sweep_free(w->sweep);
+	feed_free(w->feed);
+	duties_free(w->duties);
+	sites_free(w->sites);
+	slots_free(w->slots);
+	hosts_free(w->hosts);
+	post_free(w->post);
+	dns_client_free(w->dns);
+	stream_tls_free(w->tls);
 	spool_close(w->spool);
+	loop_io_free(p->control);
+	loop_io_free(p->death);
+	loop_io_free(p->bell);
+	loop_timer_free(p->tick);
+	loop_timer_free(p->open_again);
+	loop_timer_free(p->stop_look);
+	loop_free(w->loop);
+	conf_free(w->conf);
+	p->magic = 0;
+	free(p);
 }
 
 static void listen_to_master(struct process *p)

@@ -1,4 +1,4 @@
-#include "worker/orders.h"
+#include "worker/duties.h"
 
 #include <stdlib.h>
 
@@ -22,7 +22,7 @@ struct held_order {
 	char *texts[5]; /* of its filter */
 };
 
-struct orders {
+struct duties {
 	struct worker *w;
 	uint64_t seen_seq;
 	bool seen_any;
@@ -34,15 +34,15 @@ struct orders {
 	struct spool_wake_pos walk;
 };
 
-struct orders *orders_new(struct worker *w)
+struct duties *duties_new(struct worker *w)
 {
-	struct orders *o = xcalloc(1, sizeof(*o));
+	struct duties *o = xcalloc(1, sizeof(*o));
 
 	o->w = w;
 	return o;
 }
 
-static void held_done(struct orders *o)
+static void held_done(struct duties *o)
 {
 	for (size_t i = 0; i < o->n; i++)
 		for (size_t k = 0; k < ARRAY_SIZE(o->v[i].texts); k++)
@@ -52,7 +52,7 @@ static void held_done(struct orders *o)
 	o->n = 0;
 }
 
-void orders_free(struct orders *o)
+void duties_free(struct duties *o)
 {
 	if (!o)
 		return;
@@ -60,7 +60,7 @@ void orders_free(struct orders *o)
 	free(o);
 }
 
-static void hold(struct orders *o, const struct order *from)
+static void hold(struct duties *o, const struct order *from)
 {
 	struct held_order h = {.o = *from};
 	struct slice *fields[] = {&h.o.filter.queue, &h.o.filter.job, &h.o.filter.sender,
@@ -80,7 +80,7 @@ static bool queue_matches(const struct order *o, struct slice queue)
 	return o->filter.queue.n == 0 || order_pattern_match(o->filter.queue, queue);
 }
 
-bool orders_pause(const struct orders *o, struct slice queue)
+bool duties_pause(const struct duties *o, struct slice queue)
 {
 	for (size_t i = 0; i < o->n; i++)
 		if (o->v[i].o.kind == ORDER_PAUSE && queue_matches(&o->v[i].o, queue))
@@ -88,7 +88,7 @@ bool orders_pause(const struct orders *o, struct slice queue)
 	return false;
 }
 
-bool orders_deleting(const struct orders *o)
+bool duties_deleting(const struct duties *o)
 {
 	for (size_t i = 0; i < o->n; i++)
 		if (o->v[i].o.kind == ORDER_DELETE)
@@ -115,7 +115,7 @@ static bool matches(const struct order *o, struct spool_read *r, const struct qu
 	       recipient_matches(o, slice_str(q->name), m, &row);
 }
 
-bool orders_delete_matches(const struct orders *o, struct spool_read *r, const struct queue *q,
+bool duties_delete_matches(const struct duties *o, struct spool_read *r, const struct queue *q,
 			   const struct spool_message *m, uint32_t rcpt)
 {
 	for (size_t i = 0; i < o->n; i++)
@@ -187,7 +187,7 @@ static void delete_in_queue(struct queue *q, void *arg)
 			transaction_each(c->txn, held_item, d);
 }
 
-static bool obey_delete(struct orders *o, struct spool_read *r, const struct order *order)
+static bool obey_delete(struct duties *o, struct spool_read *r, const struct order *order)
 {
 	struct deletion d = {.o = order, .r = r};
 	struct report_order_ack ack = {.order = order->id};
@@ -204,7 +204,7 @@ static bool obey_delete(struct orders *o, struct spool_read *r, const struct ord
 /* --- schedule and resume --- */
 
 /* A queue that is not in memory: its site row and wake row are all there is. */
-static bool rouse_row(struct orders *o, struct spool_read *r, const struct order *order,
+static bool rouse_row(struct duties *o, struct spool_read *r, const struct order *order,
 		      const struct spool_wake_row *row)
 {
 	struct spool_queue q;
@@ -216,7 +216,7 @@ static bool rouse_row(struct orders *o, struct spool_read *r, const struct order
 		return true;
 	domain = slice_dup(q.domain);
 	name = xasprintf("%s/%s", domain, o->w->vmta_name);
-	if (!queue_matches(order, slice_str(name)) || orders_pause(o, slice_str(name)))
+	if (!queue_matches(order, slice_str(name)) || duties_pause(o, slice_str(name)))
 		goto out;
 	if (order->kind == ORDER_SCHEDULE &&
 	    spool_site_get(r, o->w->vmta_id, slice_str(domain), &site) == 0 && site.retry_at) {
@@ -245,7 +245,7 @@ static void rouse_queue(struct queue *q, void *arg)
 	}
 }
 
-static void walk_begin(struct orders *o, const struct order *order)
+static void walk_begin(struct duties *o, const struct order *order)
 {
 	/* queues_each() wants a plain pointer; the order is only read. */
 	struct order copy = *order;
@@ -257,7 +257,7 @@ static void walk_begin(struct orders *o, const struct order *order)
 }
 
 /* True when done and answered. */
-static bool walk_on(struct orders *o, struct spool_read *r, const struct order *order)
+static bool walk_on(struct duties *o, struct spool_read *r, const struct order *order)
 {
 	const struct report_order_ack ack = {.order = order->id};
 	struct spool_wake_row rows[WALK_AT_ONCE];
@@ -276,7 +276,7 @@ static bool walk_on(struct orders *o, struct spool_read *r, const struct order *
 	return true;
 }
 
-static bool obey(struct orders *o, struct spool_read *r, const struct order *order)
+static bool obey(struct duties *o, struct spool_read *r, const struct order *order)
 {
 	const struct report_order_ack ack = {.order = order->id};
 
@@ -295,7 +295,7 @@ static bool obey(struct orders *o, struct spool_read *r, const struct order *ord
 	return true;
 }
 
-static void read_all(struct orders *o, struct spool_read *r)
+static void read_all(struct duties *o, struct spool_read *r)
 {
 	struct order order;
 	uint64_t after = 0;
@@ -306,7 +306,7 @@ static void read_all(struct orders *o, struct spool_read *r)
 	queues_reconfigure(o->w);
 }
 
-void orders_look(struct orders *o, struct spool_read *r)
+void duties_look(struct duties *o, struct spool_read *r)
 {
 	uint64_t seq = atomic_load(&shm_signals(o->w->shm)->order_seq);
 
