@@ -67,12 +67,15 @@ link_out  = $(patsubst -%,%,$(filter -%,$(1)))
 link_src  = $(filter-out $(call link_out,$(1)),\
 	$(foreach l,$(filter-out -%,$(1)),$(if $(filter %.c,$l),$l,$(call src,$l))))
 
+# in a replay, committer and worker share one open spool (tests/replay/world.c)
+LDFLAGS_replay := -Wl,--wrap=spool_open -Wl,--wrap=spool_close
+
 # $(1) folder below tests/, $(2) name
 define test_rule
 $(BUILD)/tests/$(2): $(BUILD)/tests/$(1)/$(2).o \
 		$(call obj,$(call link_src,$(call links_of,tests/$(1)/$(2).c)))
 	@echo "  LD      $$@"
-	$$(Q)$$(CC) $$(LDFLAGS_ALL) -o $$@ $$^ -lcriterion $$(LIBS)
+	$$(Q)$$(CC) $$(LDFLAGS_ALL) $$(LDFLAGS_$(1)) -o $$@ $$^ -lcriterion $$(LIBS)
 $(1)-$(2): $(BUILD)/tests/$(2)
 	$(BUILD)/tests/$(2) --jobs 2
 endef

@@ -17,6 +17,31 @@
 #include "common/shm/limits.h"
 #include "worker/worker.h"
 
+/*
+ * LMDB cannot be opened twice in a process, and here committer and worker are one: the linker sends
+ * the worker's calls here (--wrap in the Makefile).
+ */
+static struct spool *shared_spool;
+
+int __real_spool_open(const struct spool_options *o, struct spool **ret, char **ret_error);
+int __wrap_spool_open(const struct spool_options *o, struct spool **ret, char **ret_error);
+void __real_spool_close(struct spool *s);
+void __wrap_spool_close(struct spool *s);
+
+int __wrap_spool_open(const struct spool_options *o, struct spool **ret, char **ret_error)
+{
+	if (o->writer)
+		return __real_spool_open(o, ret, ret_error);
+	*ret = shared_spool;
+	return 0;
+}
+
+void __wrap_spool_close(struct spool *s)
+{
+	if (s != shared_spool)
+		__real_spool_close(s);
+}
+
 static const char base_conf[] = "[global]\n"
 				"host-name = sluice.test\n"
 				"spool-dir = %s/spool\n"
@@ -76,6 +101,7 @@ static void open_spool(struct world *x)
 							.nosync = true},
 				&x->spool, &error),
 		     0, "%s", error);
+	shared_spool = x->spool;
 	cr_assert_eq(commit_new(&(struct commit_options){.spool = x->spool,
 							 .shm = x->shm,
 							 .conf = x->conf,
@@ -127,6 +153,7 @@ void world_free(struct world *x)
 	char command[128];
 
 	commit_free(x->commit);
+	shared_spool = NULL;
 	spool_close(x->spool);
 	conf_free(x->conf);
 	shm_free(x->shm);
