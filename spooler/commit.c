@@ -101,7 +101,7 @@ static void txn_abort(struct commit *c)
 	c->w = NULL;
 	c->n = c->saved;
 	rings_abort(c);
-	orders_abort(c);
+	standing_abort(c);
 	txn_forget(c);
 	cache_forget(c);
 	counter_add(c->counters, COUNTER_COMMIT_FAILURES, 1);
@@ -160,7 +160,7 @@ static void txn_publish(struct commit *c, usec_t began)
 	txn_forget(c);
 	count_commit(c, clock_now() - began);
 	ring_vmtas(c);
-	orders_publish(c);
+	standing_publish(c);
 }
 
 /* Stores what was gathered in memory, and syncs. */
@@ -284,7 +284,7 @@ int commit_batch(struct commit *c, struct intake_message **messages, struct comm
 	if (rc == 0)
 		rc = intake_messages(c, first, &rest);
 	if (rc == 0)
-		rc = orders_run(c);
+		rc = standing_run(c);
 	if (rc == 0) {
 		rc = batch_jobs(c, jobs, &done, &left);
 		parted = rc == 0;
@@ -307,7 +307,7 @@ int commit_batch(struct commit *c, struct intake_message **messages, struct comm
 	}
 	*jobs = left;
 	*ret = c->result;
-	ret->more = ret->more || rest || orders_ready(c);
+	ret->more = ret->more || rest || standing_ready(c);
 	hand_back(first, rest, 0);
 	finish_jobs(done);
 	return 0;
@@ -416,7 +416,7 @@ static int recover(struct commit *c)
 	if (rc == 0)
 		rc = rings_load(c);
 	if (rc == 0)
-		rc = orders_load(c);
+		rc = standing_load(c);
 	return rc;
 }
 
@@ -450,7 +450,7 @@ void commit_free(struct commit *c)
 {
 	if (!c)
 		return;
-	orders_free(c);
+	standing_free(c);
 	txn_forget(c);
 	cache_forget(c);
 	wake_map_done(&c->wakes);

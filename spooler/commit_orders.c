@@ -151,7 +151,7 @@ static struct commit_order *order_from_row(const struct order_row *row)
 }
 
 /* Pauses need nothing but their row; whoever gave the order is no longer waiting. */
-int orders_load(struct commit *c)
+int standing_load(struct commit *c)
 {
 	struct spool_read *r;
 	struct order order;
@@ -315,7 +315,7 @@ static void add_held(struct commit_order *o, const struct report_park_item *item
 	HASH_ADD(hh, o->held, item, sizeof(h->item), h);
 }
 
-void orders_ack(struct commit *c, uint32_t slot, const struct report_order_ack *a)
+void standing_ack(struct commit *c, uint32_t slot, const struct report_order_ack *a)
 {
 	uint32_t forkno = atomic_load(&shm_worker(c->shm, slot)->forkno);
 	struct commit_order *o;
@@ -650,7 +650,7 @@ static int run_order(struct commit *c, struct commit_order *o)
 }
 
 /* One chunk of the first order whose workers have all answered. */
-int orders_run(struct commit *c)
+int standing_run(struct commit *c)
 {
 	struct commit_order *o;
 
@@ -660,7 +660,7 @@ int orders_run(struct commit *c)
 	return 0;
 }
 
-bool orders_ready(struct commit *c)
+bool standing_ready(struct commit *c)
 {
 	const struct commit_order *o;
 
@@ -688,7 +688,7 @@ static void answer_order(struct commit_order *o)
 		o->answer(o->arg, &r);
 }
 
-void orders_publish(struct commit *c)
+void standing_publish(struct commit *c)
 {
 	struct commit_order **at = &c->orders;
 
@@ -712,7 +712,7 @@ void orders_publish(struct commit *c)
 	c->orders_changed = false;
 }
 
-void orders_abort(struct commit *c)
+void standing_abort(struct commit *c)
 {
 	struct commit_order **at = &c->orders;
 
@@ -729,7 +729,7 @@ void orders_abort(struct commit *c)
 	}
 }
 
-void orders_free(struct commit *c)
+void standing_free(struct commit *c)
 {
 	while (c->orders) {
 		struct commit_order *o = c->orders;

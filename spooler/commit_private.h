@@ -205,13 +205,13 @@ int apply_park(struct commit *c, const struct report_park *p);
 int apply_wake(struct commit *c, const struct report_wake *k);
 
 /* commit_orders.c */
-int orders_load(struct commit *c);
-int orders_run(struct commit *c);
-bool orders_ready(struct commit *c); /* there is work that waits for nobody */
-void orders_publish(struct commit *c);
-void orders_abort(struct commit *c);
-void orders_ack(struct commit *c, uint32_t slot, const struct report_order_ack *a);
-void orders_free(struct commit *c);
+int standing_load(struct commit *c);
+int standing_run(struct commit *c);
+bool standing_ready(struct commit *c); /* there is work that waits for nobody */
+void standing_publish(struct commit *c);
+void standing_abort(struct commit *c);
+void standing_ack(struct commit *c, uint32_t slot, const struct report_order_ack *a);
+void standing_free(struct commit *c);
 
 /* commit_recount.c */
 void recount_start(struct commit *c);

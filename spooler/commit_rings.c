@@ -137,7 +137,7 @@ static int apply(struct commit *c, uint32_t slot, uint8_t type, struct slice pay
 	case REPORT_ORDER_ACK:
 		rc = report_order_ack_decode(payload, &c->scratch, &u.ack);
 		if (rc == 0)
-			orders_ack(c, slot, &u.ack);
+			standing_ack(c, slot, &u.ack);
 		return rc;
 	default:
 		return ERR_CORRUPT;
@@ -250,7 +250,7 @@ bool commit_slot_empty(struct commit *c, uint32_t slot, uint32_t forkno)
 	    atomic_load(&shm_worker(c->shm, slot)->forkno) != forkno)
 		return true;
 	ring = ring_of(c, slot, &at);
-	return !ring || at->committed == ring_position(ring);
+	return !ring || at->next == ring_position(ring);
 }
 
 void commit_slot_drained(struct commit *c, uint32_t slot, uint32_t forkno)
