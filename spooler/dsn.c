@@ -148,26 +148,33 @@ static struct notice *notice_make(struct dsn_helper *d, const struct dsn_row *r,
 	return n;
 }
 
-static const char *row_fault(struct slice payload, struct buf *scratch, struct dsn_row *ret)
+static const char *row_fault(int rc, const struct dsn_row *r)
 {
 	ptrdiff_t at;
 
-	if (dsn_row_decode(payload, scratch, ret))
+	if (rc)
 		return "its row in the spool is damaged";
-	at = slice_rchr(ret->sender, '@');
-	if (at < 0 || (size_t)at + 1 == ret->sender.n)
+	at = slice_rchr(r->sender, '@');
+	if (at < 0 || (size_t)at + 1 == r->sender.n)
 		return "the sender's address has no domain";
-	return ret->flags & SPOOL_MSG_IS_DSN ? "the message was a notification itself" : NULL;
+	return r->flags & SPOOL_MSG_IS_DSN ? "the message was a notification itself" : NULL;
 }
 
 static void on_row(void *arg, uint64_t id, struct slice payload)
 {
 	struct dsn_helper *d = arg;
 	struct dsn_row r;
-	const char *fault = row_fault(payload, &d->scratch, &r);
+	int rc = dsn_row_decode(payload, &d->scratch, &r);
+	const char *fault;
 	struct notice *n;
 
 	d->after = id;
+	if (rc == ERR_VERSION) {
+		log_error(&ctx, "a newer version of Sluice wrote a delivery status notification that this one "
+				"does not know; it waits until that runs again", LOG_U("row", id));
+		return;
+	}
+	fault = row_fault(rc, &r);
 	if (fault) {
 		log_error(&ctx, "a delivery status notification cannot be sent; it is dropped", LOG_U("row", id),
 			  LOG_S("reason", fault));
