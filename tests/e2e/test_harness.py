@@ -92,12 +92,7 @@ def test_split_at_every_byte(receiver):
 def test_closing_at_each_stage(receiver, stage, replies, how):
     receiver.script([{"stage": stage, "nth": 1, "close": how}
                      | ({"reply": "421 4.0.0 bye"} if how == "after" else {})])
-    try:
-        talk = client(receiver)
-    except ConnectionResetError:
-        assert (stage, how) == ("connect", "reset")
-        return
-    with talk:
+    with client(receiver) as talk:
         got = ["".join(talk.reply())]
         for line in ("EHLO x", "MAIL FROM:<a@b.test>", "RCPT TO:<c@d.test>", "DATA", "x\r\n."):
             if got[-1][:1] in ("", "4"):

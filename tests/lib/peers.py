@@ -253,11 +253,16 @@ class Dialogue:
     """A raw SMTP client: what is sent is exactly what is written here."""
 
     def __init__(self, ip, port, source=None, timeout=10.0):
-        self.sock = socket.create_connection((ip, port), timeout,
-                                             (source, 0) if source else None)
         self._in = b""
+        try:
+            self.sock = socket.create_connection((ip, port), timeout,
+                                                 (source, 0) if source else None)
+        except ConnectionResetError:
+            self.sock = None        # accepted and reset at once: an end like any other
 
     def send(self, data):
+        if not self.sock:
+            raise ConnectionResetError
         self.sock.sendall(data.encode() if isinstance(data, str) else data)
 
     def reply(self):
@@ -266,7 +271,7 @@ class Dialogue:
         while True:
             while b"\n" not in self._in:
                 try:
-                    more = self.sock.recv(65536)
+                    more = self.sock.recv(65536) if self.sock else b""
                 except ConnectionResetError:
                     more = b""
                 if not more:
@@ -296,7 +301,8 @@ class Dialogue:
         return self.reply() == []
 
     def close(self):
-        self.sock.close()
+        if self.sock:
+            self.sock.close()
 
     def __enter__(self):
         return self
