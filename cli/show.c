@@ -17,8 +17,8 @@ const struct column show_queue_columns[] = {
 	{"connections", "CONN", COL_COUNT},
 	{"mode", "MODE", COL_NAME},
 	{"paused", "PAUSED", COL_YES},
-	{"next_retry", "NEXT RETRY", COL_WHEN},
-	{"next_expiry", "NEXT EXPIRY", COL_WHEN},
+	{"next_retry", "RETRY", COL_WHEN},
+	{"next_expiry", "EXPIRES", COL_WHEN},
 	{"waiting_for", "WAITS FOR", COL_TEXT},
 	{"last_error", "LAST ERROR", COL_TEXT},
 	{NULL, NULL, COL_TEXT},
@@ -89,6 +89,12 @@ static const struct column mx_columns[] = {
 	{"state", "STATE", COL_TEXT},	   {NULL, NULL, COL_TEXT},
 };
 
+static const struct column connection_columns[] = {
+	{"host", "CONNECTED TO", COL_NAME},   {"address", "ADDRESS", COL_NAME},
+	{"messages", "MESSAGES", COL_COUNT}, {"doing", "DOING", COL_TEXT},
+	{NULL, NULL, COL_TEXT},
+};
+
 static const struct column error_columns[] = {
 	{"count", "COUNT", COL_COUNT},
 	{"last", "LAST", COL_TIME},
@@ -106,6 +112,7 @@ void show_queue_print(struct cli *cli, const json_t *q)
 {
 	table_fields(cli, q, queue_fields);
 	table_inside(cli, "hosts", json_object_get(q, "mx"), mx_columns);
+	table_inside(cli, "connections", json_object_get(q, "connection_list"), connection_columns);
 	table_inside(cli, "limits", json_object_get(q, "limits"), show_limit_columns);
 	table_inside(cli, "replies", json_object_get(q, "errors"), error_columns);
 	table_inside(cli, "events", json_object_get(q, "events"), event_columns);

@@ -17,6 +17,7 @@ struct table {
 	const char *nothing;
 	size_t column_count, rows;
 	size_t widths[COLUMNS_MAX];
+	bool filled[COLUMNS_MAX], hidden[COLUMNS_MAX]; /* empty ones are left out where room is short */
 	bool fixed;            /* widths are known, the title is out */
 	char **kept;           /* cells of the sample, row after row */
 	size_t kept_count;
@@ -44,11 +45,12 @@ struct table *table_new(struct cli *cli, const struct column *columns, const cha
 
 static size_t total_width(const struct table *t)
 {
-	size_t sum = GAP * (t->column_count - 1), i;
+	size_t sum = 0, i;
 
 	for (i = 0; i < t->column_count; i++)
-		sum += t->widths[i];
-	return sum;
+		if (!t->hidden[i])
+			sum += t->widths[i] + GAP;
+	return sum - GAP;
 }
 
 /* The widest column of this kind that may still shrink; column_count: none. */
@@ -57,18 +59,25 @@ static size_t widest(const struct table *t, enum column_kind kind)
 	size_t best = t->column_count, i;
 
 	for (i = 0; i < t->column_count; i++)
-		if (t->columns[i].kind == kind && t->widths[i] > MIN_TEXT &&
+		if (t->columns[i].kind == kind && !t->hidden[i] && t->widths[i] > MIN_TEXT &&
 		    (best == t->column_count || t->widths[i] > t->widths[best]))
 			best = i;
 	return best;
 }
 
-/* Texts give way first, then names; numbers never. */
+static bool too_wide(const struct table *t)
+{
+	return t->cli->width > 0 && total_width(t) > (size_t)t->cli->width;
+}
+
+/* What is empty gives way first, then texts, then names; numbers never. */
 static void fit(struct table *t)
 {
 	size_t i;
 
-	while (t->cli->width > 0 && total_width(t) > (size_t)t->cli->width) {
+	for (i = 1; i < t->column_count && too_wide(t); i++)
+		t->hidden[i] = !t->filled[i];
+	while (too_wide(t)) {
 		i = widest(t, COL_TEXT);
 		if (i == t->column_count)
 			i = widest(t, COL_NAME);
@@ -87,10 +96,11 @@ static void spaces(FILE *out, size_t n)
 static void print_cell(const struct table *t, size_t i, const char *text)
 {
 	struct slice s = slice_str(text);
-	size_t width = text_width(s);
+	size_t width = text_width(s), pad;
 	bool last = i + 1 == t->column_count, cut;
-	size_t pad;
 
+	if (t->hidden[i])
+		return;
 	cut = t->cli->width > 0 && width > t->widths[i] && !is_number(t->columns[i].kind);
 	if (cut) {
 		s = text_cut(s, t->widths[i] - 1);
@@ -152,6 +162,7 @@ static void add_cells(struct table *t, const json_t *row)
 		text_value(&b, json_object_get(row, t->columns[i].key), t->columns[i].kind);
 		width = text_width(buf_slice(&b));
 		cells[i] = buf_take(&b);
+		t->filled[i] = t->filled[i] || width;
 		if (!t->fixed && width > t->widths[i])
 			t->widths[i] = width;
 	}
