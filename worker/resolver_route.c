@@ -17,7 +17,7 @@
 
 struct waiter {
 	STAILQ_ENTRY(waiter) link;
-	route_cb *cb;
+	routes_cb *cb;
 	void *arg;
 };
 
@@ -433,7 +433,7 @@ static struct job *job_new(struct routes *rs, struct slice domain, unsigned flag
 	return j;
 }
 
-static void add_waiter(struct job *j, route_cb *cb, void *arg)
+static void add_waiter(struct job *j, routes_cb *cb, void *arg)
 {
 	struct waiter *w = xcalloc(1, sizeof(*w));
 
@@ -458,7 +458,7 @@ static struct dns_route *known_route(struct routes *rs, struct slice domain, uns
 }
 
 void routes_ask(struct routes *rs, struct slice domain, unsigned flags, const char *avoid,
-		route_cb *cb, void *arg)
+		routes_cb *cb, void *arg)
 {
 	struct dns_route *r = known_route(rs, domain, flags);
 	char key[DNS_KEY_MAX + 1] = "";

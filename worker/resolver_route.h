@@ -20,9 +20,9 @@ struct routes *routes_new(struct loop *l, struct records *records, struct dns_ca
 void routes_free(struct routes *rs); /* look-ups in flight are dropped without a call */
 
 /* The route lives during the call; expires: wall time. May come at once. flags as dns_lookup(). */
-typedef void route_cb(const struct dns_route *route, msec_t expires, void *arg);
+typedef void routes_cb(const struct dns_route *route, msec_t expires, void *arg);
 void routes_ask(struct routes *rs, struct slice domain, unsigned flags, const char *avoid,
-		route_cb *cb, void *arg);
+		routes_cb *cb, void *arg);
 /* Forgets a domain, its records and those of its hosts; empty: everything. Returns routes dropped. */
 size_t routes_forget(struct routes *rs, struct slice domain);
 
