@@ -83,9 +83,12 @@ static const struct known directives[] = {
 	 "smtp-tls-tlsv1.3-ciphersuites smtp-server-tls-certificate smtp-server-tls-ca-file "
 	 "smtp-server-tls-ciphers smtp-server-tls-allow-tlsv1 smtp-server-tls-allow-tlsv1.1 "
 	 "smtp-server-tls-allow-tlsv1.2 smtp-server-tls-allow-tlsv1.3 "
-	 "smtp-server-tls-v1.3-ciphersuites smtp-server-tls-dh-key-length",
+	 "smtp-server-tls-v1.3-ciphersuites smtp-server-tls-dh-key-length tls-allow-tlsv1 "
+	 "tls-allow-tlsv1.1 tls-allow-tlsv1.2 tls-allow-tlsv1.3 tls-tlsv1.3-ciphersuites "
+	 "tls-dh-key-length",
 	 LATER},
-	{"smtp-tls-allow-sslv3 smtp-server-tls-allow-sslv3", "is refused: SSLv3 is broken"},
+	{"smtp-tls-allow-sslv3 smtp-server-tls-allow-sslv3 http-tls-allow-sslv3 tls-allow-sslv3",
+	 "is refused: SSLv3 is broken"},
 	{"domain-key dkim-sign dkim-algorithm dkim-body-canon dkim-headers-canon dkim-headers "
 	 "dkim-identity dkim-identity-fallback dkim-disallow-adding-headers dkim-add-body-limit "
 	 "dkim-add-timestamp dkim-expire-after dkim-query-method second-dkim-sign "
@@ -107,7 +110,9 @@ static const struct known directives[] = {
 	 LATER},
 	/* management */
 	{"http-mgmt-port http-access http-csrf-protection http-api-key http-redirect-to-https "
-	 "http-strict-transport-security-max-age http-tls-allow-tlsv1.2 http-tls-allow-tlsv1.3 "
+	 "http-strict-transport-security-max-age http-tls-allow-tlsv1 http-tls-allow-tlsv1.1 "
+	 "http-tls-allow-tlsv1.2 http-tls-allow-tlsv1.3 http-tls-tlsv1.3-ciphersuites "
+	 "http-tls-dh-key-length "
 	 "http-tls-ciphers http-tls-ca-file http-log-tls http-log-data http-log-requests "
 	 "http-default-max-items http-default-sort-order http-mgmt-source no-http-mgmt-source",
 	 LATER},
@@ -150,6 +155,23 @@ static const struct known directives[] = {
 	{"precached-domains-file precached-refresh-interval precached-max-domains",
 	 "is refused: DNS answers are kept over restarts of the daemon's processes"},
 };
+
+/* Names that one section has and PowerMTA has in this one too. */
+static const struct {
+	enum conf_scope_id scope;
+	const char *names;
+} later_here[] = {
+	{CONF_SCOPE_DOMAIN, "remove-header"},
+	{CONF_SCOPE_POOL, "max-smtp-out"},
+};
+
+bool conf_later_here(enum conf_scope_id scope, struct slice name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(later_here); i++)
+		if (later_here[i].scope == scope && conf_words_have(later_here[i].names, name))
+			return true;
+	return false;
+}
 
 bool conf_known_name(struct slice name, bool section, struct buf *to)
 {

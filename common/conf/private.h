@@ -113,5 +113,7 @@ void conf_resolve_items(struct conf_items *items, struct arena *a, struct conf_m
  * later Sluice has is not taken; false if the name is not known at all.
  */
 bool conf_known_name(struct slice name, bool section, struct buf *to);
+/* Does a later version take this directive, which other sections have, in this section too? */
+bool conf_later_here(enum conf_scope_id scope, struct slice name);
 
 #endif

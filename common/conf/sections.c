@@ -242,7 +242,10 @@ static void unknown_directive(const struct conf_item *it, struct conf_messages *
 	struct buf text = BUF_INIT;
 
 	scopes_with(it->word, &text);
-	if (text.n)
+	if (conf_later_here(it->scope->id, it->word))
+		conf_error(msgs, it->at, "%.*s in [%.*s] is not supported by this version",
+			   SLICE_ARG(it->word), SLICE_ARG(section));
+	else if (text.n)
 		conf_error(msgs, it->at, "%.*s has no meaning in [%.*s]: it belongs in %s",
 			   SLICE_ARG(it->word), SLICE_ARG(section), buf_cstr(&text));
 	else if (conf_known_name(it->word, false, &text))

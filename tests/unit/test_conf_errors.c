@@ -30,6 +30,8 @@ static const struct message_case error_cases[] = {
 	 E("smtp-source-ip has no meaning in [domain]: it belongs in [global] or [virtual-mta]")},
 	{"of a later version", IN_DOMAIN("max-msg-rate = 100/h"),
 	 E("max-msg-rate is not supported by this version")},
+	{"of a later version in this section", IN_DOMAIN("remove-header = x-a"),
+	 E("remove-header in [domain] is not supported by this version")},
 	{"refused with its reason", IN_GLOBAL("sync-msg-create = false"),
 	 E("sync-msg-create is refused: what is accepted is always synced to disk before the 250")},
 	{"known, in capitals", IN_GLOBAL("Run-As-Root = false"),
