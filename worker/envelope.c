@@ -84,18 +84,9 @@ static bool is_ascii(struct slice s)
 static bool message_verdict(const struct connection *c, const struct spool_message *m,
 			    struct outcome *ret)
 {
-	const struct site *s = c->site;
-	usec_t no_mx = s->set->bounce_upon_no_mx;
-	msec_t age = loop_wall(c->w->loop) - m->received;
-
 	if ((c->offers & OFFER_SIZE) && c->size_max && m->size > c->size_max) {
 		outcome_local(ret, LOCAL_TOO_BIG, "%s takes messages of at most %llu bytes, this one has %llu",
 			      c->host, (unsigned long long)c->size_max, (unsigned long long)m->size);
-		return true;
-	}
-	if (s->route && s->route->implicit_mx && s->set->smtp_hosts.n == 0 &&
-	    no_mx != USEC_INFINITY && age >= no_mx / USEC_PER_MSEC) {
-		outcome_local(ret, LOCAL_NO_MX, "the domain has no MX record");
 		return true;
 	}
 	if ((m->flags & SPOOL_MSG_SMTPUTF8) && !(c->offers & OFFER_SMTPUTF8) &&

@@ -421,6 +421,8 @@ static void site_on_answer(struct site *s, struct route *r, bool fresh)
 		s->no_domain_since = 0;
 		free(s->no_domain_resolver);
 		s->no_domain_resolver = NULL;
+		if (s->route->implicit_mx)
+			verdict_expire_waiting(s);
 		slots_want(s);
 		return;
 	case DNS_NXDOMAIN:

@@ -12,6 +12,7 @@
 #include "worker/inhand.h"
 #include "worker/post.h"
 #include "worker/retry.h"
+#include "worker/route.h"
 #include "worker/site.h"
 
 #define AT_ONCE 1000
@@ -107,13 +108,38 @@ static bool had_a_chance(const struct queue *q, const struct spool_recipient *r)
 	return queue_is_blocked(q) && loop_now(w->loop) >= w->epoch + PATIENCE;
 }
 
+/* bounce-upon-no-mx: the site is known to have addresses only; when its mail is given up. */
+static msec_t no_mx_expiry(const struct queue *q, msec_t received)
+{
+	const struct site *s = q->site;
+	usec_t no_mx = s->set->bounce_upon_no_mx;
+
+	if (!s->route || !s->route->implicit_mx || s->set->smtp_hosts.n || no_mx == USEC_INFINITY)
+		return UINT64_MAX;
+	return received + no_mx / USEC_PER_MSEC;
+}
+
+static bool is_of_age(const struct queue *q, msec_t received)
+{
+	msec_t now = loop_wall(q->w->loop);
+
+	return retry_expiry(q->set, received) <= now || no_mx_expiry(q, received) <= now;
+}
+
 bool verdict_expired(const struct queue *q, const struct spool_message *m,
 		     const struct spool_recipient *r, struct outcome *ret)
 {
-	msec_t expiry = retry_expiry(q->set, m->received);
+	msec_t now = loop_wall(q->w->loop);
 	struct slice last = r->last_reply;
 
-	if (expiry > loop_wall(q->w->loop) || !had_a_chance(q, r))
+	/* bounce-upon-no-mx = yes needs no attempt */
+	if (no_mx_expiry(q, m->received) <= now &&
+	    (q->site->set->bounce_upon_no_mx == 0 || had_a_chance(q, r))) {
+		outcome_local(ret, LOCAL_NO_MX, "the domain has no MX record%s",
+			      q->site->tried ? ", and its address does not take the mail" : "");
+		return true;
+	}
+	if (retry_expiry(q->set, m->received) > now || !had_a_chance(q, r))
 		return false;
 	if (last.n == 0)
 		last = slice_str(q->site->last.text);
@@ -125,33 +151,62 @@ bool verdict_expired(const struct queue *q, const struct spool_message *m,
 	return true;
 }
 
-static void expire_parcel(struct spool_read *r, struct queue *q, struct parcel *p)
+bool verdict_no_mx(const struct site *s, const struct spool_message *m, struct outcome *ret)
+{
+	usec_t wait = s->set->bounce_upon_no_mx;
+
+	if (!s->route || !s->route->implicit_mx || s->set->smtp_hosts.n || wait == USEC_INFINITY ||
+	    loop_wall(s->w->loop) < m->received + wait / USEC_PER_MSEC)
+		return false;
+	outcome_local(ret, LOCAL_NO_MX, "the domain has no MX record");
+	return true;
+}
+
+/* Whether a waiting recipient's fate is sealed. */
+typedef bool judge(const struct queue *q, const struct spool_message *m,
+		   const struct spool_recipient *r, struct outcome *ret);
+
+static bool judge_no_mx(const struct queue *q, const struct spool_message *m,
+			const struct spool_recipient *r, struct outcome *ret)
+{
+	(void)r;
+	return verdict_no_mx(q->site, m, ret);
+}
+
+static void judge_parcel(struct spool_read *r, struct queue *q, struct parcel *p, judge *is_sealed)
 {
 	struct item *it, *next;
 	struct spool_message m;
 
-	if (spool_message_get(r, p->key.msgid, &m) < 0 ||
-	    retry_expiry(q->set, m.received) > loop_wall(q->w->loop))
+	if (spool_message_get(r, p->key.msgid, &m) < 0)
 		return;
-	for (it = TAILQ_FIRST(&p->items); it; it = next) {
+	for (it = TAILQ_FIRST(&p->items); it; it = next) { /* p goes away with its last item */
 		struct spool_recipient row;
 		struct outcome o;
-		bool last;
 
 		next = TAILQ_NEXT(it, link);
-		last = next == NULL;
 		if (spool_recipient_get(r, it->key.msgid, (uint32_t)it->key.rcpt, &row) < 0 ||
-		    !verdict_expired(q, &m, &row, &o))
+		    !is_sealed(q, &m, &row, &o))
 			continue;
 		queue_remove(q, it);
-		if (!verdict_items(q->site, &it, 1, &o, 0))
-			queue_put(q, it, false);
-		if (last)
-			return;
+		if (verdict_items(q->site, &it, 1, &o, 0))
+			continue;
+		queue_put(q, it, false); /* no room: another time */
+		return;
 	}
 }
 
-void verdict_expire_waiting(struct site *s)
+static void judge_lane(struct spool_read *r, struct queue *q, struct lane *l, judge *is_sealed)
+{
+	struct parcel *p, *next;
+
+	for (p = TAILQ_FIRST(&l->parcels); p; p = next) {
+		next = TAILQ_NEXT(p, link);
+		judge_parcel(r, q, p, is_sealed);
+	}
+}
+
+static void judge_waiting(struct site *s, judge *is_sealed)
 {
 	struct spool_read *r;
 	struct queue *q;
@@ -160,18 +215,24 @@ void verdict_expire_waiting(struct site *s)
 		return;
 	TAILQ_FOREACH(q, &s->queues, in_site) {
 		for (int c = 0; c < SPOOL_CLASSES; c++) {
-			struct lane *l, *next_lane;
+			struct lane *l, *next;
 
-			for (l = TAILQ_FIRST(&q->lanes[c]); l; l = next_lane) {
-				struct parcel *p, *next;
-
-				next_lane = TAILQ_NEXT(l, link);
-				for (p = TAILQ_FIRST(&l->parcels); p; p = next) {
-					next = TAILQ_NEXT(p, link);
-					expire_parcel(r, q, p);
-				}
+			for (l = TAILQ_FIRST(&q->lanes[c]); l; l = next) {
+				next = TAILQ_NEXT(l, link);
+				judge_lane(r, q, l, is_sealed);
 			}
 		}
 	}
 	spool_read_end(r);
+}
+
+void verdict_expire_waiting(struct site *s)
+{
+	judge_waiting(s, verdict_expired);
+}
+
+void verdict_no_mx_waiting(struct site *s)
+{
+	if (s->route && s->route->implicit_mx && s->set->bounce_upon_no_mx != USEC_INFINITY)
+		judge_waiting(s, judge_no_mx);
 }
