@@ -15,6 +15,8 @@
 #define READERS_MAX 4096
 /* Expired rows dropped per transaction: twice what is normally put, so the file cannot only grow. */
 #define EVICT_PER_FLUSH 100
+/* From this use of the file on, also rows go that have not expired. */
+#define CROWDED_PERCENT 60
 #define EXPIRY_KEY_MAX (8 + DNS_KEY_MAX)
 
 struct put {
@@ -27,6 +29,7 @@ struct put {
 
 struct dns_cache_writer {
 	MDB_env *env;
+	size_t size; /* of the map */
 	MDB_dbi routes, expiry;
 	STAILQ_HEAD(, put) puts;
 	size_t put_count;
@@ -74,6 +77,7 @@ struct dns_cache_writer *dns_cache_create(const char *runtime_dir, size_t size, 
 	int rc = 0;
 
 	STAILQ_INIT(&w->puts);
+	w->size = size;
 	/* Workers that still have the old file keep it until they see the new one. */
 	if (unlink(path) < 0 && errno != ENOENT)
 		rc = errno;
@@ -196,6 +200,22 @@ static int evict(struct dns_cache_writer *w, MDB_txn *txn, msec_t until, size_t 
 	return rc == MDB_NOTFOUND ? 0 : rc;
 }
 
+/*
+ * LMDB copies what it changes and gives pages back two transactions later, so a file that is filled
+ * to the brim can neither be written nor emptied.
+ */
+static bool is_crowded(struct dns_cache_writer *w, MDB_txn *txn)
+{
+	MDB_stat routes = {0}, expiry = {0};
+	size_t pages;
+
+	if (mdb_stat(txn, w->routes, &routes) != 0 || mdb_stat(txn, w->expiry, &expiry) != 0)
+		return false;
+	pages = routes.ms_branch_pages + routes.ms_leaf_pages + routes.ms_overflow_pages +
+		expiry.ms_branch_pages + expiry.ms_leaf_pages + expiry.ms_overflow_pages;
+	return pages * routes.ms_psize > w->size / 100 * CROWDED_PERCENT;
+}
+
 static int write_all(struct dns_cache_writer *w, msec_t wall)
 {
 	struct put *p;
@@ -205,7 +225,8 @@ static int write_all(struct dns_cache_writer *w, msec_t wall)
 	if (rc != 0)
 		return rc;
 	/* First, so that the pages of the expired serve the new ones soon. */
-	rc = evict(w, txn, wall, EVICT_PER_FLUSH + 2 * w->put_count);
+	rc = evict(w, txn, is_crowded(w, txn) ? UINT64_MAX : wall,
+		   EVICT_PER_FLUSH + 2 * w->put_count);
 	STAILQ_FOREACH(p, &w->puts, link)
 		if (rc == 0)
 			rc = write_put(w, txn, p);
