@@ -151,34 +151,12 @@ bool verdict_expired(const struct queue *q, const struct spool_message *m,
 	return true;
 }
 
-bool verdict_no_mx(const struct site *s, const struct spool_message *m, struct outcome *ret)
-{
-	usec_t wait = s->set->bounce_upon_no_mx;
-
-	if (!s->route || !s->route->implicit_mx || s->set->smtp_hosts.n || wait == USEC_INFINITY ||
-	    loop_wall(s->w->loop) < m->received + wait / USEC_PER_MSEC)
-		return false;
-	outcome_local(ret, LOCAL_NO_MX, "the domain has no MX record");
-	return true;
-}
-
-/* Whether a waiting recipient's fate is sealed. */
-typedef bool judge(const struct queue *q, const struct spool_message *m,
-		   const struct spool_recipient *r, struct outcome *ret);
-
-static bool judge_no_mx(const struct queue *q, const struct spool_message *m,
-			const struct spool_recipient *r, struct outcome *ret)
-{
-	(void)r;
-	return verdict_no_mx(q->site, m, ret);
-}
-
-static void judge_parcel(struct spool_read *r, struct queue *q, struct parcel *p, judge *is_sealed)
+static void expire_parcel(struct spool_read *r, struct queue *q, struct parcel *p)
 {
 	struct item *it, *next;
 	struct spool_message m;
 
-	if (spool_message_get(r, p->key.msgid, &m) < 0)
+	if (spool_message_get(r, p->key.msgid, &m) < 0 || !is_of_age(q, m.received))
 		return;
 	for (it = TAILQ_FIRST(&p->items); it; it = next) { /* p goes away with its last item */
 		struct spool_recipient row;
@@ -186,7 +164,7 @@ static void judge_parcel(struct spool_read *r, struct queue *q, struct parcel *p
 
 		next = TAILQ_NEXT(it, link);
 		if (spool_recipient_get(r, it->key.msgid, (uint32_t)it->key.rcpt, &row) < 0 ||
-		    !is_sealed(q, &m, &row, &o))
+		    !verdict_expired(q, &m, &row, &o))
 			continue;
 		queue_remove(q, it);
 		if (verdict_items(q->site, &it, 1, &o, 0))
@@ -196,17 +174,17 @@ static void judge_parcel(struct spool_read *r, struct queue *q, struct parcel *p
 	}
 }
 
-static void judge_lane(struct spool_read *r, struct queue *q, struct lane *l, judge *is_sealed)
+static void expire_lane(struct spool_read *r, struct queue *q, struct lane *l)
 {
 	struct parcel *p, *next;
 
-	for (p = TAILQ_FIRST(&l->parcels); p; p = next) {
+	for (p = TAILQ_FIRST(&l->parcels); p; p = next) { /* l goes away with its last parcel */
 		next = TAILQ_NEXT(p, link);
-		judge_parcel(r, q, p, is_sealed);
+		expire_parcel(r, q, p);
 	}
 }
 
-static void judge_waiting(struct site *s, judge *is_sealed)
+void verdict_expire_waiting(struct site *s)
 {
 	struct spool_read *r;
 	struct queue *q;
@@ -219,20 +197,9 @@ static void judge_waiting(struct site *s, judge *is_sealed)
 
 			for (l = TAILQ_FIRST(&q->lanes[c]); l; l = next) {
 				next = TAILQ_NEXT(l, link);
-				judge_lane(r, q, l, is_sealed);
+				expire_lane(r, q, l);
 			}
 		}
 	}
 	spool_read_end(r);
-}
-
-void verdict_expire_waiting(struct site *s)
-{
-	judge_waiting(s, verdict_expired);
-}
-
-void verdict_no_mx_waiting(struct site *s)
-{
-	if (s->route && s->route->implicit_mx && s->set->bounce_upon_no_mx != USEC_INFINITY)
-		judge_waiting(s, judge_no_mx);
 }
