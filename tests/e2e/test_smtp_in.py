@@ -282,7 +282,7 @@ def test_smuggled_end_of_data(sluice, receiver, talk, end):
 def test_bare_line_endings_in_commands(talk, line):
     talk.send(line + (b"\r\n" if line.endswith(b"P\n") else b""))
     reply = talk.reply()
-    assert not reply or reply[0].startswith("5"), reply
+    assert not reply or reply[0][0] in "45", reply
 
 
 def test_nothing_before_the_greeting_is_needed_and_garbage_does_no_harm(sluice):
@@ -292,7 +292,7 @@ def test_nothing_before_the_greeting_is_needed_and_garbage_does_no_harm(sluice):
             talk.reply()
             talk.send(blob)
             reply = talk.reply() if b"\r\n" in blob else ["500"]
-            assert not reply or reply[0].startswith("5"), reply
+            assert not reply or reply[0][0] in "45", reply
     with sluice.dialogue() as talk:
         assert talk.greet()[0].startswith("220")
 
