@@ -270,10 +270,10 @@ static int say_failure(int err, const struct smtp *s, const char *name, const js
 
 static void say_refused(const json_t *result)
 {
-	const json_t *row;
+	const json_t *refused = json_object_get(result, "refused"), *row;
 	size_t k;
 
-	json_array_foreach(json_object_get(result, "refused"), k, row)
+	for (k = 0; (row = json_array_get(refused, k)); k++)
 		cli_error(CLI_REFUSED, "%s: %s", json_string_value(json_object_get(row, "rcpt")),
 			  json_string_value(json_object_get(row, "reply")));
 }

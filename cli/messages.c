@@ -176,7 +176,7 @@ static int list_burst(struct listing *l, struct spool *s)
 	spool_read_end(r);
 	if (got != 1)
 		l->ended = true;
-	json_array_foreach(l->burst, k, row)
+	for (k = 0; (row = json_array_get(l->burst, k)); k++)
 		table_add(l->table, row);
 	json_array_clear(l->burst);
 	return got < 0 ? got : 0;

@@ -54,15 +54,15 @@ static void on_progress(const json_t *progress, void *arg)
 {
 	struct answer *a = arg;
 	struct buf b = BUF_INIT;
-	const char *key;
-	json_t *value;
+	json_t *all = (json_t *)(uintptr_t)progress;
+	void *at;
 
 	if (!isatty(STDERR_FILENO) || !json_is_object(progress))
 		return;
 	clear_progress(a);
-	json_object_foreach((json_t *)(uintptr_t)progress, key, value) {
-		buf_addf(&b, "%s%s ", b.n ? ", " : "", key);
-		text_value(&b, value, COL_COUNT);
+	for (at = json_object_iter(all); at; at = json_object_iter_next(all, at)) {
+		buf_addf(&b, "%s%s ", b.n ? ", " : "", json_object_iter_key(at));
+		text_value(&b, json_object_iter_value(at), COL_COUNT);
 	}
 	fprintf(stderr, "%s…", buf_cstr(&b));
 	a->progress = true;

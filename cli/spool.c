@@ -135,7 +135,7 @@ static void print_check(struct cli *cli, const json_t *result)
 	const json_t *list = json_object_get(result, "list"), *text;
 	size_t k;
 
-	json_array_foreach(list, k, text)
+	for (k = 0; (text = json_array_get(list, k)); k++)
 		fprintf(cli->out, "%s\n", json_string_value(text));
 	fprintf(cli->out, "%lld problem%s\n", json_integer_value(json_object_get(result, "problems")),
 		json_array_size(list) == 1 ? "" : "s");

@@ -233,7 +233,7 @@ void table_inside(struct cli *cli, const char *title, const json_t *array, const
 		return;
 	fprintf(cli->out, "\n%s\n", title);
 	t = table_new(cli, columns, NULL);
-	json_array_foreach(array, i, row)
+	for (i = 0; (row = json_array_get(array, i)); i++)
 		table_add(t, row);
 	table_end(t);
 }

@@ -181,7 +181,7 @@ void text_value(struct buf *b, const json_t *v, enum column_kind kind)
 		buf_add_str(b, kind == COL_YES ? "" : "no");
 		break;
 	case JSON_ARRAY:
-		json_array_foreach(v, i, item) {
+		for (i = 0; (item = json_array_get(v, i)); i++) {
 			buf_add_str(b, i ? ", " : "");
 			text_value(b, item, kind);
 		}
