@@ -41,24 +41,24 @@ static const struct conf_directive acct_file_rows[] = {CONF_ACCT_FILE_DIRECTIVES
 #define ROWS(rows) rows, ARRAY_SIZE(rows)
 
 const struct conf_scope conf_scopes[CONF_SCOPE_COUNT] = {
-	{CONF_SCOPE_GLOBAL, "global", false, "", "the whole server", ROWS(global_rows),
+	{CONF_SCOPE_GLOBAL, "global", false, "", "The whole server", ROWS(global_rows),
 	 sizeof(struct conf_global)},
 	{CONF_SCOPE_LISTENER, "smtp-listener listener", true, "IP:PORT",
-	 "an address and port where mail is taken in", ROWS(listener_rows),
+	 "An address and port where mail is taken in", ROWS(listener_rows),
 	 sizeof(struct conf_listener_fields)},
 	{CONF_SCOPE_SOURCE, "source", true, "CIDR or NAME",
-	 "what clients may do and what is done to their mail", ROWS(source_rows),
+	 "What clients may do and what is done to their mail", ROWS(source_rows),
 	 sizeof(struct conf_source)},
 	{CONF_SCOPE_VMTA, "virtual-mta", true, "NAME",
-	 "local addresses that mail is sent from; any directive of [domain] here means [domain */NAME]",
+	 "Local addresses that mail is sent from; any directive of [domain] here means [domain */NAME]",
 	 ROWS(vmta_rows), sizeof(struct conf_vmta)},
-	{CONF_SCOPE_POOL, "virtual-mta-pool", true, "NAME", "virtual MTAs that are used in turn",
+	{CONF_SCOPE_POOL, "virtual-mta-pool", true, "NAME", "Virtual MTAs that are used in turn",
 	 ROWS(pool_rows), sizeof(struct conf_pool_fields)},
 	{CONF_SCOPE_DOMAIN, "domain", true, "PATTERN, PATTERN/VMTA or PATTERN/POOL",
-	 "how mail to domains is delivered", ROWS(domain_rows), sizeof(struct conf_domain)},
+	 "How mail to domains is delivered", ROWS(domain_rows), sizeof(struct conf_domain)},
 	{CONF_SCOPE_MACRO, "domain-macro", false, "",
 	 "NAME = LIST: names for lists of domains, used as $NAME in patterns", NULL, 0, 0},
-	{CONF_SCOPE_ACCT_FILE, "acct-file", true, "PATH or NAME", "a file of accounting records",
+	{CONF_SCOPE_ACCT_FILE, "acct-file", true, "PATH or NAME", "A file of accounting records",
 	 ROWS(acct_file_rows), sizeof(struct conf_acct_file)},
 };
 
