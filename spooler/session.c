@@ -240,6 +240,16 @@ static void copy_listeners(struct session_listener_set *set, const int *fds, siz
 		memcpy(set->fds, fds, n * sizeof(*fds));
 }
 
+static bool all_switched(const struct smtp_server *s)
+{
+	unsigned i;
+
+	for (i = 0; i < s->thread_count; i++)
+		if (s->threads[i].generation != s->generation)
+			return false;
+	return true;
+}
+
 struct smtp_server *smtp_server_start(const struct smtp_server_options *o)
 {
 	struct smtp_server *s = xcalloc(1, sizeof(*s));
@@ -265,6 +275,10 @@ struct smtp_server *smtp_server_start(const struct smtp_server_options *o)
 	s->threads = xcalloc(s->thread_count, sizeof(*s->threads));
 	for (i = 0; i < s->thread_count; i++)
 		thread_start(s, &s->threads[i]);
+	pthread_mutex_lock(&s->lock);
+	while (!all_switched(s))
+		pthread_cond_wait(&s->switched, &s->lock);
+	pthread_mutex_unlock(&s->lock);
 	return s;
 }
 
@@ -274,16 +288,6 @@ static void ring_all(struct smtp_server *s)
 
 	for (i = 0; i < s->thread_count; i++)
 		bell_ring(s->threads[i].bell);
-}
-
-static bool all_switched(const struct smtp_server *s)
-{
-	unsigned i;
-
-	for (i = 0; i < s->thread_count; i++)
-		if (s->threads[i].generation != s->generation)
-			return false;
-	return true;
 }
 
 static void close_left(const struct session_listener_set *old,

@@ -20,7 +20,7 @@ struct smtp_server_options {
 	unsigned threads;    /* >= 1 */
 };
 
-/* Starts the threads. */
+/* Starts the threads; they all listen when it returns. */
 struct smtp_server *smtp_server_start(const struct smtp_server_options *o);
 /*
  * New configuration and listeners (a complete new set; descriptors that left are closed). Running

@@ -91,8 +91,9 @@ static void admit(struct session_listener *listener, int fd, const struct ip *ip
 	}
 	if (!client_take(server, ip, src->max_smtp_in)) {
 		atomic_fetch_sub(&server->open, 1);
-		turn_away(fd, ip, "421 4.7.0 too many connections from your address; try again "
-				  "later\r\n");
+		turn_away(fd, ip,
+			  "421 4.7.0 too many connections from your address; try again "
+			  "later\r\n");
 		return;
 	}
 	session_start(t, fd, ip, listener->source);

@@ -78,8 +78,9 @@ void session_body_grown(struct session_mail *mail)
 	if (session_mail_refused(mail))
 		return;
 	if (!charge(mail)) {
-		session_mail_refuse(mail, "452 4.3.1 too many messages are being received; try again "
-					  "later");
+		session_mail_refuse(mail,
+				    "452 4.3.1 too many messages are being received; try again "
+				    "later");
 		return;
 	}
 	if (!mail->big && mail->m.body.n > SESSION_MEMORY_MAX)

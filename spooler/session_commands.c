@@ -9,7 +9,7 @@ struct session_command {
 	const char *verb;
 	enum session_step (*run)(struct session *s, struct slice arg);
 	bool argument; /* may have one */
-	bool hello;    /* only after EHLO or HELO */
+	bool hello; /* only after EHLO or HELO */
 };
 
 /* The name that a client gives: a domain or an address literal, or near enough to be harmless. */
@@ -44,7 +44,8 @@ static bool take_hello(struct session *s, struct slice arg, bool esmtp)
 static enum session_step cmd_helo(struct session *s, struct slice arg)
 {
 	if (!take_hello(s, arg, false))
-		return session_error(s, "501 5.5.4 HELO needs your host name: HELO host.example.com");
+		return session_error(s,
+				     "501 5.5.4 HELO needs your host name: HELO host.example.com");
 	session_replyf(s, "250 %s", s->conf->host);
 	return SESSION_COMMAND;
 }
@@ -54,7 +55,8 @@ static enum session_step cmd_ehlo(struct session *s, struct slice arg)
 	const struct conf_source *src;
 
 	if (!take_hello(s, arg, true))
-		return session_error(s, "501 5.5.4 EHLO needs your host name: EHLO host.example.com");
+		return session_error(s,
+				     "501 5.5.4 EHLO needs your host name: EHLO host.example.com");
 	src = s->source;
 	session_replyf(s, "250-%s", s->conf->host);
 	session_reply(s, "250-PIPELINING");
@@ -77,8 +79,9 @@ static enum session_step cmd_data(struct session *s, struct slice arg ATTR_UNUSE
 	if (!s->mail)
 		return session_error(s, "503 5.5.1 send MAIL and RCPT before DATA");
 	if (s->mail->chunked)
-		return session_error(s, "503 5.5.1 this message was begun with BDAT; go on with BDAT "
-					"or send RSET");
+		return session_error(s,
+				     "503 5.5.1 this message was begun with BDAT; go on with BDAT "
+				     "or send RSET");
 	if (s->mail->m.recipient_count == 0)
 		return session_error(s, "554 5.5.1 no valid recipients");
 	session_reply(s, "354 end the message with a line that holds only a dot");
@@ -109,7 +112,8 @@ static enum session_step cmd_bdat(struct session *s, struct slice arg)
 		return SESSION_CLOSE;
 	}
 	s->chunk_left = s->chunk_size;
-	s->chunk_refused = !s->mail || s->mail->m.recipient_count == 0 || !s->source->allow_chunking;
+	s->chunk_refused =
+		!s->mail || s->mail->m.recipient_count == 0 || !s->source->allow_chunking;
 	if (!s->chunk_refused)
 		s->mail->chunked = true;
 	return SESSION_CHUNK;
@@ -138,7 +142,7 @@ static enum session_step cmd_vrfy(struct session *s, struct slice arg)
 {
 	if (arg.n == 0)
 		return session_error(s, "501 5.5.4 VRFY needs an address");
-	session_reply(s, "252 2.1.5 addresses are not verified here; send mail to find out");
+	session_reply(s, "252 2.0.0 addresses are not verified here; send mail to find out");
 	return SESSION_COMMAND;
 }
 
@@ -223,8 +227,10 @@ static enum session_step run_line(struct session *s, struct slice line)
 /* Nothing of what a client with wrong line ends sends can be trusted to be a command. */
 static enum session_step refuse_line_end(struct session *s, const char *what)
 {
-	session_replyf(s, "500 5.5.2 the command line has a bare %s; lines must end with CRLF; "
-			  "closing the connection", what);
+	session_replyf(s,
+		       "500 5.5.2 the command line has a bare %s; lines must end with CRLF; "
+		       "closing the connection",
+		       what);
 	return SESSION_CLOSE;
 }
 

@@ -33,16 +33,22 @@ static void refuse_fault(struct session_mail *mail)
 	case MAIL_FAULT_NONE:
 		break;
 	case MAIL_FAULT_BARE_CR:
-		session_mail_refuse(mail, "550 5.6.0 line %llu of the message has a bare CR; lines "
-					  "must end with CRLF", line);
+		session_mail_refuse(mail,
+				    "550 5.6.0 line %llu of the message has a bare CR; lines "
+				    "must end with CRLF",
+				    line);
 		break;
 	case MAIL_FAULT_BARE_LF:
-		session_mail_refuse(mail, "550 5.6.0 line %llu of the message has a bare LF; lines "
-					  "must end with CRLF", line);
+		session_mail_refuse(mail,
+				    "550 5.6.0 line %llu of the message has a bare LF; lines "
+				    "must end with CRLF",
+				    line);
 		break;
 	case MAIL_FAULT_LONG_LINE:
-		session_mail_refuse(mail, "554 5.6.0 line %llu of the message is longer than 998 "
-					  "octets (RFC 5321 4.5.3.1.6); fold or encode it", line);
+		session_mail_refuse(mail,
+				    "554 5.6.0 line %llu of the message is longer than 998 "
+				    "octets (RFC 5321 4.5.3.1.6); fold or encode it",
+				    line);
 		break;
 	}
 }
@@ -200,13 +206,14 @@ static enum session_step finish_chunk(struct session *s)
 
 	if (s->chunk_refused) {
 		session_mail_reset(s);
-		return session_error(s, "503 5.5.1 BDAT needs MAIL, an accepted RCPT, and CHUNKING in "
-					"the reply to EHLO");
+		return session_error(s,
+				     "503 5.5.1 BDAT needs MAIL, an accepted RCPT, and CHUNKING in "
+				     "the reply to EHLO");
 	}
 	if (s->chunk_last) {
 		bool refused = session_mail_refused(mail);
 
-		mail_scan_chunk_end(&mail->scan, refused                    ? NULL
+		mail_scan_chunk_end(&mail->scan, refused		    ? NULL
 						 : mail->phase == MAIL_BODY ? &mail->m.body
 									    : &mail->head);
 		if (mail->phase == MAIL_BODY)
@@ -218,7 +225,8 @@ static enum session_step finish_chunk(struct session *s)
 	if (session_mail_refused(mail))
 		session_reply(s, buf_cstr(&mail->refusal));
 	else
-		session_replyf(s, "250 2.0.0 %llu octets received", (unsigned long long)s->chunk_size);
+		session_replyf(s, "250 2.0.0 %llu octets received",
+			       (unsigned long long)s->chunk_size);
 	return SESSION_COMMAND;
 }
 
@@ -256,7 +264,8 @@ static void answer(struct session *s, const struct intake_message *m)
 {
 	switch (m->result) {
 	case 0:
-		session_replyf(s, "250 2.6.0 message received, id=%llx", (unsigned long long)m->msgid);
+		session_replyf(s, "250 2.6.0 message received, id=%llx",
+			       (unsigned long long)m->msgid);
 		break;
 	case ERR_NOT_FOUND:
 		session_reply(s, "451 4.3.5 the configuration has changed meanwhile; try again");

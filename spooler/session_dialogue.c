@@ -19,15 +19,15 @@ static const char *const step_names[] = {
 #define STEP_NAME(name, run, timeout) [SESSION_##name] = #name,
 	SESSION_STEP_LIST(STEP_NAME)
 #undef STEP_NAME
-	[SESSION_MORE] = "MORE",
+		[SESSION_MORE] = "MORE",
 	[SESSION_CLOSE] = "CLOSE",
 };
 
 static usec_t step_timeout(const struct session *s)
 {
 	switch (s->step) {
-#define STEP_TIMEOUT(name, run, timeout)                                                           \
-	case SESSION_##name:                                                                       \
+#define STEP_TIMEOUT(name, run, timeout) \
+	case SESSION_##name:             \
 		return s->source->timeout;
 		SESSION_STEP_LIST(STEP_TIMEOUT)
 #undef STEP_TIMEOUT

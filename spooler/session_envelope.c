@@ -86,7 +86,8 @@ static const char *take_envid(struct session *s, struct intake_recipient *r ATTR
 	struct buf plain = BUF_INIT;
 
 	if (!dsn_envid_valid(value))
-		return "501 5.5.4 ENVID is not xtext of printable characters, or is longer than 100 "
+		return "501 5.5.4 ENVID is not xtext of printable characters, or is longer than "
+		       "100 "
 		       "octets";
 	(void)xtext_decode(value, &plain);
 	s->mail->m.dsn_envid = arena_dup(&s->mail->arena, value);
@@ -112,9 +113,8 @@ static const char *take_orcpt(struct session *s, struct intake_recipient *r, str
 }
 
 static const struct envelope_param mail_params[] = {
-	{"SIZE", true, take_size},   {"BODY", true, take_body},
-	{"SMTPUTF8", false, take_smtputf8}, {"RET", true, take_ret},
-	{"ENVID", true, take_envid}, {NULL, false, NULL},
+	{"SIZE", true, take_size}, {"BODY", true, take_body},	{"SMTPUTF8", false, take_smtputf8},
+	{"RET", true, take_ret},   {"ENVID", true, take_envid}, {NULL, false, NULL},
 };
 
 static const struct envelope_param rcpt_params[] = {
@@ -248,7 +248,8 @@ enum session_step session_mail_command(struct session *s, struct slice arg)
 	const char *why = NULL;
 
 	if (s->mail)
-		return session_error(s, "503 5.5.1 there is a transaction already; end it or send RSET");
+		return session_error(
+			s, "503 5.5.1 there is a transaction already; end it or send RSET");
 	if (!skip_word(&arg, "FROM:"))
 		return session_error(s, "501 5.5.4 say MAIL FROM:<address>");
 	session_adopt(s);
@@ -304,8 +305,8 @@ static void add_recipient(struct session_mail *mail, const struct intake_recipie
 
 	if (m->recipient_count == mail->recipient_room) {
 		mail->recipient_room = mail->recipient_room ? mail->recipient_room * 2 : 1;
-		m->recipients = xreallocarray(m->recipients, mail->recipient_room,
-					      sizeof(*m->recipients));
+		m->recipients =
+			xreallocarray(m->recipients, mail->recipient_room, sizeof(*m->recipients));
 	}
 	m->recipients[m->recipient_count++] = *r;
 }
@@ -345,7 +346,8 @@ static enum session_step accept_rcpt(struct session *s, const struct address *a,
 		add_postmasters(s, r);
 	} else if (!may_relay(s, r->domain)) {
 		log_relaying(s, r);
-		return session_error(s, "550 5.7.1 relaying is not allowed for you and this domain");
+		return session_error(s,
+				     "550 5.7.1 relaying is not allowed for you and this domain");
 	} else {
 		add_recipient(s->mail, r);
 	}
@@ -387,8 +389,10 @@ enum session_step session_rcpt_command(struct session *s, struct slice arg)
 		return session_error(s, "553 5.6.7 the address is not ASCII: give SMTPUTF8 behind "
 					"MAIL FROM");
 	if (s->mail->m.recipient_count >= rcpt_max(s)) {
-		session_replyf(s, "452 4.5.3 too many recipients: at most %llu in a message; send the "
-				  "others in another one", (unsigned long long)rcpt_max(s));
+		session_replyf(s,
+			       "452 4.5.3 too many recipients: at most %llu in a message; send the "
+			       "others in another one",
+			       (unsigned long long)rcpt_max(s));
 		return SESSION_COMMAND;
 	}
 	return accept_rcpt(s, &a, &r);

@@ -52,10 +52,11 @@ static void take_route(struct header_walk *w, const struct mail_field *f)
 	if (name && route_exists(w->session->conf->conf, slice_str(name)))
 		w->mail->route = name;
 	else if (w->source->reject_invalid_virtual_mta)
-		session_mail_refuse(w->mail,
-				    "550 5.7.1 X-Virtual-MTA names \"%s\", which is no virtual MTA or "
-				    "pool of this server",
-				    name ? name : "");
+		session_mail_refuse(
+			w->mail,
+			"550 5.7.1 X-Virtual-MTA names \"%s\", which is no virtual MTA or "
+			"pool of this server",
+			name ? name : "");
 }
 
 /* Reads what the source lets the feeder say in headers; true: the field stays in the message. */

@@ -1,14 +1,14 @@
 /*
  * session_private.h - what the files of the SMTP server share. Nobody else includes it.
  *
- * session.c: server, threads, reload, drain, stop. session_accept.c: listeners and connection counts.
+ * session.c: server, threads, reload, drain, stop. session_accept.c: listeners, connection counts.
  * session_dialogue.c: one session's steps and replies. session_commands.c: the commands.
- * session_envelope.c: MAIL and RCPT. session_data.c: DATA, BDAT, the end of a message, the committer's
- * answer. session_headers.c: header rules and routing. session_body.c: where the body lies.
+ * session_envelope.c: MAIL and RCPT. session_data.c: DATA, BDAT, the end of a message, the
+ * committer's answer. session_headers.c: header rules, routing. session_body.c: where the body lies.
  * session_sync.c: fsync of big bodies in threads of their own.
  *
- * A session, its stream and its message belong to one session thread. A message that has been posted
- * belongs to the committer (or first to the sync threads) until it comes back through
+ * A session, its stream and its message belong to one session thread. A message that has been
+ * posted belongs to the committer (or first to the sync threads) until it comes back through
  * session_thread.returned; a session that ends meanwhile leaves it behind with session == NULL.
  */
 #ifndef SLUICE_SPOOLER_SESSION_PRIVATE_H
@@ -29,14 +29,14 @@
 #include "spooler/session.h"
 
 #define SESSION_MAGIC 0x73657373u
-#define SESSION_COMMAND_MAX 4096         /* RFC 5321 asks for 512; DSN and UTF-8 need more */
-#define SESSION_ERRORS_MAX 20            /* then 421 */
-#define SESSION_OUTPUT_MAX 65536         /* unread replies after which a client is not read */
-#define SESSION_RCPT_MAX 1000000         /* where max-rcpt-per-message sets no limit */
-#define SESSION_HEADER_MAX (256 * 1024)  /* header block as it comes in */
-#define SESSION_MEMORY_MAX (256 * 1024)  /* a longer body goes to a file */
-#define SESSION_SPILL_SIZE (128 * 1024)  /* written to that file at once */
-#define SESSION_JOB_MAX 200              /* it is part of keys in the spool */
+#define SESSION_COMMAND_MAX 4096 /* RFC 5321 asks for 512; DSN and UTF-8 need more */
+#define SESSION_ERRORS_MAX 20 /* then 421 */
+#define SESSION_OUTPUT_MAX 65536 /* unread replies after which a client is not read */
+#define SESSION_RCPT_MAX 1000000 /* where max-rcpt-per-message sets no limit */
+#define SESSION_HEADER_MAX 262144 /* header block as it comes in */
+#define SESSION_MEMORY_MAX 262144 /* a longer body goes to a file */
+#define SESSION_SPILL_SIZE 131072 /* written to that file at once */
+#define SESSION_JOB_MAX 200 /* it is part of keys in the spool */
 #define SESSION_ENVID_MAX 512
 #define SESSION_STOP_WAIT (5 * USEC_PER_SEC)
 
@@ -99,21 +99,21 @@ struct session_thread {
 	bool accept_warned;
 	pthread_mutex_t lock;
 	struct intake_message *returned; /* under lock */
-	unsigned posted;                 /* under lock: messages that have not come back */
+	unsigned posted; /* under lock: messages that have not come back */
 };
 
 /* STEP(name, function that takes input, timeout of [source] that bounds it) */
-#define SESSION_STEP_LIST(STEP)                                                                    \
-	STEP(COMMAND, session_step_command, smtp_command_timeout)                                  \
-	STEP(DATA, session_step_data, smtp_data_timeout)                                           \
-	STEP(CHUNK, session_step_chunk, smtp_data_timeout)                                         \
+#define SESSION_STEP_LIST(STEP)                                   \
+	STEP(COMMAND, session_step_command, smtp_command_timeout) \
+	STEP(DATA, session_step_data, smtp_data_timeout)          \
+	STEP(CHUNK, session_step_chunk, smtp_data_timeout)        \
 	STEP(COMMIT, session_step_commit, smtp_command_timeout)
 
 enum session_step {
 #define SESSION_STEP_ENUM(name, run, timeout) SESSION_##name,
 	SESSION_STEP_LIST(SESSION_STEP_ENUM)
 #undef SESSION_STEP_ENUM
-	SESSION_MORE, /* stay in this step and wait for input */
+		SESSION_MORE, /* stay in this step and wait for input */
 	SESSION_CLOSE /* replies leave, then the connection is closed */
 };
 
@@ -123,21 +123,21 @@ enum mail_phase { MAIL_HEADER, MAIL_BODY };
 struct session_mail {
 	struct intake_message m; /* m.poster is the thread */
 	struct session *session; /* NULL: it went away while the message was with the committer */
-	struct arena arena;      /* strings of m and its recipients */
+	struct arena arena; /* strings of m and its recipients */
 	size_t recipient_room;
 	uint64_t declared_size;
-	uint64_t received;       /* octets of the message so far */
+	uint64_t received; /* octets of the message so far */
 	struct mail_scan scan;
 	enum mail_phase phase;
-	bool chunked;            /* BDAT has begun */
-	struct buf head;         /* header block that is not complete yet */
+	bool chunked; /* BDAT has begun */
+	struct buf head; /* header block that is not complete yet */
 	size_t head_scanned;
-	struct buf refusal;      /* reply that the message gets at its end, "" = none so far */
-	const char *route;       /* from X-Virtual-MTA; NULL: the default */
-	int64_t charged;         /* octets taken from max-body-memory */
-	int big_fd;              /* file of a big body, -1: none */
+	struct buf refusal; /* reply that the message gets at its end, "" = none so far */
+	const char *route; /* from X-Virtual-MTA; NULL: the default */
+	int64_t charged; /* octets taken from max-body-memory */
+	int big_fd; /* file of a big body, -1: none */
 	bool big;
-	uint64_t spilled;        /* octets in it */
+	uint64_t spilled; /* octets in it */
 };
 
 struct session {
@@ -147,7 +147,7 @@ struct session {
 	struct stream *stream;
 	struct session_conf *conf;
 	const struct conf_source *source; /* of conf */
-	char *source_name;                /* of the listener, or NULL */
+	char *source_name; /* of the listener, or NULL */
 	struct ip ip;
 	char ip_name[IP_TEXT_MAX];
 	struct log_ctx log;
@@ -155,7 +155,7 @@ struct session {
 	usec_t timeout;
 	char *helo; /* NULL: no EHLO or HELO yet */
 	bool esmtp;
-	bool skip_line;   /* the rest of an over-long command line */
+	bool skip_line; /* the rest of an over-long command line */
 	bool output_full; /* input is paused until the client has read its replies */
 	unsigned errors;
 	uint64_t chunk_left;
@@ -189,7 +189,9 @@ void session_set_step(struct session *s, enum session_step next);
 /* One reply line without its CRLF. */
 void session_reply(struct session *s, const char *line);
 void session_replyf(struct session *s, const char *fmt, ...) ATTR_PRINTF(2, 3);
-/* A reply that counts as an error of the client; the next step: COMMAND, or CLOSE after too many. */
+/*
+ * A reply that counts as an error of the client; the next step: COMMAND, or CLOSE after too many.
+ */
 enum session_step session_error(struct session *s, const char *line);
 enum session_step session_errorf(struct session *s, const char *fmt, ...) ATTR_PRINTF(2, 3);
 
@@ -234,7 +236,10 @@ void session_body_release(struct session_mail *mail);
 struct session_sync *session_sync_new(struct intake *intake, const char *dir);
 /* Waits for what is under way, ends the threads. */
 void session_sync_free(struct session_sync *y);
-/* fsyncs the message's file and the directory, then posts the message, or gives it back with an error. */
+/*
+ * fsyncs the message's file and the directory, then posts the message, or gives it back with an
+ * error.
+ */
 void session_sync_post(struct session_sync *y, struct session_mail *mail);
 
 #endif

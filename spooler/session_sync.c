@@ -18,7 +18,7 @@ struct session_sync {
 	pthread_mutex_t lock;
 	pthread_cond_t work;
 	struct intake_message *first, **last; /* under lock */
-	bool ending;                          /* under lock */
+	bool ending; /* under lock */
 };
 
 static int sync_result(int err)
@@ -77,8 +77,8 @@ struct session_sync *session_sync_new(struct intake *intake, const char *dir)
 	y->last = &y->first;
 	y->dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (y->dir_fd < 0)
-		fatal("%s: %s; big messages are kept there: it must be a directory of the spool", dir,
-		      strerror(errno));
+		fatal("%s: %s; big messages are kept there: it must be a directory of the spool",
+		      dir, strerror(errno));
 	pthread_mutex_init(&y->lock, NULL);
 	pthread_cond_init(&y->work, NULL);
 	for (i = 0; i < SYNC_THREADS; i++) {

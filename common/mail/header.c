@@ -7,7 +7,9 @@ static bool is_wsp(char c)
 	return c == ' ' || c == '\t';
 }
 
-/* Length of the field name at the start of a line, 0 if it is no field. *ret_colon: where ':' is. */
+/*
+ * Length of the field name at the start of a line, 0 if it is no field. *ret_colon: where ':' is.
+ */
 static size_t name_length(struct slice line, size_t *ret_colon)
 {
 	size_t n = 0, i;
@@ -61,8 +63,8 @@ bool mail_header_next(struct slice *fields, struct mail_field *ret)
 	ret->raw = slice_sub(*fields, 0, end);
 	ret->name = slice_sub(ret->raw, 0, name_length(ret->raw, &colon));
 	ret->value = slice_from(ret->raw, ret->name.n ? colon + 1 : 0);
-	while (ret->value.n && (ret->value.p[ret->value.n - 1] == '\n' ||
-				ret->value.p[ret->value.n - 1] == '\r'))
+	while (ret->value.n &&
+	       (ret->value.p[ret->value.n - 1] == '\n' || ret->value.p[ret->value.n - 1] == '\r'))
 		ret->value.n--;
 	*fields = slice_from(*fields, end);
 	return true;

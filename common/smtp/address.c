@@ -47,7 +47,8 @@ static size_t atoms_length(struct slice s, unsigned flags)
 	size_t i;
 
 	for (i = 0; i < s.n; i++)
-		if (!is_atext(s.p[i]) && s.p[i] != '.' && !(is_high(s.p[i]) && (flags & ADDRESS_UTF8)))
+		if (!is_atext(s.p[i]) && s.p[i] != '.' &&
+		    !(is_high(s.p[i]) && (flags & ADDRESS_UTF8)))
 			break;
 	return i;
 }
@@ -65,7 +66,8 @@ static const char *parse_local(struct slice s, unsigned flags, struct slice *ret
 		if (n < s.n && is_high(s.p[n]))
 			return "the local part is not ASCII: SMTPUTF8 is needed";
 		if (n == 0)
-			return "the local part is empty or begins with a character that must be quoted";
+			return "the local part is empty or begins with a character that must be "
+			       "quoted";
 		if (s.p[0] == '.' || s.p[n - 1] == '.' || memmem(s.p, n, "..", 2))
 			return "the local part has a dot at its start or end, or two in a row";
 	}
@@ -186,7 +188,9 @@ static ptrdiff_t path_end(struct slice s)
 	return -1;
 }
 
-/* "@a,@b:" at the start; the length of it, or 0 if malformed. RFC 5321 F.2: accepted and ignored. */
+/*
+ * "@a,@b:" at the start; the length of it, or 0 if malformed. RFC 5321 F.2: accepted and ignored.
+ */
 static size_t route_length(struct slice s, unsigned flags)
 {
 	ptrdiff_t colon = slice_chr(s, ':');

@@ -12,14 +12,14 @@
 #include "common/base/macros.h"
 #include "common/base/slice.h"
 
-#define ADDRESS_LOCAL_MAX 256  /* RFC 5321 asks for 64; VERP needs more */
+#define ADDRESS_LOCAL_MAX 256 /* RFC 5321 asks for 64; VERP needs more */
 #define ADDRESS_DOMAIN_MAX 255
 #define ADDRESS_DOMAIN_TEXT_MAX 256 /* a domain with its NUL */
 
 struct address {
-	struct slice local;  /* as written, with quotes if it has them */
+	struct slice local; /* as written, with quotes if it has them */
 	struct slice domain; /* as written, "[…]" for a literal; empty: none given */
-	bool utf8;           /* holds bytes above 127 */
+	bool utf8; /* holds bytes above 127 */
 };
 
 enum { ADDRESS_UTF8 = 1 }; /* bytes above 127 are allowed (SMTPUTF8) */
@@ -39,8 +39,8 @@ const char *domain_check(struct slice s, unsigned flags) WARN_UNUSED;
 /* "[1.2.3.4]" or "[IPv6:…]". */
 bool domain_literal_parse(struct slice s, struct ip *ret);
 /*
- * The form that queues are named by: lower-case (ASCII), literals as "[1.2.3.4]" or "[2001:db8::1]".
- * ret holds ADDRESS_DOMAIN_TEXT_MAX bytes. s has passed the parser.
+ * The form that queues are named by: lower-case (ASCII), literals as "[1.2.3.4]" or
+ * "[2001:db8::1]". ret holds ADDRESS_DOMAIN_TEXT_MAX bytes. s has passed the parser.
  */
 void domain_canonical(struct slice s, char *ret);
 

@@ -70,7 +70,8 @@ bool reply_enhanced(struct slice s, uint8_t ret[3], size_t *ret_used)
 		if (!enhanced_number(s, &at, &v[i]))
 			return false;
 	}
-	if ((v[0] != 2 && v[0] != 4 && v[0] != 5) || (at < s.n && s.p[at] != ' ' && s.p[at] != '\t'))
+	if ((v[0] != 2 && v[0] != 4 && v[0] != 5) ||
+	    (at < s.n && s.p[at] != ' ' && s.p[at] != '\t'))
 		return false;
 	while (at < s.n && (s.p[at] == ' ' || s.p[at] == '\t'))
 		at++;
@@ -81,7 +82,8 @@ bool reply_enhanced(struct slice s, uint8_t ret[3], size_t *ret_used)
 }
 
 /* "250", "250 text" or "250-text". */
-static bool split_line(struct slice line, uint16_t *ret_code, bool *ret_last, struct slice *ret_text)
+static bool split_line(struct slice line, uint16_t *ret_code, bool *ret_last,
+		       struct slice *ret_text)
 {
 	size_t i;
 
@@ -92,7 +94,8 @@ static bool split_line(struct slice line, uint16_t *ret_code, bool *ret_last, st
 			return false;
 	if (line.n > 3 && line.p[3] != ' ' && line.p[3] != '-')
 		return false;
-	*ret_code = (uint16_t)((line.p[0] - '0') * 100 + (line.p[1] - '0') * 10 + (line.p[2] - '0'));
+	*ret_code =
+		(uint16_t)((line.p[0] - '0') * 100 + (line.p[1] - '0') * 10 + (line.p[2] - '0'));
 	*ret_last = line.n == 3 || line.p[3] == ' ';
 	*ret_text = slice_trim(slice_from(line, 4));
 	return true;
@@ -136,7 +139,7 @@ static int take_line(struct reply *r, struct slice line)
 		buf_add_str(&r->text, "000");
 	}
 	add_text(r, code, text);
-	(void)text_add_safe(&r->lines, text, REPLY_TOTAL_MAX * 2);
+	(void)text_add_safe(&r->lines, text, (size_t)REPLY_TOTAL_MAX * 2);
 	buf_add_char(&r->lines, '\n');
 	if (!last)
 		return 0;
@@ -164,7 +167,8 @@ int reply_parse(struct reply *r, struct slice in, size_t *ret_used)
 		*ret_used += (size_t)at + 1;
 		r->total += (uint32_t)at + 1;
 		if (r->total > REPLY_TOTAL_MAX)
-			return fail(r, ERR_TOO_LONG, "reply of more than 65536 bytes", slice_of("", 0));
+			return fail(r, ERR_TOO_LONG, "reply of more than 65536 bytes",
+				    slice_of("", 0));
 		rc = take_line(r, line);
 		if (rc)
 			return rc;

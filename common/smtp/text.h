@@ -15,8 +15,9 @@ size_t utf8_length(const char *p, size_t n);
 bool utf8_valid(struct slice s);
 bool ascii_only(struct slice s);
 /*
- * Appends s to b until b holds max bytes: tabs become spaces, other control characters and bytes that
- * are no UTF-8 become '?'; no sequence is cut in the middle. False when something was left out.
+ * Appends s to b until b holds max bytes: tabs become spaces, other control characters and bytes
+ * that are no UTF-8 become '?'; no sequence is cut in the middle. False when something was left
+ * out.
  */
 bool text_add_safe(struct buf *b, struct slice s, size_t max);
 

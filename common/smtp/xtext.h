@@ -24,10 +24,10 @@ bool dsn_envid_valid(struct slice s);
 bool dsn_orcpt_valid(struct slice s, bool utf8);
 
 enum { /* the same bits as in spool_recipient.notify */
-	DSN_NEVER = 1,
-	DSN_SUCCESS = 2,
-	DSN_FAILURE = 4,
-	DSN_DELAY = 8,
+       DSN_NEVER = 1,
+       DSN_SUCCESS = 2,
+       DSN_FAILURE = 4,
+       DSN_DELAY = 8,
 };
 /* NEVER, or a list of SUCCESS, FAILURE, DELAY. */
 bool dsn_notify_parse(struct slice s, uint8_t *ret);

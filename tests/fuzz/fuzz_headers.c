@@ -98,7 +98,8 @@ static void fuzz_address(struct slice in, unsigned flags)
 
 	if (address_parse_path(in, flags, &a, &used))
 		return;
-	invariant(used <= in.n && a.local.n <= ADDRESS_LOCAL_MAX && a.domain.n <= ADDRESS_DOMAIN_MAX);
+	invariant(used <= in.n && a.local.n <= ADDRESS_LOCAL_MAX &&
+		  a.domain.n <= ADDRESS_DOMAIN_MAX);
 	for (i = 0; i < a.local.n; i++)
 		invariant((unsigned char)a.local.p[i] >= ' ' && a.local.p[i] != 0x7f);
 	if (a.domain.n) {

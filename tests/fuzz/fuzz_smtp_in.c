@@ -2,8 +2,9 @@
  * fuzz_smtp_in.c - an SMTP session over a fake loop and stream: no sockets, no clock, no threads.
  *
  * session_feed() gives a session bytes in pieces and returns all that it answered. As a libFuzzer
- * program (clang -fsanitize=fuzzer,address -DSLUICE_LIBFUZZER) the first byte of the input chooses the size of the pieces.
- * Links: common/base common/smtp common/mail common/conf/arena.c and the spooler/session*.c files.
+ * program (clang -fsanitize=fuzzer,address -DSLUICE_LIBFUZZER) the first byte of the input chooses
+ * the size of the pieces. Links: common/base common/smtp common/mail common/conf/arena.c and the
+ * spooler/session*.c files.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -75,10 +76,10 @@ const char *stream_error(const struct stream *s ATTR_UNUSED)
 }
 
 /* The server's threads are not run here; these are for the linker only and must not be called. */
-#define NOT_CALLED(ret, name, args)                                                                \
-	ret name args                                                                              \
-	{                                                                                          \
-		panic(#name " was called");                                                        \
+#define NOT_CALLED(ret, name, args)         \
+	ret name args                       \
+	{                                   \
+		panic(#name " was called"); \
 	}
 NOT_CALLED(struct loop *, loop_new, (void))
 NOT_CALLED(void, loop_free, (struct loop * l ATTR_UNUSED))
@@ -137,8 +138,8 @@ static void deliver(struct session_thread *t)
  * Feeds `in` to a new session in pieces of `step` bytes (0: all at once), then EOF. All that the
  * session wrote is appended to ret_out. The committer's state is in `intake`.
  */
-static void session_feed(const struct conf *conf, struct intake *intake, struct slice in, size_t step,
-			 struct buf *ret_out)
+static void session_feed(const struct conf *conf, struct intake *intake, struct slice in,
+			 size_t step, struct buf *ret_out)
 {
 	static struct shm_counters counters;
 	static char here[] = ".";

@@ -1,6 +1,7 @@
 /*
- * mutate.h - the short, repeatable form of a fuzzer: mutations of seeds from a fixed random sequence.
- * The long form is libFuzzer: clang -fsanitize=fuzzer,address -DSLUICE_LIBFUZZER tests/fuzz/fuzz_X.c …
+ * mutate.h - the short, repeatable form of a fuzzer: mutations of seeds from a fixed random
+ * sequence. The long form is libFuzzer: clang -fsanitize=fuzzer,address -DSLUICE_LIBFUZZER
+ * tests/fuzz/fuzz_X.c …
  */
 #ifndef SLUICE_TESTS_FUZZ_MUTATE_H
 #define SLUICE_TESTS_FUZZ_MUTATE_H

@@ -1,6 +1,7 @@
 /*
- * session_fake.h - a configuration and a committer for tests of the SMTP server: what the server asks
- * of common/conf and spooler/intake.h, with plain variables behind it. Included once in a program.
+ * session_fake.h - a configuration and a committer for tests of the SMTP server: what the server
+ * asks of common/conf and spooler/intake.h, with plain variables behind it. Included once in a
+ * program.
  */
 #ifndef SLUICE_TESTS_SESSION_FAKE_H
 #define SLUICE_TESTS_SESSION_FAKE_H
@@ -71,7 +72,8 @@ const struct conf_source *conf_source_for(const struct conf *c, const struct ip 
 }
 const struct conf_vmta *conf_vmta_find(const struct conf *c, struct slice name)
 {
-	return slice_eq_str(name, c->vmta.name) || slice_eq_str(name, "{default}") ? &c->vmta : NULL;
+	return slice_eq_str(name, c->vmta.name) || slice_eq_str(name, "{default}") ? &c->vmta
+										   : NULL;
 }
 const struct conf_pool *conf_pool_find(const struct conf *c, struct slice name)
 {
@@ -96,16 +98,16 @@ void conf_free(struct conf *c)
 
 struct intake {
 	pthread_mutex_t lock;
-	struct buf log;       /* a line for each message, see fake_line() */
-	struct buf body;      /* of the last message */
+	struct buf log; /* a line for each message, see fake_line() */
+	struct buf body; /* of the last message */
 	uint32_t header_size; /* of the last message */
 	uint32_t flags;
 	bool big;
 	unsigned count;
-	int result;           /* what messages get */
-	bool hold;            /* keep them until fake_release() */
+	int result; /* what messages get */
+	bool hold; /* keep them until fake_release() */
 	struct intake_message *held;
-	const char *no_room;  /* MAIL is refused with this */
+	const char *no_room; /* MAIL is refused with this */
 	const char *big_dir;
 	int64_t memory, budget;
 	uint64_t msgid;

@@ -37,8 +37,8 @@ Test(mail_header, finds_where_it_ends)
 		if (end == MAIL_HEADER_MORE)
 			cr_expect(scanned == cases[i].fields, "%s", cases[i].label);
 		else
-			cr_expect(fields == cases[i].fields && body == cases[i].body,
-				  "%s: %zu %zu", cases[i].label, fields, body);
+			cr_expect(fields == cases[i].fields && body == cases[i].body, "%s: %zu %zu",
+				  cases[i].label, fields, body);
 	}
 }
 
@@ -51,7 +51,8 @@ Test(mail_header, finds_the_same_end_byte_by_byte)
 		enum mail_header_end end = MAIL_HEADER_MORE;
 
 		for (n = 1; n <= len && end == MAIL_HEADER_MORE; n++)
-			end = mail_header_find_end(slice_of(cases[i].in, n), &scanned, &fields, &body);
+			end = mail_header_find_end(slice_of(cases[i].in, n), &scanned, &fields,
+						   &body);
 		cr_expect(end == cases[i].end, "%s", cases[i].label);
 		if (end != MAIL_HEADER_MORE)
 			cr_expect(fields == cases[i].fields && body == cases[i].body, "%s",
@@ -81,8 +82,13 @@ Test(mail_header, walks_the_fields)
 
 Test(mail_header, makes_received)
 {
-	struct mail_received r = {.helo = "client.example", .ip = "192.0.2.1", .by = "mta.example",
-				  .with = "ESMTP", .id = "abc", .rcpt = "u@d.example", .when = 0};
+	struct mail_received r = {.helo = "client.example",
+				  .ip = "192.0.2.1",
+				  .by = "mta.example",
+				  .with = "ESMTP",
+				  .id = "abc",
+				  .rcpt = "u@d.example",
+				  .when = 0};
 	struct buf b = BUF_INIT;
 
 	mail_received_add(&b, &r);

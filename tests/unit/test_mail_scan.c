@@ -113,7 +113,8 @@ static const struct {
 	{"nothing", "", "", MAIL_FAULT_NONE},
 	{"plain", "a\r\nb\r\n", "a\r\nb\r\n", MAIL_FAULT_NONE},
 	{"unfinished line", "a", "a\r\n", MAIL_FAULT_NONE},
-	{"dots are stuffed", ".\r\n..\r\na.\r\n.x\r\n", "..\r\n...\r\na.\r\n..x\r\n", MAIL_FAULT_NONE},
+	{"dots are stuffed", ".\r\n..\r\na.\r\n.x\r\n", "..\r\n...\r\na.\r\n..x\r\n",
+	 MAIL_FAULT_NONE},
 	{"the end mark of DATA is text", "a\r\n.\r\nb\r\n", "a\r\n..\r\nb\r\n", MAIL_FAULT_NONE},
 	{"lone dot", ".", "..\r\n", MAIL_FAULT_NONE},
 	{"bare LF", "a\nb\r\n", NULL, MAIL_FAULT_BARE_LF},
@@ -136,8 +137,9 @@ Test(mail_scan, stuffs_chunks)
 			mail_scan_chunk_end(&s, &out);
 			cr_expect(s.fault == chunks[i].fault, "%s: %d", chunks[i].label, s.fault);
 			if (chunks[i].out)
-				cr_expect(slice_eq_str(buf_slice(&out), chunks[i].out), "%s: \"%.*s\"",
-					  chunks[i].label, SLICE_ARG(buf_slice(&out)));
+				cr_expect(slice_eq_str(buf_slice(&out), chunks[i].out),
+					  "%s: \"%.*s\"", chunks[i].label,
+					  SLICE_ARG(buf_slice(&out)));
 			buf_done(&out);
 		}
 }

@@ -37,7 +37,8 @@ static int listen_here(uint16_t *ret_port)
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	cr_assert(fd >= 0 && bind(fd, (struct sockaddr *)(void *)&sa, sizeof(sa)) == 0 &&
-		  listen(fd, 1024) == 0 && getsockname(fd, (struct sockaddr *)(void *)&sa, &n) == 0);
+		  listen(fd, 1024) == 0 &&
+		  getsockname(fd, (struct sockaddr *)(void *)&sa, &n) == 0);
 	*ret_port = ntohs(sa.sin_port);
 	return fd;
 }
@@ -56,9 +57,13 @@ static void rig_make(struct rig *r)
 
 static void rig_start(struct rig *r)
 {
-	struct smtp_server_options o = {.intake = &r->intake, .counters = &r->counters,
-					.conf = &r->conf, .big_dir = r->dir, .threads = 2,
-					.listeners = &r->listener, .listener_count = 1};
+	struct smtp_server_options o = {.intake = &r->intake,
+					.counters = &r->counters,
+					.conf = &r->conf,
+					.big_dir = r->dir,
+					.threads = 2,
+					.listeners = &r->listener,
+					.listener_count = 1};
 
 	r->server = smtp_server_start(&o);
 }
@@ -92,7 +97,8 @@ static void rig_done(struct rig *r)
 
 static int client(uint16_t port)
 {
-	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons(port),
+	struct sockaddr_in sa = {.sin_family = AF_INET,
+				 .sin_port = htons(port),
 				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	struct timeval limit = {.tv_sec = 10};
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;

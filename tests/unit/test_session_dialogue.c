@@ -11,7 +11,9 @@
 #define ENVELOPE "MAIL FROM:<s@x.example>\r\nRCPT TO:<r@y.example>\r\n"
 #define FOR_R "<s@x.example> to=r@y.example(y.example,{default},1,0,) job= envid= dsn=\n"
 
-/* Reply codes of a dialogue: the last line of each reply; "220" and the replies to EHLO included. */
+/*
+ * Reply codes of a dialogue: the last line of each reply; "220" and the replies to EHLO included.
+ */
 static void codes(struct slice out, struct buf *ret)
 {
 	struct slice line;
@@ -25,7 +27,7 @@ struct talk {
 	const char *label, *in;
 	const char *codes;
 	const char *says; /* somewhere in the replies; NULL: not looked at */
-	const char *log;  /* what the committer got */
+	const char *log; /* what the committer got */
 };
 
 static void talk(const struct talk *t, const struct conf *conf, size_t step)
@@ -64,12 +66,15 @@ static const struct talk order[] = {
 	{"two messages", HELLO ENVELOPE "DATA\r\n.\r\n" ENVELOPE "DATA\r\nx\r\n.\r\nQUIT\r\n",
 	 "220 250 250 250 354 250 250 250 354 250 221", NULL, FOR_R FOR_R},
 	{"HELO", "HELO c\r\n" ENVELOPE "DATA\r\n.\r\n", "220 250 250 250 354 250", NULL, FOR_R},
-	{"MAIL before EHLO", "MAIL FROM:<a@b.c>\r\n", "220 503", "send EHLO or HELO before MAIL", NULL},
+	{"MAIL before EHLO", "MAIL FROM:<a@b.c>\r\n", "220 503", "send EHLO or HELO before MAIL",
+	 NULL},
 	{"RCPT before MAIL", HELLO "RCPT TO:<a@b.c>\r\n", "220 250 503", NULL, NULL},
 	{"DATA before MAIL", HELLO "DATA\r\n", "220 250 503", NULL, NULL},
-	{"DATA without recipients", HELLO "MAIL FROM:<>\r\nDATA\r\n", "220 250 250 554", NULL, NULL},
+	{"DATA without recipients", HELLO "MAIL FROM:<>\r\nDATA\r\n", "220 250 250 554", NULL,
+	 NULL},
 	{"MAIL twice", HELLO "MAIL FROM:<>\r\nMAIL FROM:<>\r\n", "220 250 250 503", NULL, NULL},
-	{"RSET", HELLO "MAIL FROM:<>\r\nRSET\r\nMAIL FROM:<>\r\n", "220 250 250 250 250", NULL, NULL},
+	{"RSET", HELLO "MAIL FROM:<>\r\nRSET\r\nMAIL FROM:<>\r\n", "220 250 250 250 250", NULL,
+	 NULL},
 	{"EHLO resets", HELLO "MAIL FROM:<>\r\n" HELLO "MAIL FROM:<>\r\n", "220 250 250 250 250",
 	 NULL, NULL},
 	{"small commands", "NOOP\r\nNOOP x\r\nVRFY a\r\nHELP\r\nvrfy\r\nquit\r\n",
@@ -78,9 +83,10 @@ static const struct talk order[] = {
 	{"unknown", "FOO\r\n\r\nDATA\r\n", "220 500 500 503", NULL, NULL},
 	{"argument where there is none", HELLO "DATA now\r\nQUIT now\r\n", "220 250 501 501", NULL,
 	 NULL},
-	{"EHLO without name", "EHLO\r\nEHLO a b\r\nEHLO a\tb\r\nHELO (x)\r\n", "220 501 501 501 501",
-	 NULL, NULL},
-	{"EHLO with a literal", "EHLO [192.0.2.1]\r\nEHLO [IPv6:::1]\r\n", "220 250 250", NULL, NULL},
+	{"EHLO without name", "EHLO\r\nEHLO a b\r\nEHLO a\tb\r\nHELO (x)\r\n",
+	 "220 501 501 501 501", NULL, NULL},
+	{"EHLO with a literal", "EHLO [192.0.2.1]\r\nEHLO [IPv6:::1]\r\n", "220 250 250", NULL,
+	 NULL},
 	{"a browser", "GET / HTTP/1.1\r\nMAIL FROM:<a@b.c>\r\n", "220 421", NULL, NULL},
 	{"bare LF in a command", HELLO "NOOP\nNOOP\r\n", "220 250 500", "bare LF", NULL},
 	{"bare CR in a command", HELLO "NOOP\rNOOP\r\nNOOP\r\n", "220 250 500", "bare CR", NULL},
@@ -89,7 +95,8 @@ static const struct talk order[] = {
 	{"what follows QUIT", "QUIT\r\nNOOP\r\n", "220 221", NULL, NULL},
 	{"cut in the middle", HELLO ENVELOPE "DATA\r\nhalf", "220 250 250 250 354", NULL, NULL},
 	{"too many errors",
-	 "A\r\nA\r\nA\r\nA\r\nA\r\nA\r\nA\r\nA\r\nA\r\nA\r\nA\r\nA\r\nA\r\nA\r\nA\r\nA\r\nA\r\nA\r\n"
+	 "A\r\nA\r\nA\r\nA\r\nA\r\nA\r\nA\r\nA\r\nA\r\nA\r\nA\r\nA\r\nA\r\nA\r\nA\r\nA\r\nA\r\nA\r"
+	 "\n"
 	 "A\r\nA\r\nNOOP\r\n",
 	 "220 500 500 500 500 500 500 500 500 500 500 500 500 500 500 500 500 500 500 500 500 421",
 	 "too many errors", NULL},
@@ -106,7 +113,8 @@ Test(session_dialogue, keeps_the_order_of_commands)
 #define RCPT HELLO "MAIL FROM:<>\r\nRCPT "
 static const struct talk envelope[] = {
 	{"null sender", HELLO "MAIL FROM:<>\r\nRCPT TO:<r@y.example>\r\nDATA\r\n.\r\n",
-	 "220 250 250 250 354 250", NULL, "<> to=r@y.example(y.example,{default},1,0,) job= envid= dsn=\n"},
+	 "220 250 250 250 354 250", NULL,
+	 "<> to=r@y.example(y.example,{default},1,0,) job= envid= dsn=\n"},
 	{"spaces behind the colon", HELLO "MAIL FROM: <a@b.c>\r\nRCPT TO: <r@y.example>\r\n",
 	 "220 250 250 250", NULL, NULL},
 	{"domains become lower-case",
@@ -120,8 +128,8 @@ static const struct talk envelope[] = {
 	 "<s@x.example> to=\"a b\"@y.example(y.example,{default},1,0,)"
 	 " to=u%h!k@y.example(y.example,{default},1,0,)"
 	 " to=a@[192.0.2.7]([192.0.2.7],{default},1,0,) job= envid= dsn=\n"},
-	{"addresses without a domain",
-	 HELLO "MAIL FROM:<root>\r\nRCPT TO:<joe>\r\nDATA\r\n.\r\n", "220 250 250 250 354 250", NULL,
+	{"addresses without a domain", HELLO "MAIL FROM:<root>\r\nRCPT TO:<joe>\r\nDATA\r\n.\r\n",
+	 "220 250 250 250 354 250", NULL,
 	 "<root@mta.example> to=joe@mta.example(mta.example,{default},1,0,) job= envid= dsn=\n"},
 	{"no brackets", MAIL "FROM:a@b.c\r\n", "220 250 501", "5.1.7", NULL},
 	{"no FROM", MAIL "<a@b.c>\r\n", "220 250 501", "5.5.4", NULL},
@@ -140,13 +148,15 @@ static const struct talk envelope[] = {
 	 "220 250 250 250 250", NULL, NULL},
 	{"bad BODY", MAIL "FROM:<> BODY=BINARYMIME\r\n", "220 250 501", NULL, NULL},
 	{"SMTPUTF8 takes no value", MAIL "FROM:<> SMTPUTF8=1\r\n", "220 250 501", NULL, NULL},
-	{"UTF-8 address without SMTPUTF8", MAIL "FROM:<\xc3\xa9@b.c>\r\n", "220 250 553", "5.6.7", NULL},
-	{"UTF-8 recipient without SMTPUTF8", RCPT "TO:<\xc3\xa9@b.c>\r\n", "220 250 250 553", "5.6.7",
+	{"UTF-8 address without SMTPUTF8", MAIL "FROM:<\xc3\xa9@b.c>\r\n", "220 250 553", "5.6.7",
 	 NULL},
+	{"UTF-8 recipient without SMTPUTF8", RCPT "TO:<\xc3\xa9@b.c>\r\n", "220 250 250 553",
+	 "5.6.7", NULL},
 	{"UTF-8",
 	 MAIL "FROM:<\xc3\xa9@b.c> SMTPUTF8\r\nRCPT TO:<a@\xc3\xa9.example>\r\nDATA\r\n.\r\n",
 	 "220 250 250 250 354 250", NULL,
-	 "<\xc3\xa9@b.c> to=a@\xc3\xa9.example(\xc3\xa9.example,{default},1,0,) job= envid= dsn=\n"},
+	 "<\xc3\xa9@b.c> to=a@\xc3\xa9.example(\xc3\xa9.example,{default},1,0,) job= envid= "
+	 "dsn=\n"},
 	{"not UTF-8", MAIL "FROM:<\xff@b.c> SMTPUTF8\r\n", "220 250 501", NULL, NULL},
 	{"DSN",
 	 MAIL "FROM:<> RET=HDRS ENVID=a+20b\r\n"
@@ -168,9 +178,9 @@ Test(session_dialogue, checks_the_envelope)
 	talk_all(envelope, ARRAY_SIZE(envelope), &conf);
 }
 
-#define SECOND "MAIL FROM:<evil@x.example>\r\nRCPT TO:<victim@y.example>\r\nDATA\r\n\r\nevil\r\n.\r\n"
-#define SMUGGLE(end)                                                                               \
-	HELLO ENVELOPE "DATA\r\nA: b\r\n\r\nbody" end SECOND "QUIT\r\n"
+#define SECOND \
+	"MAIL FROM:<evil@x.example>\r\nRCPT TO:<victim@y.example>\r\nDATA\r\n\r\nevil\r\n.\r\n"
+#define SMUGGLE(end) HELLO ENVELOPE "DATA\r\nA: b\r\n\r\nbody" end SECOND "QUIT\r\n"
 static const struct talk smuggling[] = {
 	{"LF . LF", SMUGGLE("\n.\n"), "220 250 250 250 354 550 221", "5.6.0", NULL},
 	{"LF . CRLF", SMUGGLE("\n.\r\n"), "220 250 250 250 354 550 221", "bare LF", NULL},
@@ -185,8 +195,8 @@ static const struct talk smuggling[] = {
 	{"CRLF .. CRLF", SMUGGLE("\r\n..\r\n"), "220 250 250 250 354 250 221", NULL, FOR_R},
 	{"true end", SMUGGLE("\r\n.\r\n"), "220 250 250 250 354 250 250 250 354 250 221", NULL,
 	 FOR_R "<evil@x.example> to=victim@y.example(y.example,{default},1,0,) job= envid= dsn=\n"},
-	{"bare LF in BDAT", HELLO ENVELOPE "BDAT 4 LAST\r\na\nb\rNOOP\r\n", "220 250 250 250 550 250",
-	 "bare LF", NULL},
+	{"bare LF in BDAT", HELLO ENVELOPE "BDAT 4 LAST\r\na\nb\rNOOP\r\n",
+	 "220 250 250 250 550 250", "bare LF", NULL},
 };
 
 Test(session_dialogue, lets_no_message_be_smuggled)
@@ -203,12 +213,12 @@ static const struct talk chunking[] = {
 	 "220 250 250 250 250 250 250 221", "3 octets received", FOR_R},
 	{"empty last chunk", HELLO ENVELOPE "BDAT 3\r\nabcBDAT 0 LAST\r\nQUIT\r\n",
 	 "220 250 250 250 250 250 221", NULL, FOR_R},
-	{"nothing at all", HELLO ENVELOPE "BDAT 0 LAST\r\nQUIT\r\n", "220 250 250 250 250 221", NULL,
-	 FOR_R},
+	{"nothing at all", HELLO ENVELOPE "BDAT 0 LAST\r\nQUIT\r\n", "220 250 250 250 250 221",
+	 NULL, FOR_R},
 	{"the end mark of DATA inside", HELLO ENVELOPE "BDAT 9 LAST\r\nx\r\n.\r\ny\r\nQUIT\r\n",
 	 "220 250 250 250 250 221", NULL, FOR_R},
-	{"commands inside", HELLO ENVELOPE "BDAT 6 LAST\r\nQUIT\r\nNOOP\r\n", "220 250 250 250 250 250",
-	 NULL, FOR_R},
+	{"commands inside", HELLO ENVELOPE "BDAT 6 LAST\r\nQUIT\r\nNOOP\r\n",
+	 "220 250 250 250 250 250", NULL, FOR_R},
 	{"without recipients", HELLO "MAIL FROM:<>\r\nBDAT 6 LAST\r\nQUIT\r\nNOOP\r\n",
 	 "220 250 250 503 250", NULL, NULL},
 	{"without MAIL", HELLO "BDAT 6\r\nQUIT\r\nNOOP\r\n", "220 250 503 250", NULL, NULL},
@@ -218,8 +228,8 @@ static const struct talk chunking[] = {
 	 "220 250 250 250 250 503 250", NULL, NULL},
 	{"bad size", HELLO ENVELOPE "BDAT x LAST\r\nNOOP\r\n", "220 250 250 250 501", NULL, NULL},
 	{"bad word", HELLO ENVELOPE "BDAT 1 FIRST\r\nNOOP\r\n", "220 250 250 250 501", NULL, NULL},
-	{"CR at the very end", HELLO ENVELOPE "BDAT 2 LAST\r\na\rNOOP\r\n", "220 250 250 250 550 250",
-	 NULL, NULL},
+	{"CR at the very end", HELLO ENVELOPE "BDAT 2 LAST\r\na\rNOOP\r\n",
+	 "220 250 250 250 550 250", NULL, NULL},
 };
 
 Test(session_dialogue, takes_chunks)
@@ -230,10 +240,10 @@ Test(session_dialogue, takes_chunks)
 }
 
 static const struct talk relaying[] = {
-	{"refused", HELLO "MAIL FROM:<>\r\nRCPT TO:<a@b.c>\r\nDATA\r\n", "220 250 250 550 554", "5.7.1",
-	 NULL},
-	{"relay-domain", HELLO "MAIL FROM:<>\r\nRCPT TO:<a@Relay.Example>\r\n", "220 250 250 250", NULL,
-	 NULL},
+	{"refused", HELLO "MAIL FROM:<>\r\nRCPT TO:<a@b.c>\r\nDATA\r\n", "220 250 250 550 554",
+	 "5.7.1", NULL},
+	{"relay-domain", HELLO "MAIL FROM:<>\r\nRCPT TO:<a@Relay.Example>\r\n", "220 250 250 250",
+	 NULL, NULL},
 	{"percent is no way around", HELLO "MAIL FROM:<>\r\nRCPT TO:<a%relay.example@b.c>\r\n",
 	 "220 250 250 550", NULL, NULL},
 	{"nor a source route", HELLO "MAIL FROM:<>\r\nRCPT TO:<@relay.example:a@b.c>\r\n",
@@ -261,17 +271,21 @@ Test(session_dialogue, relays_only_where_it_may)
 static const struct talk limits[] = {
 	{"SIZE", HELLO "MAIL FROM:<> SIZE=101\r\n", "220 250 552", "5.3.4", NULL},
 	{"larger than it said",
-	 HELLO ENVELOPE "DATA\r\n0123456789012345678901234567890123456789012345678901234567890123456789\r\n"
-			"0123456789012345678901234567890123456789\r\n.\r\nNOOP\r\n",
+	 HELLO ENVELOPE
+	 "DATA\r\n0123456789012345678901234567890123456789012345678901234567890123456789\r\n"
+	 "0123456789012345678901234567890123456789\r\n.\r\nNOOP\r\n",
 	 "220 250 250 250 354 552 250", "5.3.4", NULL},
 	{"recipients", HELLO ENVELOPE "RCPT TO:<b@y.example>\r\nRCPT TO:<c@y.example>\r\n",
 	 "220 250 250 250 250 452", "4.5.3", NULL},
-	{"hops", HELLO ENVELOPE "DATA\r\nReceived: a\r\nReceived: b\r\n c\r\nreceived: d\r\n\r\n.\r\nNOOP\r\n",
+	{"hops",
+	 HELLO ENVELOPE
+	 "DATA\r\nReceived: a\r\nReceived: b\r\n c\r\nreceived: d\r\n\r\n.\r\nNOOP\r\n",
 	 "220 250 250 250 354 554 250", "5.4.6", NULL},
 	{"enough hops", HELLO ENVELOPE "DATA\r\nReceived: a\r\nReceived: b\r\n c\r\n\r\n.\r\n",
 	 "220 250 250 250 354 250", NULL, FOR_R},
 	{"no SMTPUTF8", HELLO "MAIL FROM:<> SMTPUTF8\r\n", "220 250 555", NULL, NULL},
-	{"no CHUNKING", HELLO ENVELOPE "BDAT 2 LAST\r\nabNOOP\r\n", "220 250 250 250 503 250", NULL, NULL},
+	{"no CHUNKING", HELLO ENVELOPE "BDAT 2 LAST\r\nabNOOP\r\n", "220 250 250 250 503 250", NULL,
+	 NULL},
 	{"no UTF-8 address", HELLO "MAIL FROM:<\xc3\xa9@b.c>\r\n", "220 250 501", NULL, NULL},
 };
 
@@ -287,16 +301,19 @@ Test(session_dialogue, holds_limits)
 }
 
 static const struct talk routes[] = {
-	{"virtual MTA", HELLO ENVELOPE "DATA\r\nX-Virtual-MTA: mta1\r\nX-Job: J 1\r\nX-Envid: e\r\n\r\n.\r\n",
+	{"virtual MTA",
+	 HELLO ENVELOPE "DATA\r\nX-Virtual-MTA: mta1\r\nX-Job: J 1\r\nX-Envid: e\r\n\r\n.\r\n",
 	 "220 250 250 250 354 250", NULL,
 	 "<s@x.example> to=r@y.example(y.example,mta1,1,0,) job=J 1 envid=e dsn=\n"},
-	{"pool", HELLO ENVELOPE "DATA\r\nx-virtual-mta:\r\n pool1 \r\n\r\n.\r\n", "220 250 250 250 354 250",
-	 NULL, "<s@x.example> to=r@y.example(y.example,pool1,1,0,) job= envid= dsn=\n"},
+	{"pool", HELLO ENVELOPE "DATA\r\nx-virtual-mta:\r\n pool1 \r\n\r\n.\r\n",
+	 "220 250 250 250 354 250", NULL,
+	 "<s@x.example> to=r@y.example(y.example,pool1,1,0,) job= envid= dsn=\n"},
 	{"unknown", HELLO ENVELOPE "DATA\r\nX-Virtual-MTA: nix\r\n\r\n.\r\nNOOP\r\n",
 	 "220 250 250 250 354 550 250", "names \"nix\"", NULL},
-	{"empty", HELLO ENVELOPE "DATA\r\nX-Virtual-MTA:\r\n\r\n.\r\n", "220 250 250 250 354 550", NULL,
-	 NULL},
-	{"first one counts", HELLO ENVELOPE "DATA\r\nX-Virtual-MTA: mta1\r\nX-Virtual-MTA: nix\r\n\r\n.\r\n",
+	{"empty", HELLO ENVELOPE "DATA\r\nX-Virtual-MTA:\r\n\r\n.\r\n", "220 250 250 250 354 550",
+	 NULL, NULL},
+	{"first one counts",
+	 HELLO ENVELOPE "DATA\r\nX-Virtual-MTA: mta1\r\nX-Virtual-MTA: nix\r\n\r\n.\r\n",
 	 "220 250 250 250 354 250", NULL,
 	 "<s@x.example> to=r@y.example(y.example,mta1,1,0,) job= envid= dsn=\n"},
 	{"none", HELLO ENVELOPE "DATA\r\n\r\n.\r\n", "220 250 250 250 354 250", NULL,
@@ -342,7 +359,7 @@ struct message_case {
 	const char *label, *data; /* behind DATA, without the end mark */
 	void (*set)(struct conf_source *src);
 	const char *body; /* what is kept; @R stands for the Received header up to its date */
-	uint32_t header;  /* its size without Received; 0: not looked at */
+	uint32_t header; /* its size without Received; 0: not looked at */
 };
 
 static void set_nothing(struct conf_source *src)
@@ -372,8 +389,8 @@ static const struct message_case messages[] = {
 	{"only header", "A: b\r\n", set_nothing, "A: b\r\n\r\n", 8},
 	{"no separation", "A: b\r\nbody text\r\n", set_nothing, "A: b\r\n\r\nbody text\r\n", 8},
 	{"only text", "body text\r\n", set_nothing, "\r\nbody text\r\n", 2},
-	{"removed", "Received: x\r\n y\r\nA: b\r\nBCC: u\r\n\tv\r\nx-secret: s\r\nC: d\r\n\r\n", set_remove,
-	 "A: b\r\nC: d\r\n\r\n", 14},
+	{"removed", "Received: x\r\n y\r\nA: b\r\nBCC: u\r\n\tv\r\nx-secret: s\r\nC: d\r\n\r\n",
+	 set_remove, "A: b\r\nC: d\r\n\r\n", 14},
 	{"processed", "X-Virtual-MTA: mta1\r\nX-Job: 7\r\nA: b\r\n\r\n", set_process,
 	 "X-Job: 7\r\nA: b\r\n\r\n", 18},
 	{"folds and 8 bit stay", "S: \xff\r\n \t x\r\n\r\n\x80\r\n", set_nothing,
@@ -396,7 +413,8 @@ Test(session_dialogue, keeps_what_it_should_of_a_message)
 			session_feed(&conf, &intake, buf_slice(&in), step, &out);
 			cr_expect(intake.count == 1, "%s: %s", messages[i].label, buf_cstr(&out));
 			cr_expect(slice_eq_str(buf_slice(&intake.body), messages[i].body),
-				  "%s/%zu: \"%s\"", messages[i].label, step, buf_cstr(&intake.body));
+				  "%s/%zu: \"%s\"", messages[i].label, step,
+				  buf_cstr(&intake.body));
 			cr_expect(intake.header_size == messages[i].header, "%s: %u",
 				  messages[i].label, intake.header_size);
 			fake_intake_done(&intake);
@@ -433,14 +451,14 @@ Test(session_dialogue, adds_headers)
 		     "\tby mta.example (Sluice) with ESMTP id 1001\r\n\tfor <r@y.example>;\r\n\t",
 		     "Message-ID");
 	conf.source.hide_message_source = true;
-	check_stored(&conf, "A: b\r\n\r\n", "Received: by mta.example (Sluice) with ESMTP id 1001\r\n",
-		     "client.example");
+	check_stored(&conf, "A: b\r\n\r\n",
+		     "Received: by mta.example (Sluice) with ESMTP id 1001\r\n", "client.example");
 	conf.source.add_date_header = CONF_DATE_YES;
 	conf.source.add_message_id_header = true;
 	check_stored(&conf, "A: b\r\n\r\nbody\r\n", "A: b\r\nDate: Thu, 01 Jan 1970", NULL);
 	check_stored(&conf, "A: b\r\n\r\nbody\r\n", "\r\nMessage-ID: <1001.", NULL);
-	check_stored(&conf, "date: mine\r\nmessage-id: <m>\r\n\r\n", "date: mine\r\nmessage-id: <m>\r\n\r\n",
-		     "Date:");
+	check_stored(&conf, "date: mine\r\nmessage-id: <m>\r\n\r\n",
+		     "date: mine\r\nmessage-id: <m>\r\n\r\n", "Date:");
 	conf.source.add_date_header = CONF_DATE_OVERRIDE;
 	check_stored(&conf, "date: mine\r\nA: b\r\n\r\n", "A: b\r\nDate: Thu, 01 Jan 1970", "mine");
 	check_stored(&conf, "text only\r\n", "@mta.example>\r\n\r\ntext only\r\n", NULL);
@@ -472,8 +490,11 @@ Test(session_dialogue, says_what_the_committer_says)
 		int result;
 		const char *reply;
 	} cases[] = {
-		{0, "250 2.6.0"},	     {ERR_DISK_FULL, "452 4.3.1"}, {ERR_MAP_FULL, "452 4.3.1"},
-		{ERR_NOT_FOUND, "451 4.3.5"}, {ERR_IO, "452 4.3.1"},
+		{0, "250 2.6.0"},
+		{ERR_DISK_FULL, "452 4.3.1"},
+		{ERR_MAP_FULL, "452 4.3.1"},
+		{ERR_NOT_FOUND, "451 4.3.5"},
+		{ERR_IO, "452 4.3.1"},
 	};
 	struct conf conf = fake_conf();
 	size_t i;
@@ -501,12 +522,14 @@ Test(session_dialogue, refuses_mail_without_room)
 	fake_intake(&in);
 	in.no_room = "disk: 1 MB left";
 	session_feed(&conf, &in, slice_str(HELLO ENVELOPE), 0, &out);
-	cr_expect(strstr(buf_cstr(&out), "452 4.3.1 no room for mail now (disk: 1 MB left)"), "%s", out.p);
+	cr_expect(strstr(buf_cstr(&out), "452 4.3.1 no room for mail now (disk: 1 MB left)"), "%s",
+		  out.p);
 	buf_clear(&out);
 	in.no_room = NULL;
 	in.budget = 500;
 	session_feed(&conf, &in, slice_str(HELLO ENVELOPE "DATA\r\nx\r\n.\r\nNOOP\r\n"), 0, &out);
-	cr_expect(strstr(buf_cstr(&out), "452 4.3.1 too many messages are being received"), "%s", out.p);
+	cr_expect(strstr(buf_cstr(&out), "452 4.3.1 too many messages are being received"), "%s",
+		  out.p);
 	cr_expect(in.count == 0);
 	fake_intake_done(&in);
 	buf_done(&out);
@@ -549,9 +572,17 @@ Test(session_dialogue, bounds_header_and_lines)
 
 /* ---- a short run of the fuzzer: mutations of real dialogues, the same each time ---- */
 
-static const char *const words[] = {"\r\n", "\n", "\r", ".", "\r\n.\r\n", "BDAT 5 LAST\r\n", "DATA\r\n",
-				    "RSET\r\n", ENVELOPE, "<", ">", "\"", "\\", ":", " ", "=", "+",
-				    "[IPv6:", "\xff", "\xc3\xa9", "SMTPUTF8", "99999999999999999999"};
+static const char *const words[] = {"\r\n",	 "\n",
+				    "\r",	 ".",
+				    "\r\n.\r\n", "BDAT 5 LAST\r\n",
+				    "DATA\r\n",	 "RSET\r\n",
+				    ENVELOPE,	 "<",
+				    ">",	 "\"",
+				    "\\",	 ":",
+				    " ",	 "=",
+				    "+",	 "[IPv6:",
+				    "\xff",	 "\xc3\xa9",
+				    "SMTPUTF8",	 "99999999999999999999"};
 
 /* A message with two faults is refused for the one that was seen first: 5xx is all that counts. */
 static void coarse(struct buf *replies)
@@ -579,8 +610,9 @@ static void fuzz_once(struct slice data, size_t step)
 	session_feed(&conf, &b, data, step, &pieces);
 	coarse(&whole);
 	coarse(&pieces);
-	cr_expect(slice_eq(buf_slice(&whole), buf_slice(&pieces)), "step %zu, input:\n%.*s\n---\n%s\n---\n%s",
-		  step, SLICE_ARG(data), buf_cstr(&whole), buf_cstr(&pieces));
+	cr_expect(slice_eq(buf_slice(&whole), buf_slice(&pieces)),
+		  "step %zu, input:\n%.*s\n---\n%s\n---\n%s", step, SLICE_ARG(data),
+		  buf_cstr(&whole), buf_cstr(&pieces));
 	cr_expect(slice_eq(buf_slice(&a.log), buf_slice(&b.log)));
 	cr_expect(slice_eq(buf_slice(&a.body), buf_slice(&b.body)));
 	fake_intake_done(&a);
@@ -595,7 +627,7 @@ Test(session_dialogue, survives_mutated_dialogues, .timeout = 60)
 		const struct talk *v;
 		size_t n;
 	} sets[] = {
-		{order, ARRAY_SIZE(order)},	  {envelope, ARRAY_SIZE(envelope)},
+		{order, ARRAY_SIZE(order)},	    {envelope, ARRAY_SIZE(envelope)},
 		{smuggling, ARRAY_SIZE(smuggling)}, {chunking, ARRAY_SIZE(chunking)},
 		{routes, ARRAY_SIZE(routes)},
 	};

@@ -5,9 +5,18 @@
 #include "tests/fuzz/fuzz_reply.c"
 #include "tests/fuzz/mutate.h"
 
-static const char *const words[] = {"\r\n", "\n", "\r", ".", "\r\n.\r\n", "\r\n\r\n", ":", " ", "\t", "250-",
-				    "550 ", "5.1.1 ", "<", ">", "@", "\"", "\\", "[IPv6:", "]", "\xff",
-				    "\xc3\xa9", "\xed\xa0\x80", "-"};
+static const char *const words[] = {"\r\n",	 "\n",
+				    "\r",	 ".",
+				    "\r\n.\r\n", "\r\n\r\n",
+				    ":",	 " ",
+				    "\t",	 "250-",
+				    "550 ",	 "5.1.1 ",
+				    "<",	 ">",
+				    "@",	 "\"",
+				    "\\",	 "[IPv6:",
+				    "]",	 "\xff",
+				    "\xc3\xa9",	 "\xed\xa0\x80",
+				    "-"};
 
 static void run(const char *const *seeds, size_t count, int rounds,
 		void (*once)(struct slice in, size_t step))
