@@ -18,7 +18,7 @@
 
 #define SERVER_MAGIC 0x72737276u
 /* A worker with more open requests than this is read again when half of them are answered. */
-#define OPEN_MAX 4096
+#define OPEN_MAX 16384
 #define OUTPUT_MAX (1u << 20)
 /* After a failed accept (no descriptors left). */
 #define ACCEPT_PAUSE (100 * USEC_PER_MSEC)

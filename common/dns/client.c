@@ -14,7 +14,7 @@
 
 #define CLIENT_MAGIC 0x646e7363u
 /* Questions at the resolver at one time; more wait here, so that one worker cannot fill it. */
-#define IN_FLIGHT_MAX 2000
+#define IN_FLIGHT_MAX 10000
 /* The resolver gives up long before; this is for a resolver that is gone. */
 #define LOOKUP_TIME (30 * USEC_PER_SEC)
 #define RECONNECT_MIN (50 * USEC_PER_MSEC)
