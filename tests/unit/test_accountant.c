@@ -86,6 +86,16 @@ static void commit_apply(const struct accountant_commit *c)
 	atomic_fetch_add(&spool->commits, 1);
 }
 
+static uint64_t dropped(void)
+{
+	uint64_t d;
+
+	pthread_mutex_lock(&committer.lock);
+	d = spool->sets[atomic_load(&spool->current)].dropped;
+	pthread_mutex_unlock(&committer.lock);
+	return d;
+}
+
 static void *committer_run(void *arg ATTR_UNUSED)
 {
 	while (!atomic_load(&committer.stop)) {
@@ -102,7 +112,9 @@ static void *committer_run(void *arg ATTR_UNUSED)
 			atomic_fetch_sub(&spool->fail_commits, 1);
 			c->result = ERR_DISK_FULL;
 		} else {
+			pthread_mutex_lock(&committer.lock);
 			commit_apply(c);
+			pthread_mutex_unlock(&committer.lock);
 			c->result = 0;
 		}
 		c->done(c);
@@ -142,12 +154,12 @@ static void row_make(uint64_t seq, struct buf *b)
 static long fake_read(void *arg ATTR_UNUSED, uint64_t after, size_t max,
 		      void (*row)(void *row_arg, uint64_t seq, struct slice payload), void *row_arg)
 {
-	uint64_t dropped = spool->sets[atomic_load(&spool->current)].dropped;
+	uint64_t gone = dropped();
 	struct buf b = BUF_INIT;
 	size_t n = 0;
 
-	if (after < dropped)
-		after = dropped;
+	if (after < gone)
+		after = gone;
 	for (uint64_t s = after + 1; s <= atomic_load(&spool->last) && n < max; s++, n++) {
 		row_make(s, &b);
 		row(row_arg, s, buf_slice(&b));
@@ -164,11 +176,14 @@ static uint64_t fake_last(void *arg ATTR_UNUSED)
 static int fake_load(void *arg ATTR_UNUSED,
 		     void (*each)(void *each_arg, struct slice name, struct slice value), void *each_arg)
 {
-	const struct state_set *set = &spool->sets[atomic_load(&spool->current)];
+	struct state_set set;
 
+	pthread_mutex_lock(&committer.lock);
+	set = spool->sets[atomic_load(&spool->current)];
+	pthread_mutex_unlock(&committer.lock);
 	for (size_t i = 0; i < STATES; i++)
-		if (set->v[i].n)
-			each(each_arg, slice_str(set->v[i].name), slice_of(set->v[i].value, set->v[i].n));
+		if (set.v[i].n)
+			each(each_arg, slice_str(set.v[i].name), slice_of(set.v[i].value, set.v[i].n));
 	return 0;
 }
 
@@ -254,11 +269,6 @@ static struct accountant *start(const struct conf *c)
 	struct accountant_options o = {.conf = c, .source = source};
 
 	return accountant_start(&o);
-}
-
-static uint64_t dropped(void)
-{
-	return spool->sets[atomic_load(&spool->current)].dropped;
 }
 
 static void rows_add(struct accountant *a, uint64_t n)
