@@ -105,10 +105,12 @@ static bool parse_bdat(struct session *s, struct slice arg)
 
 static enum session_step cmd_bdat(struct session *s, struct slice arg)
 {
-	/* What follows a chunk that cannot be parsed cannot be told from commands. */
 	if (!parse_bdat(s, arg)) {
-		session_reply(s, "501 5.5.4 BDAT needs a size and perhaps LAST: BDAT 1000 LAST; "
-				 "closing the connection, as what follows cannot be told");
+		if (!s->mail)
+			return session_error(s, "501 5.5.4 say BDAT SIZE or BDAT SIZE LAST");
+		/* The octets of this chunk cannot be told from commands. */
+		session_reply(s,
+			      "501 5.5.4 say BDAT SIZE or BDAT SIZE LAST; closing the connection");
 		return SESSION_CLOSE;
 	}
 	s->chunk_left = s->chunk_size;
