@@ -69,8 +69,9 @@ static void reset_signals(void)
 
 	for (i = 0; i < ARRAY_SIZE(used); i++)
 		(void)signal(used[i], SIG_DFL);
-	/* a terminal's ^C reaches the whole family; master alone decides what it means */
+	/* these often reach the whole family at once; master alone decides what they mean */
 	(void)signal(SIGINT, SIG_IGN);
+	(void)signal(SIGTERM, SIG_IGN);
 	(void)signal(SIGHUP, SIG_IGN);
 	(void)signal(SIGPIPE, SIG_IGN);
 	sigemptyset(&none);
