@@ -76,10 +76,11 @@ struct commit_result {
 int commit_batch(struct commit *c, struct intake_message **messages, struct commit_job **jobs,
 		 struct commit_result *ret) WARN_UNUSED;
 
-/* A ring of a dead worker is empty now: it is not looked at again until its slot has another generation. True: it was empty. */
+/* All that lies in this worker's ring has been applied (in a job: by the transaction under way). */
 bool commit_slot_empty(struct commit *c, uint32_t slot, uint32_t forkno);
+/* The ring of a dead worker is not looked at again until its slot has another generation. */
 void commit_slot_drained(struct commit *c, uint32_t slot, uint32_t forkno);
-/* Adds 1 to the crashes of these messages: a worker died with them in hand. A job. */
+/* Adds 1 to the crashes of this message: a worker died with it in hand. From a job. */
 int commit_count_crash(struct commit *c, struct spool_write *w, uint64_t msgid);
 
 /* Gives every virtual MTA of the configuration a row. Call after commit_new() and commit_set_conf(). */
@@ -103,6 +104,8 @@ struct spool *commit_spool(struct commit *c);
 struct commit_order_result {
 	int rc;              /* 0 or a negative err */
 	uint64_t done, held; /* recipients changed; in flight */
+	uint64_t matching, queues; /* schedule: queues with deferred mail that match; of these, changed ones */
+	uint64_t removed;    /* resume: pauses */
 };
 /*
  * Takes an order in the transaction under way (call from a job). `answer` is called once, when it has been

@@ -35,6 +35,8 @@ struct progress {
 	enum stage stage;
 	struct spool_key position;
 	uint64_t done;
+	uint64_t matching, queues;         /* of a schedule */
+	uint32_t last_matching, last_queue;/* counted last */
 	bool finished;
 };
 
@@ -46,6 +48,7 @@ struct commit_order {
 	struct wait *waits;
 	size_t wait_count;
 	struct held *held;
+	uint64_t removed; /* pauses, by a resume */
 	struct progress now, saved;
 	void (*answer)(void *arg, const struct commit_order_result *r);
 	void *arg;
@@ -177,7 +180,8 @@ int standing_load(struct commit *c)
 
 /* --- taking an order --- */
 
-static int drop_pauses(struct commit *c, struct slice pattern)
+/* Removes pauses with exactly this pattern, or all that it covers. */
+static int drop_pauses(struct commit *c, struct slice pattern, bool exact, uint64_t *ret_removed)
 {
 	struct spool_key k = key_u64(0);
 	struct slice key, value;
@@ -185,18 +189,30 @@ static int drop_pauses(struct commit *c, struct slice pattern)
 
 	while ((more = write_seek(c->w, SPOOL_ORDER, &k, true, &key, &value)) > 0) {
 		struct order_row row;
+		struct slice has;
 		int rc;
 
 		k = key_u64(be64_get(key.p));
 		if (row_order_decode(value, &row) < 0 || row.order.kind != ORDER_PAUSE)
 			continue;
-		if (!order_pattern_match(pattern, row.order.filter.queue))
+		has = row.order.filter.queue;
+		if (exact ? !slice_ieq(has, pattern) : !order_pattern_match(pattern, has))
 			continue;
 		rc = write_delete(c->w, SPOOL_ORDER, &k);
 		if (rc < 0)
 			return rc;
+		++*ret_removed;
 	}
 	return more;
+}
+
+static int resume(struct commit *c, struct commit_order *o)
+{
+	int rc = drop_pauses(c, o->o.filter.queue, true, &o->removed);
+
+	if (rc == 0 && o->removed == 0)
+		rc = drop_pauses(c, o->o.filter.queue, false, &o->removed);
+	return rc;
 }
 
 int commit_order_add(struct commit *c, struct spool_write *w, const struct order *from,
@@ -210,7 +226,7 @@ int commit_order_add(struct commit *c, struct spool_write *w, const struct order
 	o->answer = answer;
 	o->arg = arg;
 	if (from->kind == ORDER_RESUME)
-		rc = drop_pauses(c, o->o.filter.queue);
+		rc = resume(c, o);
 	if (rc == 0)
 		rc = store_row(c, o);
 	order_append(c, o);
@@ -499,6 +515,9 @@ static int schedule_recipient(struct commit *c, struct commit_order *o, uint64_t
 	if (!o->o.no_spread)
 		due += rng_below((uint32_t)SPREAD_MSEC);
 	++*ret_rows;
+	if (o->now.last_queue != q->id)
+		o->now.queues++;
+	o->now.last_queue = q->id;
 	return recipient_to_due(c, &r, q, due);
 }
 
@@ -524,6 +543,10 @@ static int due_chunk(struct commit *c, struct commit_order *o, struct chunk *k)
 			q = cache_queue_by_id(c, queue);
 			matches = q && queue_matches(c, o, q);
 			last = queue;
+			if (matches && o->now.last_matching != queue)
+				o->now.matching++;
+			if (matches)
+				o->now.last_matching = queue;
 		}
 		if (!matches) {
 			*at = key_due(queue, UINT64_MAX, UINT64_MAX, UINT32_MAX);
@@ -682,7 +705,11 @@ static void tell_workers(struct commit *c)
 
 static void answer_order(struct commit_order *o)
 {
-	struct commit_order_result r = {.done = o->now.done, .held = HASH_COUNT(o->held)};
+	struct commit_order_result r = {.done = o->now.done,
+					.held = HASH_COUNT(o->held),
+					.matching = o->now.matching,
+					.queues = o->now.queues,
+					.removed = o->removed};
 
 	if (o->answer)
 		o->answer(o->arg, &r);

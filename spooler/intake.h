@@ -60,4 +60,15 @@ bool intake_admit(struct intake *in, const char **ret_text);
 /* Budget for bodies in memory (max-body-memory): true when n more bytes fit; give them back with n negative. */
 bool intake_memory(struct intake *in, int64_t n);
 
+/* --- the committer's side --- */
+
+/* bell: eventfd that intake_post() rings. first_msgid: all given out are above it. */
+struct intake *intake_new(int bell, uint64_t above_msgid);
+void intake_free(struct intake *in);
+/* All messages that wait, in order; NULL: none. */
+struct intake_message *intake_take(struct intake *in);
+/* NULL: mail is welcome; else why not (static text). */
+void intake_set_refusal(struct intake *in, const char *why);
+void intake_set_memory_max(struct intake *in, uint64_t bytes);
+
 #endif

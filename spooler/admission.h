@@ -1,0 +1,23 @@
+/*
+ * admission.h - whether new mail is welcome: size of the spool, free space of its disk, room in its map.
+ *
+ * Looked at once a second by the committer thread; sessions read the result through intake_admit(),
+ * operators through shared memory (accepting, why_not). A limit that was passed must be undershot by 5 %
+ * before mail is taken again.
+ */
+#ifndef SLUICE_SPOOLER_ADMISSION_H
+#define SLUICE_SPOOLER_ADMISSION_H
+
+#include "common/conf/conf.h"
+#include "common/shm/shm.h"
+#include "common/spool/spool.h"
+#include "spooler/intake.h"
+
+struct admission;
+
+struct admission *admission_new(struct spool *spool, struct shm *shm, struct intake *in);
+void admission_free(struct admission *a);
+void admission_set_conf(struct admission *a, const struct conf *conf);
+void admission_look(struct admission *a, uint64_t live_bytes);
+
+#endif

@@ -1,0 +1,449 @@
+/*
+ * main.c - the spooler process: starts its threads, speaks with master, ends in the right order.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "common/base/err.h"
+#include "common/base/log.h"
+#include "common/base/xalloc.h"
+#include "common/ipc/ipc.h"
+#include "common/loop/loop.h"
+#include "spooler/committer.h"
+#include "spooler/queries.h"
+#include "spooler/session.h"
+#include "spooler/sources.h"
+#include "spooler/spooler.h"
+
+#define BEAT (1 * USEC_PER_SEC)
+#define ORPHANED_EXIT_SEC 5 /* without master: all is over by then */
+#define WORKERS_LEAVE (2500 * USEC_PER_MSEC)
+#define LEAVE_STEP 20000 /* us */
+#define SESSION_THREADS_MAX 8
+#define STALL_MAX (20 * USEC_PER_SEC) /* a thread that stands still so long stops the heartbeat */
+
+struct spooler {
+	const struct heritage *h;
+	struct loop *loop;
+	struct loop_io *control_io, *death_io;
+	struct loop_timer *beat;
+	struct ipc_reader reader;
+
+	const struct conf *conf;
+	int *listeners;
+	size_t listener_count;
+	char *big_dir;
+
+	struct spool *spool;
+	struct committer *committer;
+	struct sources sources;
+	struct accountant *accountant;
+	struct dsn_helper *dsn;
+	struct smtp_server *server;
+	struct queries *queries;
+	bool orphaned; /* master is gone */
+};
+
+/* --- what the committer's thread tells --- */
+
+static void on_outbox(void *arg)
+{
+	accountant_wake(((struct spooler *)arg)->accountant);
+}
+
+static void on_dsn(void *arg)
+{
+	dsn_wake(((struct spooler *)arg)->dsn);
+}
+
+static void tell_master(struct spooler *s, const struct buf *msg)
+{
+	if (ipc_send(s->h->control_fd, msg, NULL, 0) < 0)
+		log_debug(NULL, "master cannot be told", LOG_S("error", strerror(errno)));
+}
+
+static void on_drained(void *arg, uint32_t slot, uint32_t forkno)
+{
+	struct buf msg = BUF_INIT;
+
+	ipc_begin(&msg, IPC_DRAINED);
+	enc_var(&msg, slot);
+	enc_var(&msg, forkno);
+	tell_master(arg, &msg);
+	buf_done(&msg);
+}
+
+static void on_bad_ring(void *arg, uint32_t slot, uint32_t forkno, const char *why)
+{
+	struct buf msg = BUF_INIT;
+
+	ipc_begin(&msg, IPC_KILL_WORKER);
+	enc_var(&msg, slot);
+	enc_var(&msg, forkno);
+	enc_str(&msg, why);
+	tell_master(arg, &msg);
+	buf_done(&msg);
+}
+
+/* --- start --- */
+
+static const struct conf *read_conf(int fd)
+{
+	struct conf_messages messages = {.n = 0};
+	const struct conf *conf = conf_read_fd(fd, &messages);
+
+	if (!conf)
+		log_error(NULL, "the configuration from master cannot be parsed",
+			  LOG_S("error", messages.n ? messages.v[0].text : "nothing in it"));
+	conf_messages_done(&messages);
+	return conf;
+}
+
+static unsigned session_threads(const struct conf *conf)
+{
+	uint64_t n = conf_global(conf)->session_threads;
+	long cpus;
+
+	if (n)
+		return (unsigned)n;
+	cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	return cpus < 1 ? 1 : cpus > SESSION_THREADS_MAX ? SESSION_THREADS_MAX : (unsigned)cpus;
+}
+
+static void start_server(struct spooler *s)
+{
+	struct smtp_server_options o = {.intake = committer_intake(s->committer),
+					.counters = shm_spooler_counters(s->h->shm),
+					.conf = s->conf,
+					.big_dir = s->big_dir,
+					.listeners = s->listeners,
+					.listener_count = s->listener_count,
+					.threads = session_threads(s->conf)};
+
+	s->server = smtp_server_start(&o);
+}
+
+static void open_spool(struct spooler *s)
+{
+	struct spool_options o = {.dir = conf_global(s->conf)->spool_dir, .writer = true};
+	char *error = NULL;
+
+	if (spool_open(&o, &s->spool, &error) < 0)
+		fatal("%s", error);
+	s->big_dir = xasprintf("%s/big", o.dir);
+}
+
+static void start_committer(struct spooler *s)
+{
+	struct committer_options o = {.spool = s->spool,
+				      .shm = s->h->shm,
+				      .conf = s->conf,
+				      .family = s->h->family,
+				      .bells = s->h->bells,
+				      .bell_count = s->h->bell_count,
+				      .bell = s->h->spooler_bell,
+				      .on_outbox = on_outbox,
+				      .on_dsn = on_dsn,
+				      .on_drained = on_drained,
+				      .on_bad_ring = on_bad_ring,
+				      .arg = s};
+	char *error = NULL;
+
+	if (committer_new(&o, &s->committer, &error) < 0)
+		fatal("%s", error);
+}
+
+static void start_helpers(struct spooler *s)
+{
+	struct accountant_options ao = {.conf = s->conf};
+	struct dsn_options dso = {.conf = s->conf};
+
+	s->sources = (struct sources){.spool = s->spool, .committer = s->committer};
+	ao.source = sources_accountant(&s->sources);
+	dso.source = sources_dsn(&s->sources);
+	s->accountant = accountant_start(&ao);
+	s->dsn = dsn_start(&dso);
+	s->queries = queries_new(s->spool, s->h->shm, s->committer);
+}
+
+/* --- talking with master --- */
+
+static void add_orphans(struct spooler *s, struct buf *msg, char **names, size_t n)
+{
+	size_t i;
+
+	(void)s;
+	enc_var(msg, n);
+	for (i = 0; i < n; i++) {
+		enc_str(msg, names[i]);
+		free(names[i]);
+	}
+	free(names);
+}
+
+/* The orphans are looked up in the committer's thread, where the engine lives. */
+struct orphan_job {
+	struct commit_job job;
+	struct spooler *s;
+	enum ipc_type type;
+	uint64_t generation;
+};
+
+static int run_orphans(struct commit *engine, struct spool_write *w, struct commit_job *j)
+{
+	(void)engine;
+	(void)w;
+	(void)j;
+	return 0;
+}
+
+static void orphans_done(struct commit_job *j)
+{
+	struct orphan_job *o = container_of(j, struct orphan_job, job);
+	struct buf msg = BUF_INIT;
+	char **names = NULL;
+	size_t n = commit_orphans(committer_engine(o->s->committer), &names);
+
+	ipc_begin(&msg, o->type);
+	if (o->type == IPC_CONF_DONE)
+		enc_var(&msg, o->generation);
+	add_orphans(o->s, &msg, names, n);
+	tell_master(o->s, &msg);
+	buf_done(&msg);
+	free(o);
+}
+
+static void answer_with_orphans(struct spooler *s, enum ipc_type type, uint64_t generation)
+{
+	struct orphan_job *o = xcalloc(1, sizeof(*o));
+
+	o->job = (struct commit_job){.run = run_orphans, .done = orphans_done};
+	o->s = s;
+	o->type = type;
+	o->generation = generation;
+	committer_post(s->committer, &o->job);
+}
+
+/* smtp_server_reload() frees the old configuration, so it comes last. */
+static void use_conf(struct spooler *s, const struct conf *conf, int *listeners, size_t n)
+{
+	log_set_level((enum log_level)conf_global(conf)->log_level);
+	committer_set_conf(s->committer, conf);
+	accountant_reload(s->accountant, conf);
+	dsn_reload(s->dsn, conf);
+	smtp_server_reload(s->server, conf, listeners, n);
+	free(s->listeners);
+	s->listeners = listeners;
+	s->listener_count = n;
+	s->conf = conf;
+}
+
+static void close_fds(const int *fds, size_t n)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		close(fds[i]);
+}
+
+static void on_conf(struct spooler *s, struct ipc_message *m)
+{
+	uint64_t generation = dec_var(&m->payload);
+	const struct conf *conf = m->fd_count ? read_conf(m->fds[0]) : NULL;
+	size_t n = m->fd_count ? m->fd_count - 1 : 0;
+
+	if (!conf || !dec_end(&m->payload)) {
+		log_error(NULL, "the old configuration stays");
+		close_fds(m->fds, m->fd_count);
+		return;
+	}
+	close(m->fds[0]);
+	use_conf(s, conf, xmemdup(m->fds + 1, (n ? n : 1) * sizeof(int)), n);
+	answer_with_orphans(s, IPC_CONF_DONE, generation);
+}
+
+static void on_control(struct spooler *s, struct ipc_message *m)
+{
+	struct slice request = dec_bytes(&m->payload);
+	uint64_t uid = dec_var(&m->payload);
+
+	if (m->fd_count != 1 || !dec_end(&m->payload)) {
+		close_fds(m->fds, m->fd_count);
+		return;
+	}
+	queries_run(s->queries, m->fds[0], request, (uint32_t)uid);
+}
+
+static void on_drain(struct spooler *s, struct ipc_message *m)
+{
+	uint32_t slot = dec_var32(&m->payload), forkno = dec_var32(&m->payload);
+	uint64_t n = dec_var(&m->payload), i, *msgids;
+
+	if (!dec_ok(&m->payload) || n > IPC_SIZE_MAX || slot >= shm_max_workers(s->h->shm))
+		return;
+	msgids = xmalloc((size_t)(n + 1) * sizeof(*msgids));
+	for (i = 0; i < n; i++)
+		msgids[i] = dec_var(&m->payload);
+	if (dec_end(&m->payload))
+		committer_drain(s->committer, slot, forkno, msgids, (size_t)n);
+	free(msgids);
+}
+
+static void on_drain_in(struct spooler *s, struct ipc_message *m)
+{
+	if (dec_var(&m->payload)) {
+		smtp_server_drain(s->server);
+		return;
+	}
+	smtp_server_stop(s->server);
+	start_server(s);
+}
+
+/* False: told to stop, or master is gone. */
+static bool on_message(struct spooler *s, struct ipc_message *m)
+{
+	switch (m->type) {
+	case IPC_CONF:
+		on_conf(s, m);
+		return true;
+	case IPC_CONTROL:
+		on_control(s, m);
+		return true;
+	case IPC_DRAIN:
+		on_drain(s, m);
+		return true;
+	case IPC_DRAIN_IN:
+		on_drain_in(s, m);
+		return true;
+	case IPC_STOP:
+		return false;
+	case IPC_NONE:
+	case IPC_CONF_DONE:
+	case IPC_DRAINED:
+	case IPC_READY:
+	case IPC_KILL_WORKER:
+		break;
+	}
+	log_error(NULL, "master sent what it never should", LOG_S("message", ipc_name(m->type)));
+	close_fds(m->fds, m->fd_count);
+	return true;
+}
+
+static void on_control_io(int what, void *arg)
+{
+	struct spooler *s = arg;
+	struct ipc_message m;
+	int rc;
+
+	(void)what;
+	while ((rc = ipc_recv(s->h->control_fd, &s->reader, &m)) == 1)
+		if (!on_message(s, &m)) {
+			loop_stop(s->loop);
+			return;
+		}
+	if (rc != ERR_BUSY)
+		loop_stop(s->loop);
+}
+
+/* The pipe has an end only when master is gone: all must be over soon. */
+static void on_death(int what, void *arg)
+{
+	struct spooler *s = arg;
+
+	(void)what;
+	log_warn(NULL, "master is gone: committing what was reported, then leaving");
+	alarm(ORPHANED_EXIT_SEC);
+	s->orphaned = true;
+	loop_stop(s->loop);
+}
+
+static void on_beat(void *arg)
+{
+	struct spooler *s = arg;
+	usec_t now = clock_now(), sessions = smtp_server_heartbeat(s->server);
+
+	/* a session thread that hangs counts as a spooler that hangs */
+	if (sessions + STALL_MAX > now)
+		atomic_store(&shm_signals(s->h->shm)->spooler_heartbeat, now);
+	loop_timer_set(s->beat, BEAT);
+}
+
+/* --- end --- */
+
+static bool workers_alive(const struct spooler *s)
+{
+	uint32_t n = shm_workers_used(s->h->shm), i;
+
+	for (i = 0; i < n; i++) {
+		const struct shm_worker *w = shm_worker(s->h->shm, i);
+		pid_t pid = atomic_load(&w->pid);
+
+		if (atomic_load(&w->state) != SHM_WORKER_FREE && pid > 0 &&
+		    (kill(pid, 0) == 0 || errno == EPERM))
+			return true;
+	}
+	return false;
+}
+
+/* What workers still report while they leave is committed: else it would be sent twice. */
+static void wait_for_workers(const struct spooler *s)
+{
+	usec_t until = clock_now() + WORKERS_LEAVE;
+
+	while (workers_alive(s) && clock_now() < until)
+		usleep(LEAVE_STEP);
+}
+
+/* Sessions first: those that wait for a commit get their reply. Then what the rings and the outbox hold. */
+static void stop_all(struct spooler *s)
+{
+	atomic_store(&shm_signals(s->h->shm)->spooler_up, 0);
+	smtp_server_stop(s->server);
+	dsn_stop(s->dsn);
+	queries_free(s->queries);
+	if (s->orphaned)
+		wait_for_workers(s);
+	accountant_stop(s->accountant);
+	committer_stop(s->committer);
+	committer_free(s->committer);
+	spool_close(s->spool);
+}
+
+static void block_signals(void)
+{
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	signal(SIGINT, SIG_IGN); /* of a terminal: master decides */
+}
+
+int spooler_main(const struct heritage *h)
+{
+	struct spooler *s = xcalloc(1, sizeof(*s));
+
+	s->h = h;
+	block_signals();
+	s->conf = read_conf(h->conf_fd);
+	if (!s->conf)
+		return 1;
+	log_set_level((enum log_level)conf_global(s->conf)->log_level);
+	s->listeners = xmemdup(h->listeners, (h->listener_count ? h->listener_count : 1) * sizeof(int));
+	s->listener_count = h->listener_count;
+	open_spool(s);
+	start_committer(s);
+	start_helpers(s);
+	committer_start(s->committer);
+	start_server(s);
+	s->loop = loop_new();
+	s->control_io = loop_io_new(s->loop, h->control_fd, LOOP_READ, on_control_io, s);
+	s->death_io = loop_io_new(s->loop, h->death_fd, LOOP_READ, on_death, s);
+	s->beat = loop_timer_new(s->loop, on_beat, s);
+	on_beat(s);
+	atomic_store(&shm_signals(h->shm)->spooler_up, 1);
+	answer_with_orphans(s, IPC_READY, 0);
+	loop_run(s->loop);
+	stop_all(s);
+	return 0;
+}

@@ -1,0 +1,261 @@
+/*
+ * queries_change.c - what operators change: orders for the committer, and waiting until they are carried
+ * out. A client that goes away changes nothing about that.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "common/base/err.h"
+#include "common/base/xalloc.h"
+#include "spooler/queries_private.h"
+
+#define WAIT_STEP_SEC 1
+#define CHUNK 500
+
+/* Between a query's thread and the committer's; freed by whoever lets go last. */
+struct errand {
+	struct commit_job job;
+	struct order order;
+	struct committer *committer;
+	char *texts[6];
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	unsigned users;
+	bool answered;
+	struct commit_order_result result;
+};
+
+static void errand_release(struct errand *e)
+{
+	unsigned users;
+	size_t i;
+
+	pthread_mutex_lock(&e->lock);
+	users = --e->users;
+	pthread_mutex_unlock(&e->lock);
+	if (users)
+		return;
+	for (i = 0; i < ARRAY_SIZE(e->texts); i++)
+		free(e->texts[i]);
+	pthread_mutex_destroy(&e->lock);
+	pthread_cond_destroy(&e->changed);
+	free(e);
+}
+
+static void on_answer(void *arg, const struct commit_order_result *r)
+{
+	struct errand *e = arg;
+
+	pthread_mutex_lock(&e->lock);
+	e->result = *r;
+	e->answered = true;
+	pthread_cond_signal(&e->changed);
+	pthread_mutex_unlock(&e->lock);
+	errand_release(e);
+}
+
+static int run_errand(struct commit *engine, struct spool_write *w, struct commit_job *j)
+{
+	struct errand *e = container_of(j, struct errand, job);
+
+	return commit_order_add(engine, w, &e->order, on_answer, e);
+}
+
+static struct slice keep(struct errand *e, size_t i, char *text)
+{
+	e->texts[i] = text;
+	return slice_str(text);
+}
+
+static struct errand *errand_new(struct query *y, enum order_kind kind, const json_t *args)
+{
+	struct errand *e = xcalloc(1, sizeof(*e));
+	uint64_t older = arg_number(args, "older_than") * MSEC_PER_SEC;
+	msec_t now = clock_wall();
+
+	e->job = (struct commit_job){.run = run_errand};
+	e->committer = y->q->committer;
+	pthread_mutex_init(&e->lock, NULL);
+	pthread_cond_init(&e->changed, NULL);
+	e->users = 1;
+	e->order = (struct order){.kind = kind, .created = now};
+	e->order.filter.queue = keep(e, 0, arg_pattern(args, "queue"));
+	e->order.filter.job = keep(e, 1, xstrdup(arg_text(args, "job")));
+	e->order.filter.sender = keep(e, 2, xstrdup(arg_text(args, "orig")));
+	e->order.filter.rcpt = keep(e, 3, xstrdup(arg_text(args, "rcpt")));
+	e->order.filter.envid = keep(e, 4, xstrdup(arg_text(args, "envid")));
+	e->order.who = keep(e, 5, xasprintf("uid %u", y->uid));
+	if (older)
+		e->order.filter.received_before = older < now ? now - older : 1;
+	return e;
+}
+
+/* False: the spooler ends before the order was carried out; it goes on after the next start. */
+static bool give_order(struct query *y, struct errand *e, struct commit_order_result *ret)
+{
+	bool answered;
+
+	e->users++;
+	committer_post(e->committer, &e->job);
+	pthread_mutex_lock(&e->lock);
+	while (!e->answered && !atomic_load(&y->q->stop)) {
+		struct timespec until;
+
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_sec += WAIT_STEP_SEC;
+		pthread_cond_timedwait(&e->changed, &e->lock, &until);
+	}
+	answered = e->answered;
+	*ret = e->result;
+	pthread_mutex_unlock(&e->lock);
+	if (!answered)
+		query_fail(y, "the daemon is stopping; the order is stored and goes on at its next "
+			      "start");
+	return answered;
+}
+
+static bool needs_queue(struct query *y, const struct errand *e)
+{
+	if (e->order.filter.queue.n)
+		return true;
+	query_fail(y, "name the queues: DOMAIN/VMTA, * stands for any characters");
+	return false;
+}
+
+void query_pause(struct query *y, const json_t *args)
+{
+	struct errand *e = errand_new(y, ORDER_PAUSE, args);
+	struct commit_order_result r;
+
+	if (needs_queue(y, e) && give_order(y, e, &r)) {
+		query_data(y, json_pack("{s:I}", "queues",
+					(json_int_t)count_live_queues(y, e->order.filter.queue)));
+		query_succeed(y);
+	}
+	errand_release(e);
+}
+
+void query_resume(struct query *y, const json_t *args)
+{
+	struct errand *e = errand_new(y, ORDER_RESUME, args);
+	struct commit_order_result r;
+
+	if (needs_queue(y, e) && give_order(y, e, &r)) {
+		if (r.removed == 0) {
+			query_fail(y, "no stored pause has that pattern or is covered by it: see show "
+				      "paused");
+		} else {
+			query_data(y, json_pack("{s:I}", "queues",
+						(json_int_t)count_live_queues(
+							y, e->order.filter.queue)));
+			query_succeed(y);
+		}
+	}
+	errand_release(e);
+}
+
+void query_schedule(struct query *y, const json_t *args)
+{
+	struct errand *e = errand_new(y, ORDER_SCHEDULE, args);
+	struct commit_order_result r;
+
+	e->order.retry_recipients = arg_flag(args, "retry_recipients");
+	e->order.no_spread = arg_flag(args, "no_spread");
+	if (needs_queue(y, e) && give_order(y, e, &r)) {
+		query_data(y, json_pack("{s:I, s:I, s:I}", "queues", (json_int_t)r.queues,
+					"matching", (json_int_t)r.matching, "recipients",
+					(json_int_t)r.done));
+		query_succeed(y);
+	}
+	errand_release(e);
+}
+
+/* --- delete --- */
+
+/* Recipients of one message that the filter takes. */
+static uint64_t count_message(struct spool_read *r, const struct order_filter *f,
+			      const struct spool_message *m, struct buf *name)
+{
+	struct spool_recipient rcpt;
+	struct spool_queue q;
+	struct spool_vmta v;
+	uint32_t from = 0;
+	uint64_t n = 0;
+
+	while (spool_message_recipient(r, m->id, &from, &rcpt) > 0) {
+		if (spool_queue_get(r, rcpt.queue, &q) < 0 || spool_vmta_get(r, q.vmta, &v) < 0)
+			continue;
+		buf_clear(name);
+		buf_add_slice(name, q.domain);
+		buf_add_char(name, '/');
+		buf_add_slice(name, v.name);
+		n += order_filter_match(f, buf_slice(name), m->job, m->sender, rcpt.address,
+					m->envid, m->received);
+	}
+	return n;
+}
+
+static bool count_matches(struct query *y, const struct order_filter *f, uint64_t *ret)
+{
+	struct spool_message m;
+	struct buf name = BUF_INIT;
+	uint64_t after = 0;
+	int more = 1, i;
+
+	*ret = 0;
+	while (more != 0 && !atomic_load(&y->q->stop)) {
+		struct spool_read *r;
+
+		if (spool_read_begin(y->q->spool, &r) < 0)
+			break;
+		for (i = 0; i < CHUNK && (more = spool_message_next(r, &after, &m)) != 0; i++)
+			if (more > 0)
+				*ret += count_message(r, f, &m, &name);
+		spool_read_end(r);
+	}
+	buf_done(&name);
+	return more == 0;
+}
+
+static void dry_run(struct query *y, const struct errand *e)
+{
+	uint64_t n;
+
+	if (!count_matches(y, &e->order.filter, &n)) {
+		query_fail(y, "the spool cannot be read now: try again in a moment");
+		return;
+	}
+	query_data(y, json_pack("{s:I}", "would_delete", (json_int_t)n));
+	query_succeed(y);
+}
+
+static bool has_filter(const struct order_filter *f)
+{
+	return f->queue.n || f->job.n || f->sender.n || f->rcpt.n || f->envid.n ||
+	       f->received_before;
+}
+
+void query_delete(struct query *y, const json_t *args)
+{
+	struct errand *e = errand_new(y, ORDER_DELETE, args);
+	struct commit_order_result r;
+
+	e->order.dsn = arg_flag(args, "dsn");
+	e->order.no_accounting = arg_flag(args, "no_accounting");
+	if (!has_filter(&e->order.filter)) {
+		query_fail(y, "say what to delete: at least one filter, such as queue or job");
+	} else if (arg_flag(args, "dry_run")) {
+		dry_run(y, e);
+	} else {
+		/* mail that comes after the command is not meant */
+		if (!e->order.filter.received_before)
+			e->order.filter.received_before = e->order.created + 1;
+		if (give_order(y, e, &r)) {
+			query_data(y, json_pack("{s:I, s:I}", "deleted", (json_int_t)r.done,
+						"in_flight", (json_int_t)r.held));
+			query_succeed(y);
+		}
+	}
+	errand_release(e);
+}
