@@ -16,6 +16,7 @@
 #include "spooler/accountant_finish.h"
 
 #define BATCH 1000
+#define READ_LONG (80 * USEC_PER_MSEC) /* a read ends after 100 ms, whatever is left */
 #define PACE (100 * USEC_PER_MSEC) /* between rounds: one fdatasync then covers more lines */
 #define TICK USEC_PER_SEC
 #define COMPLAIN_EVERY (60 * USEC_PER_SEC)
@@ -150,7 +151,9 @@ static void on_row(void *arg, uint64_t seq, struct slice payload)
 static bool batch_read(struct accountant *a, const struct out *o, usec_t now)
 {
 	struct batch b = {.a = a, .from = o->written.seq, .now = now};
+	usec_t begun = clock_now();
 	long n = a->source.read(a->source.arg, b.from, BATCH, on_row, &b);
+	bool cut_short = clock_now() - begun >= READ_LONG;
 
 	if (n < 0 && may_complain(a, now))
 		log_error(&ctx, "cannot read accounting records from the spool; trying again",
@@ -158,7 +161,7 @@ static bool batch_read(struct accountant *a, const struct out *o, usec_t now)
 	for (size_t i = 0; i < a->out_count; i++)
 		if (takes_part(&b, a->outs[i]))
 			out_flush(a->outs[i], now);
-	return n >= BATCH && !b.stop;
+	return !b.stop && (n >= BATCH || (n > 0 && cut_short));
 }
 
 /*
