@@ -93,11 +93,11 @@ static void spaces(FILE *out, size_t n)
 		fputc(' ', out);
 }
 
-static void print_cell(const struct table *t, size_t i, const char *text)
+static void print_cell(const struct table *t, size_t i, const char *text, bool last)
 {
 	struct slice s = slice_str(text);
 	size_t width = text_width(s), pad;
-	bool last = i + 1 == t->column_count, cut;
+	bool cut;
 
 	if (t->hidden[i])
 		return;
@@ -117,20 +117,26 @@ static void print_cell(const struct table *t, size_t i, const char *text)
 
 static void print_title(const struct table *t)
 {
-	size_t i;
+	size_t i, last = t->column_count - 1;
 
+	while (t->hidden[last])
+		last--;
 	fputs(t->cli->color ? "\033[1m" : "", t->cli->out);
-	for (i = 0; i < t->column_count; i++)
-		print_cell(t, i, t->columns[i].title);
+	for (i = 0; i <= last; i++)
+		print_cell(t, i, t->columns[i].title, i == last);
 	fputs(t->cli->color ? "\033[0m\n" : "\n", t->cli->out);
 }
 
 static void print_row(const struct table *t, char **cells)
 {
-	size_t i;
+	size_t i, last = t->column_count - 1;
 
+	/* no blanks at the end of a line */
+	while (last > 0 && (t->hidden[last] || !*cells[last]))
+		last--;
 	for (i = 0; i < t->column_count; i++) {
-		print_cell(t, i, cells[i]);
+		if (i <= last)
+			print_cell(t, i, cells[i], i == last);
 		free(cells[i]);
 	}
 	fputc('\n', t->cli->out);
@@ -231,7 +237,7 @@ void table_inside(struct cli *cli, const char *title, const json_t *array, const
 
 	if (json_array_size(array) == 0)
 		return;
-	fprintf(cli->out, "\n%s\n", title);
+	fprintf(cli->out, *title ? "\n%s\n" : "%s\n", title);
 	t = table_new(cli, columns, NULL);
 	for (i = 0; (row = json_array_get(array, i)); i++)
 		table_add(t, row);
