@@ -129,16 +129,18 @@ static void build_pool(struct conf *c, struct conf_section *s, struct conf_messa
 		size_t j = 0;
 
 		if (!v) {
-			conf_error(msgs, at, "virtual-mta: unknown virtual MTA %.*s%s", SLICE_ARG(name),
-				   conf_section_find(c, CONF_SCOPE_POOL, name) ?
-					   ": it is a pool, and pools hold virtual MTAs" : "");
+			conf_error(msgs, at, "virtual-mta: unknown virtual MTA %.*s%s",
+				   SLICE_ARG(name),
+				   conf_section_find(c, CONF_SCOPE_POOL, name)
+					   ? ": it is a pool, and pools hold virtual MTAs"
+					   : "");
 			continue;
 		}
 		while (j < p->member_count && members[j] != v->vmta)
 			j++;
 		if (j < p->member_count)
-			conf_warning(msgs, at, "virtual-mta: %.*s is in %s already", SLICE_ARG(name),
-				     s->display);
+			conf_warning(msgs, at, "virtual-mta: %.*s is in %s already",
+				     SLICE_ARG(name), s->display);
 		else
 			members[p->member_count++] = v->vmta;
 	}
@@ -161,15 +163,17 @@ static void build_acct_files(struct conf *c, struct conf_messages *msgs)
 		if (!f->path && s->name[0] == '/')
 			f->path = s->name;
 		if (!f->path)
-			conf_error(msgs, s->at, "%s: the name is not an absolute path and there is no path = FILE",
-				   s->display);
+			conf_error(
+				msgs, s->at,
+				"%s: the name is not an absolute path and there is no path = FILE",
+				s->display);
 		s->acct_file = f;
 		for (size_t j = 0; j < i && f->path; j++) {
 			struct conf_section *o = c->acct_files.v[j];
 
 			if (o->acct_file->path && strcmp(o->acct_file->path, f->path) == 0)
-				conf_error(msgs, s->at, "%s is written by %s (%s:%u) already", f->path,
-					   o->display, o->at.file, o->at.line);
+				conf_error(msgs, s->at, "%s is written by %s (%s:%u) already",
+					   f->path, o->display, o->at.file, o->at.line);
 		}
 	}
 }

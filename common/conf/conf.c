@@ -95,7 +95,8 @@ struct conf *conf_read_fd(int fd, struct conf_messages *ret_msgs)
 	if (n < 0) {
 		*ret_msgs = (struct conf_messages){NULL, 0};
 		conf_error(ret_msgs, (struct conf_origin){NULL, 0},
-			   "cannot read the configuration from its descriptor: %s", strerror(errno));
+			   "cannot read the configuration from its descriptor: %s",
+			   strerror(errno));
 		c = NULL;
 	} else {
 		c = conf_parse_merged(buf_slice(&text), ret_msgs);

@@ -1,9 +1,9 @@
 /*
  * What applies to a queue: rules made from domain sections, and the choice among them.
  *
- * A rule is one pattern in one scope (everywhere, a virtual MTA, a pool), written or through a macro.
- * It is found by a key of one byte (kind and origin) and the domain or suffix, so that a look-up costs a
- * few probes for each label of the domain, however many rules there are.
+ * A rule is one pattern in one scope (everywhere, a virtual MTA, a pool), written or through a
+ * macro. It is found by a key of one byte (kind and origin) and the domain or suffix, so that a
+ * look-up costs a few probes for each label of the domain, however many rules there are.
  */
 #include <stdlib.h>
 
@@ -120,9 +120,10 @@ static void warn_doubles(const struct conf_overlay *old, const struct conf_overl
 		if (!a || !b || b->warned == a)
 			continue;
 		b->warned = a;
-		conf_warning(msgs, b->at, "%.*s is set again for the same domain: this replaces %s:%u",
-			     SLICE_ARG(conf_words_first(DOMAIN_SCOPE->rows[i].keywords)), a->at.file,
-			     a->at.line);
+		conf_warning(msgs, b->at,
+			     "%.*s is set again for the same domain: this replaces %s:%u",
+			     SLICE_ARG(conf_words_first(DOMAIN_SCOPE->rows[i].keywords)),
+			     a->at.file, a->at.line);
 	}
 }
 
@@ -182,7 +183,8 @@ static struct conf_rules *scope_rules(struct conf *c, struct slice vmta, struct 
 		buf_add_str(why, "a virtual MTA or pool must follow the '/'");
 		return NULL;
 	}
-	if (!conf_section_find(c, CONF_SCOPE_VMTA, vmta) && !conf_section_find(c, CONF_SCOPE_POOL, vmta)) {
+	if (!conf_section_find(c, CONF_SCOPE_VMTA, vmta) &&
+	    !conf_section_find(c, CONF_SCOPE_POOL, vmta)) {
 		buf_addf(why, "unknown virtual MTA or pool %.*s", SLICE_ARG(vmta));
 		return NULL;
 	}
@@ -190,8 +192,8 @@ static struct conf_rules *scope_rules(struct conf *c, struct slice vmta, struct 
 }
 
 /* One element of a [domain …] header. */
-static bool add_element(struct conf *c, struct conf_overlay *o, struct slice element, struct buf *why,
-			struct conf_messages *msgs)
+static bool add_element(struct conf *c, struct conf_overlay *o, struct slice element,
+			struct buf *why, struct conf_messages *msgs)
 {
 	struct slice text, vmta, plain;
 	struct conf_strings texts;
@@ -248,7 +250,8 @@ static void link_pools(struct conf *c, struct conf_messages *msgs)
 
 			if (v->pool_of_rules)
 				conf_error(msgs, pool->at,
-					   "virtual MTA %s is in the pools %s and %s, which both have domain sections: only one may",
+					   "virtual MTA %s is in the pools %s and %s, which both "
+					   "have domain sections: only one may",
 					   v->name, v->pool_of_rules->name, pool->name);
 			else
 				v->pool_of_rules = pool;
@@ -280,9 +283,11 @@ static void warn_looser(const struct conf_overlay *any, const struct conf_overla
 
 		if (a && b && is_looser(d, a, b))
 			conf_warning(msgs, a->at,
-				     "%.*s of %s is looser than %s of %s (%s:%u), which it hides for this virtual MTA or pool",
+				     "%.*s of %s is looser than %s of %s (%s:%u), which it hides "
+				     "for this virtual MTA or pool",
 				     SLICE_ARG(conf_words_first(d->keywords)), a->section,
-				     b->secret ? "***" : b->text, b->section, b->at.file, b->at.line);
+				     b->secret ? "***" : b->text, b->section, b->at.file,
+				     b->at.line);
 	}
 }
 
@@ -326,23 +331,28 @@ void conf_build_rules(struct conf *c, struct conf_messages *msgs)
 	check_looser(c, msgs);
 }
 
+static void rules_free(struct conf_rules *rules)
+{
+	while (rules->by_key) {
+		struct rule *r = rules->by_key;
+
+		HASH_DEL(rules->by_key, r);
+		free(r->overlays.v);
+		free(r->key);
+		free(r);
+	}
+	free(rules->addresses.v);
+	free(rules->name);
+	free(rules);
+}
+
 void conf_rules_done(struct conf *c)
 {
-	struct conf_rules *rules, *next;
+	while (c->rules) {
+		struct conf_rules *rules = c->rules;
 
-	HASH_ITER(hh, c->rules, rules, next) {
-		struct rule *r, *next_rule;
-
-		HASH_ITER(hh, rules->by_key, r, next_rule) {
-			HASH_DEL(rules->by_key, r);
-			free(r->overlays.v);
-			free(r->key);
-			free(r);
-		}
 		HASH_DEL(c->rules, rules);
-		free(rules->addresses.v);
-		free(rules->name);
-		free(rules);
+		rules_free(rules);
 	}
 }
 
@@ -442,7 +452,8 @@ static void choose(const struct conf *c, struct slice domain, struct slice vmta,
 enum { DOMAIN_ROWS = 0 CONF_DOMAIN_DIRECTIVES(D_COUNT) };
 #undef D_COUNT
 
-const struct conf_domain *conf_domain_for(const struct conf *c, struct slice domain, struct slice vmta)
+const struct conf_domain *conf_domain_for(const struct conf *c, struct slice domain,
+					  struct slice vmta)
 {
 	const struct conf_slot *chosen[DOMAIN_ROWS] = {NULL};
 
@@ -473,7 +484,9 @@ void conf_show_settings(const struct conf *c, struct slice domain, struct slice 
 		char *keyword = slice_dup(conf_words_first(d->keywords));
 		struct conf_setting s = {
 			.keyword = keyword,
-			.value = !slot ? (*d->def ? d->def : "\"\"") : slot->secret ? "***" : slot->text,
+			.value = !slot		? (*d->def ? d->def : "\"\"")
+				 : slot->secret ? "***"
+						: slot->text,
 			.origin = slot ? slot->at : (struct conf_origin){NULL, 0},
 			.section = slot ? slot->section : NULL,
 		};

@@ -1,6 +1,6 @@
 /*
- * Effective settings. Two queues with the same outcome share one struct: the key is the slots that were
- * chosen, one for each directive, NULL for the default.
+ * Effective settings. Two queues with the same outcome share one struct: the key is the slots that
+ * were chosen, one for each directive, NULL for the default.
  */
 #include <stdlib.h>
 
@@ -26,7 +26,10 @@ void conf_choose(const struct conf_overlay *overlay, const struct conf_slot **ch
 static void fill_default(struct arena *a, const struct conf_directive *d, void *ret)
 {
 	struct buf why = BUF_INIT, remark = BUF_INIT;
-	struct conf_value_ctx ctx = {.arena = a, .directive = d, .why = &why, .remark = &remark,
+	struct conf_value_ctx ctx = {.arena = a,
+				     .directive = d,
+				     .why = &why,
+				     .remark = &remark,
 				     .keyword = conf_words_first(d->keywords)};
 
 	conf_value_default(&ctx, ret);
@@ -74,9 +77,9 @@ const void *conf_intern(const struct conf *c, struct conf_interned *const *cache
 
 void conf_interned_done(struct conf_interned **cache)
 {
-	struct conf_interned *it, *next;
+	while (*cache) {
+		struct conf_interned *it = *cache;
 
-	HASH_ITER(hh, *cache, it, next) {
 		HASH_DEL(*cache, it);
 		free(it);
 	}

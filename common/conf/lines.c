@@ -44,8 +44,12 @@ static bool physical_line(struct slice *rest, struct slice *ret)
 /* Length of the UTF-8 sequence at p (n > 0 bytes), 0 if it is none: RFC 3629. */
 static size_t utf8_length(const unsigned char *p, size_t n)
 {
-	size_t len = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 :
-		     p[0] < 0xf5 ? 4 : 0;
+	size_t len = p[0] < 0x80   ? 1
+		     : p[0] < 0xc2 ? 0
+		     : p[0] < 0xe0 ? 2
+		     : p[0] < 0xf0 ? 3
+		     : p[0] < 0xf5 ? 4
+				   : 0;
 
 	if (len == 0 || len > n)
 		return 0;
@@ -136,8 +140,9 @@ static bool looks_like_header(struct slice trimmed)
 
 	if (trimmed.n < 2 || trimmed.p[0] != '[')
 		return false;
-	while (i < trimmed.n && ((ascii_lower(trimmed.p[i]) >= 'a' && ascii_lower(trimmed.p[i]) <= 'z') ||
-				 trimmed.p[i] == '-'))
+	while (i < trimmed.n &&
+	       ((ascii_lower(trimmed.p[i]) >= 'a' && ascii_lower(trimmed.p[i]) <= 'z') ||
+		trimmed.p[i] == '-'))
 		i++;
 	return i > 1 && i < trimmed.n && (trimmed.p[i] == ']' || is_blank(trimmed.p[i]));
 }
@@ -210,7 +215,8 @@ static enum conf_line_kind parse_header(struct conf_lines *l, struct slice t, st
 	text = slice_trim(slice_sub(t, 1, (size_t)close - 1));
 	if (slice_chr(conf_strip_comment(text, &comment), ']') >= 0 && comment)
 		return bad(l, ret->at,
-			   "a section header ends at the last ']' of its line: a comment behind it must not hold one");
+			   "a section header ends at the last ']' of its line: a comment behind it "
+			   "must not hold one");
 	while (i < text.n && !is_blank(text.p[i]))
 		i++;
 	if (i == 0)

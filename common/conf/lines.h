@@ -16,21 +16,22 @@ struct conf_scope;
 enum conf_line_kind { CONF_LINE_END, CONF_LINE_HEADER, CONF_LINE_ENTRY, CONF_LINE_BAD };
 
 struct conf_lines {
-	struct slice rest;     /* not yet read */
+	struct slice rest; /* not yet read */
 	struct conf_origin at; /* file, and the last physical line read */
-	bool merged;           /* marker lines count, continuations do not */
-	bool marked;           /* merged: `mark` is where the next line came from */
-	bool secret;           /* merged: and its value is secret */
+	bool merged; /* marker lines count, continuations do not */
+	bool marked; /* merged: `mark` is where the next line came from */
+	bool secret; /* merged: and its value is secret */
 	struct conf_origin mark;
-	const struct conf_scope *scope; /* of the current section, for the types of values; or NULL */
+	const struct conf_scope
+		*scope; /* of the current section, for the types of values; or NULL */
 	struct arena *arena;
 	struct conf_messages *msgs;
 	struct buf joined; /* a value from several lines */
 };
 
 struct conf_line {
-	struct slice word;  /* header: section word; entry: keyword */
-	struct slice text;  /* header: all between the brackets; entry: value without comment */
+	struct slice word; /* header: section word; entry: keyword */
+	struct slice text; /* header: all between the brackets; entry: value without comment */
 	struct conf_origin at;
 	bool secret;
 };

@@ -11,7 +11,7 @@ enum macro_state { MACRO_RAW, MACRO_EXPANDING, MACRO_DONE, MACRO_BROKEN };
 struct conf_macro {
 	const char *name;
 	struct conf_strings elements; /* as written */
-	struct conf_strings texts;    /* MACRO_DONE */
+	struct conf_strings texts; /* MACRO_DONE */
 	struct conf_origin at;
 	enum macro_state state;
 	UT_hash_handle hh;
@@ -48,9 +48,9 @@ bool conf_macro_name_valid(struct slice name)
 
 void conf_macros_done(struct conf_macros *m)
 {
-	struct conf_macro *it, *next;
+	while (m->by_name) {
+		struct conf_macro *it = m->by_name;
 
-	HASH_ITER(hh, m->by_name, it, next) {
 		HASH_DEL(m->by_name, it);
 		free(it);
 	}
@@ -84,7 +84,8 @@ struct conf_origin conf_macro_set(struct conf_macros *m, struct slice name,
 	return before;
 }
 
-static bool expand_into(struct conf_macros *m, struct slice text, struct texts *out, struct buf *why);
+static bool expand_into(struct conf_macros *m, struct slice text, struct texts *out,
+			struct buf *why);
 
 static bool expand_macro(struct conf_macros *m, struct conf_macro *it, struct buf *why)
 {
@@ -102,7 +103,8 @@ static bool expand_macro(struct conf_macros *m, struct conf_macro *it, struct bu
 		return false;
 	}
 	if (m->depth >= CONF_MACRO_DEPTH) {
-		buf_addf(why, "macros nest deeper than %d levels at $%s", CONF_MACRO_DEPTH, it->name);
+		buf_addf(why, "macros nest deeper than %d levels at $%s", CONF_MACRO_DEPTH,
+			 it->name);
 		return false;
 	}
 	it->state = MACRO_EXPANDING;
@@ -157,7 +159,8 @@ static struct conf_macro *find_longest(struct conf_macros *m, struct slice *name
 	}
 }
 
-static bool expand_into(struct conf_macros *m, struct slice text, struct texts *out, struct buf *why)
+static bool expand_into(struct conf_macros *m, struct slice text, struct texts *out,
+			struct buf *why)
 {
 	struct conf_macro *it;
 	struct slice name;
@@ -169,7 +172,8 @@ static bool expand_into(struct conf_macros *m, struct slice text, struct texts *
 	}
 	if (!find_reference(text, &at, &name)) {
 		if (out->n >= CONF_EXPANSION_MAX) {
-			buf_addf(why, "macros make more than %zu patterns of this", CONF_EXPANSION_MAX);
+			buf_addf(why, "macros make more than %zu patterns of this",
+				 CONF_EXPANSION_MAX);
 			return false;
 		}
 		texts_add(out, arena_dup(m->arena, text));
@@ -201,8 +205,8 @@ bool conf_macro_expand(struct conf_macros *m, struct slice text, struct conf_str
 	bool ok = expand_into(m, text, &out, why);
 
 	if (ok)
-		*ret = (struct conf_strings){
-			arena_copy(m->arena, out.v, out.n, sizeof(*out.v)), out.n};
+		*ret = (struct conf_strings){arena_copy(m->arena, out.v, out.n, sizeof(*out.v)),
+					     out.n};
 	free(out.v);
 	return ok;
 }
@@ -210,9 +214,7 @@ bool conf_macro_expand(struct conf_macros *m, struct slice text, struct conf_str
 void conf_macros_check(struct conf_macros *m,
 		       void (*each)(void *arg, struct conf_origin at, const char *why), void *arg)
 {
-	struct conf_macro *it, *next;
-
-	HASH_ITER(hh, m->by_name, it, next) {
+	for (struct conf_macro *it = m->by_name; it; it = it->hh.next) {
 		struct buf why = BUF_INIT;
 
 		if (it->state == MACRO_RAW && !expand_macro(m, it, &why))

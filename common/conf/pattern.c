@@ -14,7 +14,8 @@ bool conf_domain_valid(struct slice domain)
 		for (size_t i = 0; i < label.n; i++) {
 			char c = ascii_lower(label.p[i]);
 
-			if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_'))
+			if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' ||
+			      c == '_'))
 				return false;
 		}
 	}
@@ -42,7 +43,8 @@ static bool parse_address(struct slice text, struct conf_pattern *p, struct buf 
 	return false;
 }
 
-bool conf_pattern_parse(struct slice text, struct arena *a, struct conf_pattern *ret, struct buf *why)
+bool conf_pattern_parse(struct slice text, struct arena *a, struct conf_pattern *ret,
+			struct buf *why)
 {
 	struct conf_pattern p = {.kind = CONF_PATTERN_EXACT};
 	struct slice d = text;
@@ -65,11 +67,13 @@ bool conf_pattern_parse(struct slice text, struct arena *a, struct conf_pattern 
 			d.n--;
 		if (!conf_domain_valid(d)) {
 			if (has_non_ascii(d))
-				buf_addf(why, "'%.*s' is not ASCII: write the xn-- form of the domain",
+				buf_addf(why,
+					 "'%.*s' is not ASCII: write the xn-- form of the domain",
 					 SLICE_ARG(text));
 			else
 				buf_addf(why,
-					 "'%.*s' is not a domain pattern: *, example.com, *.example.com, [*.]example.com or [192.0.2.0/24]",
+					 "'%.*s' is not a domain pattern: *, example.com, "
+					 "*.example.com, [*.]example.com or [192.0.2.0/24]",
 					 SLICE_ARG(text));
 			return false;
 		}

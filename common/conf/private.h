@@ -22,7 +22,7 @@
 /* One directive as it was set at one place. */
 struct conf_slot {
 	const void *value; /* of the C type of the directive */
-	const char *text;  /* as written, secrets resolved */
+	const char *text; /* as written, secrets resolved */
 	const char *section; /* "[domain gmail.com]" */
 	struct conf_origin at;
 	bool secret;
@@ -32,26 +32,27 @@ struct conf_slot {
 struct conf_overlay {
 	const struct conf_scope *scope;
 	struct conf_slot **slots; /* scope->n; NULL: not set */
-	size_t set;               /* how many are */
-	bool any_of_vmta;         /* holds for every domain of a virtual MTA or pool */
-	bool specific_global;     /* holds for a pattern other than *, whatever the virtual MTA */
+	size_t set; /* how many are */
+	bool any_of_vmta; /* holds for every domain of a virtual MTA or pool */
+	bool specific_global; /* holds for a pattern other than *, whatever the virtual MTA */
 };
 
 struct conf_section {
 	const struct conf_scope *scope;
-	const char *key;     /* scope and canonical name: equal sections merge */
-	const char *name;    /* as written */
+	const char *key; /* scope and canonical name: equal sections merge */
+	const char *name; /* as written */
 	const char *display; /* "[source 10/8]" */
 	struct conf_origin at;
 	struct conf_overlay own;
 	struct conf_overlay domains; /* virtual-mta: its domain directives; else unused */
-	struct cidr cidr;            /* source: when is_cidr */
+	struct cidr cidr; /* source: when is_cidr */
 	bool is_cidr;
 	struct conf_listener *listener;
 	struct conf_vmta *vmta;
 	struct conf_pool *pool;
 	struct conf_acct_file *acct_file;
-	const struct conf_section *pool_of_rules; /* virtual-mta: its pool that has domain sections */
+	const struct conf_section
+		*pool_of_rules; /* virtual-mta: its pool that has domain sections */
 	UT_hash_handle hh;
 };
 
@@ -63,24 +64,25 @@ struct conf_ptrs {
 void conf_ptrs_add(struct conf_ptrs *p, void *item);
 
 struct conf_interned; /* effective settings by the slots that they are made of */
-struct conf_rules;    /* domain patterns of one scope: everywhere, a virtual MTA, a pool */
+struct conf_rules; /* domain patterns of one scope: everywhere, a virtual MTA, a pool */
 
 struct conf {
 	struct arena arena;
 	struct conf_macros macros;
 	struct buf merged;
-	struct conf_section *by_key;          /* uthash of all sections */
-	struct conf_ptrs sections;            /* of struct conf_section, in file order */
+	struct conf_section *by_key; /* uthash of all sections */
+	struct conf_ptrs sections; /* of struct conf_section, in file order */
 	struct conf_ptrs listeners, vmtas, pools, sources, acct_files; /* likewise, by scope */
 	struct conf_global global;
-	struct conf_ip_limits ip_limits;      /* most specific first */
-	struct conf_rules *rules;             /* uthash by name of virtual MTA or pool, "" everywhere */
-	pthread_mutex_t lock;                 /* of what follows, and of the arena after loading */
+	struct conf_ip_limits ip_limits; /* most specific first */
+	struct conf_rules *rules; /* uthash by name of virtual MTA or pool, "" everywhere */
+	pthread_mutex_t lock; /* of what follows, and of the arena after loading */
 	struct conf_interned *domain_cache, *source_cache; /* uthash */
 };
 
 /* sections.c: items to sections and slots. */
-void conf_build_sections(struct conf *c, const struct conf_items *items, struct conf_messages *msgs);
+void conf_build_sections(struct conf *c, const struct conf_items *items,
+			 struct conf_messages *msgs);
 struct conf_section *conf_section_find(const struct conf *c, enum conf_scope_id scope,
 				       struct slice name);
 /* Adds a section that the file does not hold ({default}). */

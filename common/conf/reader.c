@@ -92,8 +92,8 @@ static void take_entry(struct reader *r)
 }
 
 /*
- * inih asks for the next line: it gets "[h]" and "h=1" for a header (it reports no empty sections), and
- * "e=1" for an entry; the line itself waits in r->line.
+ * inih asks for the next line: it gets "[h]" and "h=1" for a header (it reports no empty sections),
+ * and "e=1" for an entry; the line itself waits in r->line.
  */
 static char *next_token(char *str, int num, void *stream)
 {
@@ -168,7 +168,8 @@ static bool slurp(const char *path, const struct reader *parent, struct conf_ori
 		return false;
 	}
 	if (S_ISDIR(st->st_mode)) {
-		conf_error(msgs, at, "cannot read %s: it is a directory (write %s/*.conf)", path, path);
+		conf_error(msgs, at, "cannot read %s: it is a directory (write %s/*.conf)", path,
+			   path);
 		close(fd);
 		return false;
 	}
@@ -189,16 +190,20 @@ static bool slurp(const char *path, const struct reader *parent, struct conf_ori
 static void read_one(const char *path, struct reader *parent, struct conf_origin at,
 		     struct arena *arena, struct conf_items *items, struct conf_messages *msgs)
 {
-	struct reader r = {.parent = parent, .arena = arena, .items = items, .msgs = msgs,
-			   .header = SIZE_MAX, .depth = parent ? parent->depth + 1 : 0};
+	struct reader r = {.parent = parent,
+			   .arena = arena,
+			   .items = items,
+			   .msgs = msgs,
+			   .header = SIZE_MAX,
+			   .depth = parent ? parent->depth + 1 : 0};
 	struct buf text = BUF_INIT;
 	struct stat st;
 
 	if (slurp(path, parent, at, msgs, &text, &st)) {
 		r.dev = st.st_dev;
 		r.ino = st.st_ino;
-		conf_lines_init(&r.lines, buf_slice(&text), arena_dup(arena, slice_str(path)), false,
-				arena, msgs);
+		conf_lines_init(&r.lines, buf_slice(&text), arena_dup(arena, slice_str(path)),
+				false, arena, msgs);
 		if (parent) {
 			r.header = parent->header;
 			r.lines.scope = parent->lines.scope;
@@ -230,7 +235,8 @@ static void reopen_section(struct reader *r, size_t items_before)
 	}
 }
 
-static void read_matches(struct reader *r, struct conf_origin at, const char *pattern, bool may_miss)
+static void read_matches(struct reader *r, struct conf_origin at, const char *pattern,
+			 bool may_miss)
 {
 	glob_t g;
 	int rc = glob(pattern, GLOB_NOSORT, NULL, &g);
@@ -240,7 +246,8 @@ static void read_matches(struct reader *r, struct conf_origin at, const char *pa
 		conf_error(r->msgs, at, "include: no file matches %s (include = -%s allows that)",
 			   pattern, pattern);
 	else if (rc != 0 && rc != GLOB_NOMATCH)
-		conf_error(r->msgs, at, "include: cannot search for %s: %s", pattern, strerror(errno));
+		conf_error(r->msgs, at, "include: cannot search for %s: %s", pattern,
+			   strerror(errno));
 	if (rc != 0)
 		return;
 	qsort(g.gl_pathv, g.gl_pathc, sizeof(*g.gl_pathv), by_byte);
@@ -264,7 +271,8 @@ static void read_include(struct reader *r, struct conf_origin at, struct slice p
 	if (pattern.n >= 2 && pattern.p[0] == '"' && pattern.p[pattern.n - 1] == '"')
 		pattern = slice_sub(pattern, 1, pattern.n - 2);
 	if (pattern.n == 0) {
-		conf_error(r->msgs, at, "include: name a file, for example include = conf.d/*.conf");
+		conf_error(r->msgs, at,
+			   "include: name a file, for example include = conf.d/*.conf");
 		return;
 	}
 	if (r->depth + 1 >= CONF_INCLUDE_DEPTH) {

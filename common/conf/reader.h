@@ -22,11 +22,12 @@ struct conf_scope;
 
 struct conf_item {
 	bool header;
-	bool secret;                    /* the value came from ${ENV} or file: and is never shown */
+	bool secret; /* the value came from ${ENV} or file: and is never shown */
 	size_t reopens; /* header again after an include that had its own: 1 + its first item; else 0 */
-	const struct conf_scope *scope; /* header: NULL if unknown; entry: of its section, or NULL */
-	struct slice word;              /* header: the section word; entry: the keyword */
-	struct slice text;              /* header: all between the brackets; entry: the value, as written */
+	const struct conf_scope
+		*scope; /* header: NULL if unknown; entry: of its section, or NULL */
+	struct slice word; /* header: the section word; entry: the keyword */
+	struct slice text; /* header: all between the brackets; entry: the value, as written */
 	struct conf_origin at;
 };
 

@@ -54,8 +54,10 @@ void conf_print_reference(FILE *to)
 	fputs("# Settings\n\n"
 	      "Made from the table of directives by `sluiced --print-reference`; do not edit.\n"
 	      "The language itself is described in [configuration.md](../configuration.md).\n"
-	      "\"Changes with\" says whether a reload is enough; in `[domain]` it also says whether the\n"
-	      "directive is for the site connected to or for the message by its recipient's domain.\n",
+	      "\"Changes with\" says whether a reload is enough; in `[domain]` it also says "
+	      "whether the\n"
+	      "directive is for the site connected to or for the message by its recipient's "
+	      "domain.\n",
 	      to);
 	for (size_t i = 0; i < CONF_SCOPE_COUNT; i++) {
 		const struct conf_scope *s = &conf_scopes[i];

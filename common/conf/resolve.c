@@ -1,6 +1,7 @@
 /*
- * What only master may look up, once: secrets from ${ENV} and file:PATH, and which local address lies
- * in a CIDR of smtp-source-host. The results replace the values before the merged text is written.
+ * What only master may look up, once: secrets from ${ENV} and file:PATH, and which local address
+ * lies in a CIDR of smtp-source-host. The results replace the values before the merged text is
+ * written.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -139,7 +140,8 @@ static bool local_address(const struct cidr *cidr, struct ip *ret)
 	for (struct ifaddrs *a = all; a && !found; a = a->ifa_next) {
 		uint16_t port;
 
-		if (!a->ifa_addr || (a->ifa_addr->sa_family != AF_INET && a->ifa_addr->sa_family != AF_INET6))
+		if (!a->ifa_addr ||
+		    (a->ifa_addr->sa_family != AF_INET && a->ifa_addr->sa_family != AF_INET6))
 			continue;
 		ip_from_sockaddr(a->ifa_addr, ret, &port);
 		found = cidr_has(cidr, ret);
@@ -149,7 +151,8 @@ static bool local_address(const struct cidr *cidr, struct ip *ret)
 }
 
 /* "CIDR HOST" becomes "IP HOST" for every word with a '/'. */
-static bool resolve_source_host(const struct conf_item *it, struct buf *to, struct conf_messages *msgs)
+static bool resolve_source_host(const struct conf_item *it, struct buf *to,
+				struct conf_messages *msgs)
 {
 	struct slice rest = it->text, word;
 
@@ -178,9 +181,9 @@ static void resolve_item(struct conf_item *it, enum conf_type type, struct arena
 	bool env = memmem(it->text.p, it->text.n, "${", 2) != NULL;
 	bool file = type == CONF_STRING && slice_istarts(it->text, "file:");
 	bool hosts = type == CONF_SOURCE_HOSTS && slice_chr(it->text, '/') >= 0;
-	enum quoting quoting = it->text.n && it->text.p[0] == '"' ? QUOTE_IS :
-			       type == CONF_STRING		  ? QUOTE_ADD :
-								    QUOTE_NONE;
+	enum quoting quoting = it->text.n && it->text.p[0] == '"' ? QUOTE_IS
+			       : type == CONF_STRING		  ? QUOTE_ADD
+								  : QUOTE_NONE;
 	struct buf b = BUF_INIT;
 	bool ok = false;
 

@@ -6,15 +6,15 @@
 #include "common/base/xalloc.h"
 
 const struct conf_type_row conf_type_rows[CONF_TYPE_COUNT] = {
-#define TYPE_ROW(type, ctype, comments, list, text)                                                \
+#define TYPE_ROW(type, ctype, comments, list, text) \
 	[CONF_##type] = {#type, sizeof(conf_ctype_##type), comments, list, text},
 	CONF_TYPES(TYPE_ROW)
 #undef TYPE_ROW
 };
 
-#define DIRECTIVE_ROW(field, keywords, type, def, min, max, kind, doc)                             \
-	{keywords, CONF_##type,      def, min,                                                     \
-	 max,      CONF_KIND_##kind, doc, offsetof(struct ROW_STRUCT, field)},
+#define DIRECTIVE_ROW(field, keywords, type, def, min, max, kind, doc) \
+	{keywords, CONF_##type,	     def, min,                         \
+	 max,	   CONF_KIND_##kind, doc, offsetof(struct ROW_STRUCT, field)},
 
 #define ROW_STRUCT conf_global
 static const struct conf_directive global_rows[] = {CONF_GLOBAL_DIRECTIVES(DIRECTIVE_ROW)};
@@ -50,7 +50,8 @@ const struct conf_scope conf_scopes[CONF_SCOPE_COUNT] = {
 	 "What clients may do and what is done to their mail", ROWS(source_rows),
 	 sizeof(struct conf_source)},
 	{CONF_SCOPE_VMTA, "virtual-mta", true, "NAME",
-	 "Local addresses that mail is sent from; any directive of [domain] here means [domain */NAME]",
+	 "Local addresses that mail is sent from; any directive of [domain] here means [domain "
+	 "*/NAME]",
 	 ROWS(vmta_rows), sizeof(struct conf_vmta)},
 	{CONF_SCOPE_POOL, "virtual-mta-pool", true, "NAME", "Virtual MTAs that are used in turn",
 	 ROWS(pool_rows), sizeof(struct conf_pool_fields)},
@@ -89,7 +90,8 @@ const struct conf_scope *conf_scope_find(struct slice word)
 	return NULL;
 }
 
-const struct conf_directive *conf_directive_find(const struct conf_scope *scope, struct slice keyword)
+const struct conf_directive *conf_directive_find(const struct conf_scope *scope,
+						 struct slice keyword)
 {
 	for (size_t i = 0; i < scope->n; i++)
 		if (conf_words_have(scope->rows[i].keywords, keyword))

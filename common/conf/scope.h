@@ -30,7 +30,7 @@ struct conf_type_row {
 	const char *name;
 	size_t size;
 	bool comments; /* white space and # or ; begins a comment */
-	bool list;     /* goes on after a trailing comma */
+	bool list; /* goes on after a trailing comma */
 	const char *text;
 };
 extern const struct conf_type_row conf_type_rows[CONF_TYPE_COUNT];
@@ -50,7 +50,7 @@ enum conf_scope_id {
 struct conf_scope {
 	enum conf_scope_id id;
 	const char *words; /* of the section header, aliases by single spaces */
-	bool has_name;     /* [word NAME] */
+	bool has_name; /* [word NAME] */
 	const char *name_text;
 	const char *doc;
 	const struct conf_directive *rows;
@@ -71,7 +71,8 @@ struct conf_pool_fields {
 /* Scope of a section word; NULL if unknown. */
 const struct conf_scope *conf_scope_find(struct slice word);
 /* Row of a keyword or alias in a scope; NULL if it has none. */
-const struct conf_directive *conf_directive_find(const struct conf_scope *scope, struct slice keyword);
+const struct conf_directive *conf_directive_find(const struct conf_scope *scope,
+						 struct slice keyword);
 /* Is `name` one of the space-separated words (ASCII case-insensitive)? */
 bool conf_words_have(const char *words, struct slice name);
 /* The first of the words. */

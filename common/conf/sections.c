@@ -115,7 +115,8 @@ static bool plain_name(struct slice name)
 }
 
 /* What is wrong with the name of a virtual MTA, pool, source or listener; false: nothing. */
-static bool bad_name(const struct conf *c, enum conf_scope_id scope, struct slice name, struct buf *why)
+static bool bad_name(const struct conf *c, enum conf_scope_id scope, struct slice name,
+		     struct buf *why)
 {
 	enum conf_scope_id other = scope == CONF_SCOPE_VMTA ? CONF_SCOPE_POOL : CONF_SCOPE_VMTA;
 	struct cidr cidr;
@@ -124,20 +125,29 @@ static bool bad_name(const struct conf *c, enum conf_scope_id scope, struct slic
 	bool vmta_or_pool = scope == CONF_SCOPE_VMTA || scope == CONF_SCOPE_POOL;
 
 	if (scope == CONF_SCOPE_LISTENER && !ip_port_parse(name, &ip, &port))
-		buf_addf(why, "'%.*s' is not an address to listen on: write IP:PORT, for example [smtp-listener 127.0.0.1:2525]",
+		buf_addf(why,
+			 "'%.*s' is not an address to listen on: write IP:PORT, for example "
+			 "[smtp-listener 127.0.0.1:2525]",
 			 SLICE_ARG(name));
-	else if (scope == CONF_SCOPE_SOURCE && (slice_ieq_str(name, "{auth}") || slice_ieq_str(name, "{pickup}")))
+	else if (scope == CONF_SCOPE_SOURCE &&
+		 (slice_ieq_str(name, "{auth}") || slice_ieq_str(name, "{pickup}")))
 		buf_addf(why, "[source %.*s] is not supported by this version", SLICE_ARG(name));
 	else if (scope == CONF_SCOPE_SOURCE && !cidr_parse(name, &cidr) && !plain_name(name))
-		buf_addf(why, "'%.*s' is neither a network such as 10/8 nor a name of letters, digits, '.', '_' and '-'",
+		buf_addf(why,
+			 "'%.*s' is neither a network such as 10/8 nor a name of letters, digits, "
+			 "'.', '_' and '-'",
 			 SLICE_ARG(name));
 	else if (scope == CONF_SCOPE_ACCT_FILE && name.n && name.p[0] == '|')
-		buf_add_str(why, "accounting records to a program (|COMMAND) are not supported by this version: write a file");
+		buf_add_str(why, "accounting records to a program (|COMMAND) are not supported by "
+				 "this version: write a file");
 	else if (vmta_or_pool && !plain_name(name) &&
 		 !(scope == CONF_SCOPE_VMTA && slice_ieq_str(name, "{default}")))
-		buf_addf(why, "'%.*s' is not a name of letters, digits, '.', '_' and '-'", SLICE_ARG(name));
+		buf_addf(why, "'%.*s' is not a name of letters, digits, '.', '_' and '-'",
+			 SLICE_ARG(name));
 	else if (vmta_or_pool && conf_section_find(c, other, name))
-		buf_addf(why, "there is a %s of this name already (%s:%u): virtual MTAs and pools share one name space",
+		buf_addf(why,
+			 "there is a %s of this name already (%s:%u): virtual MTAs and pools share "
+			 "one name space",
 			 other == CONF_SCOPE_POOL ? "pool" : "virtual MTA",
 			 conf_section_find(c, other, name)->at.file,
 			 conf_section_find(c, other, name)->at.line);
@@ -196,21 +206,27 @@ static struct conf_section *open_section(struct conf *c, const struct conf_item 
 /* [domain-macro] lines. */
 static void take_macros(struct conf *c, const struct conf_items *items, struct conf_messages *msgs)
 {
-	static const struct conf_directive row = {.keywords = "domain-macro", .type = CONF_LIST, .def = ""};
+	static const struct conf_directive row = {
+		.keywords = "domain-macro", .type = CONF_LIST, .def = ""};
 
 	for (size_t i = 0; i < items->n; i++) {
 		const struct conf_item *it = &items->v[i];
 		struct buf why = BUF_INIT, remark = BUF_INIT;
-		struct conf_value_ctx ctx = {.arena = &c->arena, .directive = &row,
-					     .keyword = it->word, .why = &why, .remark = &remark};
+		struct conf_value_ctx ctx = {.arena = &c->arena,
+					     .directive = &row,
+					     .keyword = it->word,
+					     .why = &why,
+					     .remark = &remark};
 		struct conf_strings list;
 		struct conf_origin before;
 
 		if (it->header || !it->scope || it->scope->id != CONF_SCOPE_MACRO)
 			continue;
 		if (!conf_macro_name_valid(it->word)) {
-			conf_error(msgs, it->at, "'%.*s' is not the name of a macro: letters, digits, '_' and '-'",
-				   SLICE_ARG(it->word));
+			conf_error(
+				msgs, it->at,
+				"'%.*s' is not the name of a macro: letters, digits, '_' and '-'",
+				SLICE_ARG(it->word));
 		} else if (!conf_value_parse(&ctx, it->text, NULL, &list)) {
 			conf_error(msgs, it->at, "%.*s: %s", SLICE_ARG(it->word), buf_cstr(&why));
 		} else {
@@ -261,7 +277,8 @@ static void unknown_directive(const struct conf_item *it, struct conf_messages *
 
 /* Names that a value refers to must exist; all sections are known by now. */
 static void check_reference(const struct conf *c, const struct conf_directive *d,
-			    const struct conf_item *it, const void *value, struct conf_messages *msgs)
+			    const struct conf_item *it, const void *value,
+			    struct conf_messages *msgs)
 {
 	struct slice name;
 
@@ -275,7 +292,8 @@ static void check_reference(const struct conf *c, const struct conf_directive *d
 	} else if (it->scope->id == CONF_SCOPE_LISTENER && *(const char *const *)value) {
 		name = slice_str(*(const char *const *)value);
 		if (!conf_section_find(c, CONF_SCOPE_SOURCE, name))
-			conf_error(msgs, it->at, "%.*s: unknown source %.*s: there is no [source %.*s]",
+			conf_error(msgs, it->at,
+				   "%.*s: unknown source %.*s: there is no [source %.*s]",
 				   SLICE_ARG(it->word), SLICE_ARG(name), SLICE_ARG(name));
 	}
 }
@@ -290,16 +308,17 @@ static void check_hash(enum conf_type type, const struct conf_item *it, struct c
 	conf_strip_comment(it->text, &comment);
 	if (comment)
 		conf_warning(msgs, it->at,
-			     "%.*s: what follows the space and '#' or ';' is part of the value: put it in quotes if that is meant, else remove it",
+			     "%.*s: what follows the space and '#' or ';' is part of the value: "
+			     "put it in quotes if that is meant, else remove it",
 			     SLICE_ARG(it->word));
 }
 
-static void report_value(const struct conf_item *it, const struct conf_directive *d, struct buf *why,
-			 struct conf_messages *msgs)
+static void report_value(const struct conf_item *it, const struct conf_directive *d,
+			 struct buf *why, struct conf_messages *msgs)
 {
 	if (it->secret)
-		conf_error(msgs, it->at, "%.*s: the value (not shown) is not %s", SLICE_ARG(it->word),
-			   conf_type_rows[d->type].text);
+		conf_error(msgs, it->at, "%.*s: the value (not shown) is not %s",
+			   SLICE_ARG(it->word), conf_type_rows[d->type].text);
 	else
 		conf_error(msgs, it->at, "%.*s: %s", SLICE_ARG(it->word), buf_cstr(why));
 }
@@ -310,8 +329,12 @@ static void set_slot(struct conf *c, struct conf_section *s, struct conf_overlay
 {
 	struct conf_slot **at = &o->slots[d - o->scope->rows], *slot;
 	struct buf why = BUF_INIT, remark = BUF_INIT;
-	struct conf_value_ctx ctx = {.arena = &c->arena, .macros = &c->macros, .directive = d,
-				     .keyword = it->word, .why = &why, .remark = &remark};
+	struct conf_value_ctx ctx = {.arena = &c->arena,
+				     .macros = &c->macros,
+				     .directive = d,
+				     .keyword = it->word,
+				     .why = &why,
+				     .remark = &remark};
 	void *value = arena_alloc(&c->arena, conf_type_rows[d->type].size);
 	bool adds_up = conf_type_adds_up(d->type);
 
@@ -323,11 +346,15 @@ static void set_slot(struct conf *c, struct conf_section *s, struct conf_overlay
 			conf_warning(msgs, it->at, "%.*s is set again: this replaces %s:%u",
 				     SLICE_ARG(it->word), (*at)->at.file, (*at)->at.line);
 		if (remark.n)
-			conf_warning(msgs, it->at, "%.*s: %s", SLICE_ARG(it->word), buf_cstr(&remark));
+			conf_warning(msgs, it->at, "%.*s: %s", SLICE_ARG(it->word),
+				     buf_cstr(&remark));
 		check_reference(c, d, it, value, msgs);
 		slot = arena_alloc(&c->arena, sizeof(*slot));
-		*slot = (struct conf_slot){.value = value, .text = it->text.p, .at = it->at,
-					   .section = s->display, .secret = it->secret};
+		*slot = (struct conf_slot){.value = value,
+					   .text = it->text.p,
+					   .at = it->at,
+					   .section = s->display,
+					   .secret = it->secret};
 		if (!*at)
 			o->set++;
 		*at = slot;
@@ -365,8 +392,8 @@ void conf_build_sections(struct conf *c, const struct conf_items *items, struct 
 	conf_macros_check(&c->macros, macro_broken, msgs);
 	for (size_t i = 0; i < items->n; i++)
 		if (items->v[i].header)
-			of[i] = items->v[i].reopens ? of[items->v[i].reopens - 1] :
-						      open_section(c, &items->v[i], msgs);
+			of[i] = items->v[i].reopens ? of[items->v[i].reopens - 1]
+						    : open_section(c, &items->v[i], msgs);
 	for (size_t i = 0; i < items->n; i++) {
 		const struct conf_item *it = &items->v[i];
 

@@ -83,7 +83,7 @@ enum conf_type {
 #define CONF_TYPE_ENUM(type, ctype, comments, list, text) CONF_##type,
 	CONF_TYPES(CONF_TYPE_ENUM)
 #undef CONF_TYPE_ENUM
-	CONF_TYPE_COUNT
+		CONF_TYPE_COUNT
 };
 
 #define CONF_TYPEDEF(type, ctype, comments, list, text) typedef ctype conf_ctype_##type;

@@ -17,7 +17,8 @@ static unsigned rank(const struct cidr *c)
 	return 1u + c->bits;
 }
 
-const struct conf_source *conf_source_for(const struct conf *c, const struct ip *ip, const char *name)
+const struct conf_source *conf_source_for(const struct conf *c, const struct ip *ip,
+					  const char *name)
 {
 	const struct conf_slot *chosen[SOURCE_ROWS] = {NULL};
 	const struct conf_section *named =

@@ -122,7 +122,8 @@ bool conf_parse_time(struct slice s, usec_t *ret)
 		if (!take_number(&s, &n))
 			return false;
 		unit = take_letters(&s);
-		while (next < ARRAY_SIZE(time_units) && !slice_ieq_str(unit, time_units[next].names))
+		while (next < ARRAY_SIZE(time_units) &&
+		       !slice_ieq_str(unit, time_units[next].names))
 			next++;
 		if (next == ARRAY_SIZE(time_units) ||
 		    __builtin_mul_overflow(n, time_units[next].n, &part) ||
@@ -137,8 +138,11 @@ bool conf_parse_time(struct slice s, usec_t *ret)
 bool conf_parse_size(struct slice s, uint64_t *ret)
 {
 	static const struct unit units[] = {
-		{"b", 1}, {"k kb kib", CONF_KIB}, {"m mb mib", CONF_MIB},
-		{"g gb gib", CONF_GIB}, {"t tb tib", UINT64_C(1024) * CONF_GIB},
+		{"b", 1},
+		{"k kb kib", CONF_KIB},
+		{"m mb mib", CONF_MIB},
+		{"g gb gib", CONF_GIB},
+		{"t tb tib", UINT64_C(1024) * CONF_GIB},
 	};
 	struct slice unit;
 	uint64_t n;
@@ -280,8 +284,7 @@ static bool parse_times(struct conf_value_ctx *c, struct slice s, const void *pr
 			return false;
 		n++;
 	}
-	*(struct conf_times *)ret =
-		(struct conf_times){arena_copy(c->arena, v, n, sizeof(*v)), n};
+	*(struct conf_times *)ret = (struct conf_times){arena_copy(c->arena, v, n, sizeof(*v)), n};
 	return true;
 }
 
@@ -432,7 +435,7 @@ static bool parse_choice(struct conf_value_ctx *c, struct slice s, const void *p
 
 struct type_parser {
 	conf_value_parser *parse;
-	bool whole;   /* takes the text as written, quotes inside */
+	bool whole; /* takes the text as written, quotes inside */
 	bool adds_up; /* several lines add up */
 };
 

@@ -20,8 +20,8 @@ struct conf_value_ctx {
 	struct conf_macros *macros; /* for patterns */
 	const struct conf_directive *directive;
 	struct slice keyword; /* as written: aliases may be written differently */
-	struct buf *why;      /* what is wrong, when the answer is false */
-	struct buf *remark;   /* a warning about a value that is taken */
+	struct buf *why; /* what is wrong, when the answer is false */
+	struct buf *remark; /* a warning about a value that is taken */
 };
 
 /*

@@ -41,7 +41,8 @@ static bool split(struct conf_value_ctx *c, struct slice s, struct elements *e)
 		}
 		if (part.p[0] != '"' && strpbrk(arena_dup(c->arena, part), " \t") &&
 		    slice_chr(part, '\\') < 0) {
-			buf_addf(c->why, "'%.*s': a comma is missing between the elements of the list",
+			buf_addf(c->why,
+				 "'%.*s': a comma is missing between the elements of the list",
 				 SLICE_ARG(part));
 			return false;
 		}
@@ -51,8 +52,8 @@ static bool split(struct conf_value_ctx *c, struct slice s, struct elements *e)
 }
 
 /* What is there and room for `more`. */
-#define GROWN(c, old, more, type)                                                                  \
-	((type *)arena_grow((c)->arena, (old) ? (old)->v : NULL, (old) ? (old)->n : 0, more,       \
+#define GROWN(c, old, more, type)                                                            \
+	((type *)arena_grow((c)->arena, (old) ? (old)->v : NULL, (old) ? (old)->n : 0, more, \
 			    sizeof(type)))
 
 static bool is_header_name(struct slice s)
@@ -179,7 +180,9 @@ bool conf_value_ip_ports(struct conf_value_ctx *c, struct slice s, const void *p
 	for (size_t i = 0; i < e.n && ok; i++, n++) {
 		ok = ip_port_parse(e.v[i], &v[n].ip, &v[n].port);
 		if (!ok)
-			buf_addf(c->why, "'%.*s' is not an address such as 192.0.2.1, 192.0.2.1:53 or [2001:db8::1]:53",
+			buf_addf(c->why,
+				 "'%.*s' is not an address such as 192.0.2.1, 192.0.2.1:53 or "
+				 "[2001:db8::1]:53",
 				 SLICE_ARG(e.v[i]));
 		else if (v[n].port == 0)
 			v[n].port = 53;
@@ -205,7 +208,8 @@ bool conf_value_ip_limits(struct conf_value_ctx *c, struct slice s, const void *
 
 	if (!conf_word_next(&s, &cidr) || !conf_word_next(&s, &number) ||
 	    !cidr_parse(cidr, &limit.cidr) || !slice_u64(number, &count)) {
-		buf_add_str(c->why, "write CIDR N or CIDR N per-source-ip, for example 192.0.2.0/24 10");
+		buf_add_str(c->why,
+			    "write CIDR N or CIDR N per-source-ip, for example 192.0.2.0/24 10");
 		return false;
 	}
 	if (conf_word_next(&s, &form)) {
@@ -223,7 +227,8 @@ bool conf_value_ip_limits(struct conf_value_ctx *c, struct slice s, const void *
 	limit.n = (uint32_t)count;
 	v = GROWN(c, old, 1, struct conf_ip_limit);
 	for (size_t i = 0; i < n; i++) {
-		if (v[i].per_source_ip != limit.per_source_ip || !cidr_same(&v[i].cidr, &limit.cidr))
+		if (v[i].per_source_ip != limit.per_source_ip ||
+		    !cidr_same(&v[i].cidr, &limit.cidr))
 			continue;
 		buf_addf(c->remark, "%.*s has a limit of %u already, which this one replaces",
 			 SLICE_ARG(cidr), v[i].n);
@@ -264,7 +269,9 @@ bool conf_value_source_hosts(struct conf_value_ctx *c, struct slice s, const voi
 		}
 	}
 	if (host && n - first > 1) {
-		buf_addf(c->why, "several addresses with one host name %s, but a PTR matches only one: write IP HOST, one a line",
+		buf_addf(c->why,
+			 "several addresses with one host name %s, but a PTR matches only one: "
+			 "write IP HOST, one a line",
 			 host);
 		return false;
 	}
@@ -286,8 +293,8 @@ static bool parse_smtp_host(struct conf_value_ctx *c, struct slice s, struct con
 	if (slice_istarts(s, "lookup-mx:")) {
 		h.lookup_mx = true;
 		name = slice_from(s, 10);
-	} else if (colon > close && slice_u64(slice_from(s, (size_t)colon + 1), &port) && port > 0 &&
-		   port < 65536) {
+	} else if (colon > close && slice_u64(slice_from(s, (size_t)colon + 1), &port) &&
+		   port > 0 && port < 65536) {
 		h.port = (uint16_t)port;
 		name = slice_sub(s, 0, (size_t)colon);
 	}
@@ -298,7 +305,9 @@ static bool parse_smtp_host(struct conf_value_ctx *c, struct slice s, struct con
 	} else if (conf_domain_valid(name)) {
 		h.host = arena_dup_lower(c->arena, name);
 	} else {
-		buf_addf(c->why, "'%.*s' is not a host: write mx.example.com, mx.example.com:2525, [192.0.2.1]:25 or lookup-mx:example.com",
+		buf_addf(c->why,
+			 "'%.*s' is not a host: write mx.example.com, mx.example.com:2525, "
+			 "[192.0.2.1]:25 or lookup-mx:example.com",
 			 SLICE_ARG(s));
 		return false;
 	}
@@ -332,7 +341,7 @@ bool conf_value_smtp_hosts(struct conf_value_ctx *c, struct slice s, const void 
 
 static const struct {
 	const char *names; /* PowerMTA's short and long one */
-	int record;        /* -1: not in this version */
+	int record; /* -1: not in this version */
 } record_names[] = {
 	{"d delivery delivered", CONF_RECORD_D},
 	{"b bounce bounced", CONF_RECORD_B},
@@ -411,7 +420,8 @@ static unsigned field_types(struct slice name)
 			name = slice_str(field_aliases[i].name);
 	for (size_t i = 0; i < ARRAY_SIZE(field_names); i++)
 		for (unsigned r = 0; r < CONF_RECORD_COUNT; r++)
-			if (slice_ieq_str(name, field_names[i].name) && field_names[i].types & bits[r])
+			if (slice_ieq_str(name, field_names[i].name) &&
+			    field_names[i].types & bits[r])
 				set |= 1u << r;
 	return set;
 }
@@ -475,7 +485,8 @@ bool conf_value_queue_filter(struct conf_value_ctx *c, struct slice s, const voi
 		if (f.n && f.p[0] == '!')
 			f = slice_from(f, 1);
 		if (f.n == 0 || slice_rchr(f, '/') <= 0 || f.p[f.n - 1] == '/') {
-			buf_addf(c->why, "'%s' is not a queue: write [!]DOMAIN/VMTA, * is a wildcard",
+			buf_addf(c->why,
+				 "'%s' is not a queue: write [!]DOMAIN/VMTA, * is a wildcard",
 				 list.v[i]);
 			return false;
 		}

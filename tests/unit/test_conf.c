@@ -23,10 +23,11 @@ static uint64_t hops(const struct conf *c, const char *ip, const char *name)
 
 Test(conf, by_ip_sources_merge_and_the_most_specific_wins)
 {
-	struct conf *c = load_good("[source 127.0.0.1]\nsmtp-service = yes\nmax-message-hops = 4\n"
-				   "[source 0/0]\nsmtp-service = no\nmax-rcpt-per-message = 9\nmax-message-hops = 1\n"
-				   "[source 127/8]\nmax-message-hops = 3\nadd-date-header = override\n"
-				   "[source ::/0]\nmax-message-hops = 2\n");
+	struct conf *c = load_good(
+		"[source 127.0.0.1]\nsmtp-service = yes\nmax-message-hops = 4\n"
+		"[source 0/0]\nsmtp-service = no\nmax-rcpt-per-message = 9\nmax-message-hops = 1\n"
+		"[source 127/8]\nmax-message-hops = 3\nadd-date-header = override\n"
+		"[source ::/0]\nmax-message-hops = 2\n");
 	struct ip local = ip_of("127.0.0.1");
 	const struct conf_source *s = conf_source_for(c, &local, NULL);
 
@@ -38,15 +39,17 @@ Test(conf, by_ip_sources_merge_and_the_most_specific_wins)
 	cr_expect(s == conf_source_for(c, &local, NULL), "cached");
 	cr_expect_eq(hops(c, "127.0.0.2", NULL), 3);
 	cr_expect_eq(hops(c, "10.0.0.1", NULL), 1);
-	cr_expect_eq(hops(c, "::1", NULL), 2, "::/0 is more specific than 0/0, which is both families");
-	cr_expect_eq(conf_source_for(c, &(struct ip){.family = IP_V6}, NULL)->max_rcpt_per_message, 9);
+	cr_expect_eq(hops(c, "::1", NULL), 2,
+		     "::/0 is more specific than 0/0, which is both families");
+	cr_expect_eq(conf_source_for(c, &(struct ip){.family = IP_V6}, NULL)->max_rcpt_per_message,
+		     9);
 	conf_free(c);
 }
 
 Test(conf, a_named_source_applies_only_when_named_and_over_the_rest)
 {
 	struct conf *c = load_good("[source feed]\nmax-message-hops = 5\n"
-							  "[source 0/0]\nmax-message-hops = 1\nmax-smtp-in = 3\n");
+				   "[source 0/0]\nmax-message-hops = 1\nmax-smtp-in = 3\n");
 	struct ip a = ip_of("10.0.0.1");
 
 	cr_expect_eq(hops(c, "10.0.0.1", NULL), 1);
@@ -60,28 +63,31 @@ Test(conf, a_named_source_applies_only_when_named_and_over_the_rest)
 
 Test(conf, relay_domains_are_patterns_and_macros)
 {
-	struct conf *c = load_good("[domain-macro]\nours = a.com, *.b.com\n"
-				   "[source 0/0]\nrelay-domain = $ours, [*.]c.com\nrelay-domain = d.com\n");
+	struct conf *c =
+		load_good("[domain-macro]\nours = a.com, *.b.com\n"
+			  "[source 0/0]\nrelay-domain = $ours, [*.]c.com\nrelay-domain = d.com\n");
 	struct ip a = ip_of("10.0.0.1");
 	const struct conf_patterns *p = &conf_source_for(c, &a, NULL)->relay_domain;
 	static const struct {
 		const char *domain;
 		bool want;
-	} cases[] = {{"a.com", true},  {"x.a.com", false}, {"x.b.com", true}, {"b.com", false},
-		     {"c.com", true},  {"x.c.com", true},  {"d.com", true},   {"e.com", false},
-		     {"com", false},   {"", false}};
+	} cases[] = {{"a.com", true}, {"x.a.com", false}, {"x.b.com", true}, {"b.com", false},
+		     {"c.com", true}, {"x.c.com", true},  {"d.com", true},   {"e.com", false},
+		     {"com", false},  {"", false}};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
-		cr_expect_eq(conf_patterns_match(p, slice_str(cases[i].domain)), cases[i].want, "%s",
-			     cases[i].domain);
+		cr_expect_eq(conf_patterns_match(p, slice_str(cases[i].domain)), cases[i].want,
+			     "%s", cases[i].domain);
 	conf_free(c);
 }
 
 Test(conf, global_settings_and_what_is_derived)
 {
-	struct conf *c = load_good("[global]\nhost-name = mta1.example.com\npostmaster = a@b.com, c@d.com\n"
-				   "postmaster = e@f.com\nname-server = 192.0.2.1, [2001:db8::1]:5353\n"
-				   "runtime-dir = /tmp/run\nlog = /tmp/log\nlog-level = debug\nspool-max-size = 10G\n");
+	struct conf *c =
+		load_good("[global]\nhost-name = mta1.example.com\npostmaster = a@b.com, c@d.com\n"
+			  "postmaster = e@f.com\nname-server = 192.0.2.1, [2001:db8::1]:5353\n"
+			  "runtime-dir = /tmp/run\nlog = /tmp/log\nlog-level = "
+			  "debug\nspool-max-size = 10G\n");
 	const struct conf_global *g = conf_global(c);
 
 	cr_expect_str_eq(g->host_name, "mta1.example.com");
@@ -110,14 +116,18 @@ Test(conf, global_settings_and_what_is_derived)
 
 Test(conf, ip_connection_limits_by_form_and_specificity)
 {
-	struct conf *c = load_good("[global]\nip-connection-limit = 10/8 5\nip-connection-limit = 10.1/16 6 # c\n"
-				   "ip-connection-limit = 10/8 7 per-source-ip\n");
+	struct conf *c = load_good(
+		"[global]\nip-connection-limit = 10/8 5\nip-connection-limit = 10.1/16 6 # c\n"
+		"ip-connection-limit = 10/8 7 per-source-ip\n");
 	static const struct {
 		const char *ip;
 		bool pair;
 		uint32_t want; /* 0: none */
-	} cases[] = {{"10.2.0.1", false, 5}, {"10.1.0.1", false, 6}, {"10.1.0.1", true, 7},
-		     {"11.0.0.1", false, 0}, {"::1", false, 0}};
+	} cases[] = {{"10.2.0.1", false, 5},
+		     {"10.1.0.1", false, 6},
+		     {"10.1.0.1", true, 7},
+		     {"11.0.0.1", false, 0},
+		     {"::1", false, 0}};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		struct ip a = ip_of(cases[i].ip);
@@ -145,17 +155,21 @@ static void expect_hosts(const struct conf *c, const char *vmta, const char *wan
 
 Test(conf, virtual_mtas_and_their_addresses)
 {
-	struct conf *c = load_good("[global]\nhost-name = g.example.com\nsmtp-source-host = 10.9.9.9\n"
-				   "[virtual-mta one]\nsmtp-source-host = 10.0.0.1 a.example.com # one\n"
-				   "smtp-source-ip = 10.0.0.2\nmax-smtp-out = 7\n"
-				   "[virtual-mta several]\nsmtp-source-host = 10.0.0.3 10.0.0.4 2001:db8::1\n"
-				   "helo-domain = s.example.com\n[virtual-mta none]\n[virtual-mta named]\nhost-name = n.example.com\n"
-				   "[virtual-mta cleared]\nsmtp-source-host = \"\"\n[virtual-mta net]\nsmtp-source-host = 127.0.0.1/32 n.example.com\n"
-				   "[virtual-mta one]\nmax-smtp-out = unlimited\n");
+	struct conf *c = load_good(
+		"[global]\nhost-name = g.example.com\nsmtp-source-host = 10.9.9.9\n"
+		"[virtual-mta one]\nsmtp-source-host = 10.0.0.1 a.example.com # one\n"
+		"smtp-source-ip = 10.0.0.2\nmax-smtp-out = 7\n"
+		"[virtual-mta several]\nsmtp-source-host = 10.0.0.3 10.0.0.4 2001:db8::1\n"
+		"helo-domain = s.example.com\n[virtual-mta none]\n[virtual-mta named]\nhost-name = "
+		"n.example.com\n"
+		"[virtual-mta cleared]\nsmtp-source-host = \"\"\n[virtual-mta "
+		"net]\nsmtp-source-host = 127.0.0.1/32 n.example.com\n"
+		"[virtual-mta one]\nmax-smtp-out = unlimited\n");
 
 	expect_hosts(c, "one", "10.0.0.1=a.example.com 10.0.0.2=g.example.com");
 	expect_hosts(c, "ONE", "10.0.0.1=a.example.com 10.0.0.2=g.example.com");
-	expect_hosts(c, "several", "10.0.0.3=s.example.com 10.0.0.4=s.example.com 2001:db8::1=s.example.com");
+	expect_hosts(c, "several",
+		     "10.0.0.3=s.example.com 10.0.0.4=s.example.com 2001:db8::1=s.example.com");
 	expect_hosts(c, "none", "10.9.9.9=g.example.com");
 	expect_hosts(c, "named", "10.9.9.9=n.example.com");
 	expect_hosts(c, "cleared", "");
@@ -182,12 +196,15 @@ Test(conf, default_may_be_configured_and_stays_where_it_is)
 
 Test(conf, pools_and_listeners_and_files)
 {
-	struct conf *c = load_good("[virtual-mta a]\n[virtual-mta-pool p]\nvirtual-mta = b, a\nvirtual-mta = {default}\n"
-				   "[virtual-mta b]\n[source feed]\n[smtp-listener 127.0.0.1:2525]\nsource = feed\n"
-				   "[listener [::1]:26]\n[smtp-listener 127.0.0.2]\n"
-				   "[acct-file /var/log/a.csv]\nrecords = d, b, t, tq\nmove-interval = 1h\nfields = rcpt, !vmta\n"
-				   "record-fields = tq queue\nmax-size = 1M\ndelete-after = never\ncompress = gzip\n"
-				   "[acct-file named]\npath = /b\nformat = json\nqueue-filter = !a.com/*, */v\n");
+	struct conf *c = load_good(
+		"[virtual-mta a]\n[virtual-mta-pool p]\nvirtual-mta = b, a\nvirtual-mta = "
+		"{default}\n"
+		"[virtual-mta b]\n[source feed]\n[smtp-listener 127.0.0.1:2525]\nsource = feed\n"
+		"[listener [::1]:26]\n[smtp-listener 127.0.0.2]\n"
+		"[acct-file /var/log/a.csv]\nrecords = d, b, t, tq\nmove-interval = 1h\nfields = "
+		"rcpt, !vmta\n"
+		"record-fields = tq queue\nmax-size = 1M\ndelete-after = never\ncompress = gzip\n"
+		"[acct-file named]\npath = /b\nformat = json\nqueue-filter = !a.com/*, */v\n");
 	const struct conf_pool *p = conf_pool_find(c, slice_str("P"));
 	const struct conf_acct_file *f = conf_acct_file_at(c, 0);
 
@@ -243,7 +260,8 @@ Test(conf, smtp_hosts)
 			if (h->v[j].port)
 				buf_addf(&b, ":%u", h->v[j].port);
 		}
-		cr_expect_str_eq(buf_cstr(&b), cases[i].want, "%s: %s", cases[i].text, buf_cstr(&b));
+		cr_expect_str_eq(buf_cstr(&b), cases[i].want, "%s: %s", cases[i].text,
+				 buf_cstr(&b));
 		buf_done(&b);
 		conf_free(c);
 		free(text);
@@ -252,15 +270,18 @@ Test(conf, smtp_hosts)
 
 Test(conf, domain_values)
 {
-	struct conf *c = load_good("[domain a.com]\nbounce-upon-no-mx = true\n[domain b.com]\nbounce-upon-no-mx = 1h\n"
-				   "[domain c.com]\nbounce-upon-no-mx = never\nbounce-upon-nxdomain = never\ntype = DISCARD\n");
+	struct conf *c = load_good(
+		"[domain a.com]\nbounce-upon-no-mx = true\n[domain b.com]\nbounce-upon-no-mx = 1h\n"
+		"[domain c.com]\nbounce-upon-no-mx = never\nbounce-upon-nxdomain = never\ntype = "
+		"DISCARD\n");
 	const struct conf_domain *d = conf_domain_for(c, slice_str("a.com"), slice_str(""));
 
 	cr_expect_eq(d->bounce_upon_no_mx, 0);
 	cr_expect_eq(d->bounce_upon_nxdomain, 5 * CONF_MIN);
 	cr_expect_eq(d->type, CONF_DOMAIN_SMTP);
 	cr_expect_eq(d->retry_after.n, 1);
-	cr_expect_eq(conf_domain_for(c, slice_str("b.com"), slice_str(""))->bounce_upon_no_mx, CONF_HOUR);
+	cr_expect_eq(conf_domain_for(c, slice_str("b.com"), slice_str(""))->bounce_upon_no_mx,
+		     CONF_HOUR);
 	d = conf_domain_for(c, slice_str("c.com"), slice_str(""));
 	cr_expect_eq(d->bounce_upon_no_mx, USEC_INFINITY);
 	cr_expect_eq(d->bounce_upon_nxdomain, USEC_INFINITY);
@@ -272,8 +293,10 @@ Test(conf, secrets_are_resolved_once_and_kept)
 {
 	static const char odd[] = "  p\"a\\s$s # x  \n";
 	char *path = text_file("secret", odd, sizeof(odd) - 1);
-	char *text = xasprintf("[acct-file /a]\nuser-string = file:%s\n[acct-file /b]\nuser-string = \"<${SLUICE_T}>\"\n"
-			       "[acct-file /c]\nuser-string = a\"${SLUICE_T}\\${X}\n[domain *]\nmax-smtp-out = ${SLUICE_N}\n",
+	char *text = xasprintf("[acct-file /a]\nuser-string = file:%s\n[acct-file /b]\nuser-string "
+			       "= \"<${SLUICE_T}>\"\n"
+			       "[acct-file /c]\nuser-string = a\"${SLUICE_T}\\${X}\n[domain "
+			       "*]\nmax-smtp-out = ${SLUICE_N}\n",
 			       path);
 	struct conf_messages m;
 	struct conf *c, *d;
@@ -372,9 +395,10 @@ Test(conf, reference_and_list_have_every_directive)
 
 			while (slice_next(&rest, ' ', &word)) {
 				char *cell = xasprintf("`%.*s`", SLICE_ARG(word));
-				char *line = xasprintf("%.*s %.*s\n",
-						       SLICE_ARG(conf_words_first(conf_scopes[i].words)),
-						       SLICE_ARG(word));
+				char *line =
+					xasprintf("%.*s %.*s\n",
+						  SLICE_ARG(conf_words_first(conf_scopes[i].words)),
+						  SLICE_ARG(word));
 
 				cr_expect(strstr(reference, cell), "%s", cell);
 				cr_expect(strstr(list, line), "%s", line);

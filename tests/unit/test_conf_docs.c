@@ -37,10 +37,12 @@ static size_t load_blocks(const char *path)
 			struct conf *c;
 
 			/* blocks show a part of a file; what they name and do not define is added */
-			if (strstr(buf_cstr(&block), "/warmup") && !strstr(buf_cstr(&block), "virtual-mta warmup"))
+			if (strstr(buf_cstr(&block), "/warmup") &&
+			    !strstr(buf_cstr(&block), "virtual-mta warmup"))
 				buf_add_str(&block, "\n[virtual-mta warmup]\n");
 			c = load_bytes(block.p, block.n, &messages);
-			cr_expect_not_null(c, "%s: the block that ends in line %u:\n%s", path, number, messages);
+			cr_expect_not_null(c, "%s: the block that ends in line %u:\n%s", path,
+					   number, messages);
 			conf_free(c);
 			free(messages);
 			inside = false;
@@ -83,7 +85,8 @@ Test(conf_docs, reference_is_fresh)
 	conf_print_reference(f);
 	fclose(f);
 	read_whole("docs/reference/settings.md", &file);
-	cr_expect_str_eq(made, buf_cstr(&file), "docs/reference/settings.md is stale: run make docs");
+	cr_expect_str_eq(made, buf_cstr(&file),
+			 "docs/reference/settings.md is stale: run make docs");
 	free(made);
 	buf_done(&file);
 }

@@ -11,10 +11,10 @@ static uint64_t winner(const struct conf *c, const char *domain, const char *vmt
 	return conf_domain_for(c, slice_str(domain), slice_str(vmta))->max_msg_per_connection;
 }
 
-#define VMTAS                                                                                      \
-	"[virtual-mta v1]\n[virtual-mta v2]\n[virtual-mta v3]\n"                                   \
-	"[virtual-mta-pool p]\nvirtual-mta = v1, v2\n"                                             \
-	"[domain-macro]\nms = hotmail.com, outlook.com\ntld = com, co.uk\n"                        \
+#define VMTAS                                                               \
+	"[virtual-mta v1]\n[virtual-mta v2]\n[virtual-mta v3]\n"            \
+	"[virtual-mta-pool p]\nvirtual-mta = v1, v2\n"                      \
+	"[domain-macro]\nms = hotmail.com, outlook.com\ntld = com, co.uk\n" \
 	"wild = *.wild.com\nboth = [*.]wild.com\nouter = $ms, live.$tld\n"
 #define SET(pattern, n) "[domain " pattern "]\nmax-msg-per-connection = " #n "\n"
 
@@ -48,15 +48,22 @@ static const struct rule_case rule_cases[] = {
 	{"exact over *.d", SET("*.com", 2) SET("a.com", 1), "a.com", "v1", 1},
 	{"exact over [*.]d of itself", SET("[*.]a.com", 2) SET("a.com", 1), "a.com", "v1", 1},
 	{"order does not matter", SET("a.com", 1) SET("[*.]a.com", 2), "a.com", "v1", 1},
-	{"exact over exact through a macro", SET("hotmail.com", 1) SET("$ms", 2), "hotmail.com", "v1", 1},
-	{"exact through a macro over a wildcard", SET("[*.]hotmail.com", 2) SET("$ms", 1), "hotmail.com", "v1", 1},
+	{"exact over exact through a macro", SET("hotmail.com", 1) SET("$ms", 2), "hotmail.com",
+	 "v1", 1},
+	{"exact through a macro over a wildcard", SET("[*.]hotmail.com", 2) SET("$ms", 1),
+	 "hotmail.com", "v1", 1},
 	{"longer suffix over shorter", SET("*.com", 2) SET("*.a.com", 1), "x.a.com", "v1", 1},
 	{"longer [*.]d over shorter *.d", SET("*.com", 2) SET("[*.]a.com", 1), "x.a.com", "v1", 1},
-	{"longer through a macro over shorter written", SET("*.com", 2) SET("$wild", 1), "x.wild.com", "v1", 1},
-	{"equal length: written over macro", SET("$wild", 2) SET("[*.]wild.com", 1), "x.wild.com", "v1", 1},
-	{"equal length: *.d over [*.]d", SET("[*.]wild.com", 2) SET("*.wild.com", 1), "x.wild.com", "v1", 1},
-	{"equal length through macros: *.d over [*.]d", SET("$both", 2) SET("$wild", 1), "x.wild.com", "v1", 1},
-	{"longer network over shorter", SET("[10/8]", 2) SET("[10.1/16]", 1), "[10.1.2.3]", "v1", 1},
+	{"longer through a macro over shorter written", SET("*.com", 2) SET("$wild", 1),
+	 "x.wild.com", "v1", 1},
+	{"equal length: written over macro", SET("$wild", 2) SET("[*.]wild.com", 1), "x.wild.com",
+	 "v1", 1},
+	{"equal length: *.d over [*.]d", SET("[*.]wild.com", 2) SET("*.wild.com", 1), "x.wild.com",
+	 "v1", 1},
+	{"equal length through macros: *.d over [*.]d", SET("$both", 2) SET("$wild", 1),
+	 "x.wild.com", "v1", 1},
+	{"longer network over shorter", SET("[10/8]", 2) SET("[10.1/16]", 1), "[10.1.2.3]", "v1",
+	 1},
 	{"network over *", SET("*", 2) SET("[0/0]", 1), "[10.1.2.3]", "v1", 1},
 	{"wildcard over *", SET("*", 2) SET("*.com", 1), "a.com", "v1", 1},
 	/* macros */
@@ -69,13 +76,15 @@ static const struct rule_case rule_cases[] = {
 	{"macro followed by a dot", SET("$tld.example", 1), "co.uk.example", "v1", 1},
 	/* scopes */
 	{"the virtual MTA over everywhere", SET("a.com", 2) SET("a.com/v1", 1), "a.com", "v1", 1},
-	{"* of the virtual MTA over exact everywhere", SET("a.com", 2) SET("*/v1", 1), "a.com", "v1", 1},
+	{"* of the virtual MTA over exact everywhere", SET("a.com", 2) SET("*/v1", 1), "a.com",
+	 "v1", 1},
 	{"another virtual MTA is not meant", SET("a.com", 2) SET("*/v1", 1), "a.com", "v2", 2},
 	{"the pool over everywhere", SET("a.com", 2) SET("*/p", 1), "a.com", "v2", 1},
 	{"a virtual MTA outside the pool", SET("a.com", 2) SET("*/p", 1), "a.com", "v3", 2},
 	{"the virtual MTA over its pool", SET("a.com/p", 2) SET("*/v1", 1), "a.com", "v1", 1},
 	{"virtual MTAs are not case-sensitive", SET("*/V1", 1), "a.com", "v1", 1},
-	{"in [virtual-mta] it is */NAME", SET("a.com", 2) "[virtual-mta v1]\nmax-msg-per-connection = 1\n", "a.com", "v1", 1},
+	{"in [virtual-mta] it is */NAME",
+	 SET("a.com", 2) "[virtual-mta v1]\nmax-msg-per-connection = 1\n", "a.com", "v1", 1},
 	{"{default} is a scope", SET("*/{default}", 1), "a.com", "{default}", 1},
 	{"address literal with a virtual MTA", SET("[10/8]/v1", 1), "[10.1.2.3]", "v1", 1},
 	{"an unknown virtual MTA has the global scope", SET("a.com", 1), "a.com", "gone", 1},
@@ -87,7 +96,8 @@ static const struct rule_case rule_cases[] = {
 	{"quoted pattern and name", SET("\"a.com\"/\"v1\"", 1), "a.com", "v1", 1},
 	{"nothing set is the default", "", "a.com", "v1", 0},
 	{"a set value may go back to the default", SET("*", 5) SET("a.com", 0), "a.com", "v1", 0},
-	{"\"\" clears what a wider section set", SET("*", 5) "[domain a.com]\nmax-msg-per-connection = \"\"\n", "a.com", "v1", 0},
+	{"\"\" clears what a wider section set",
+	 SET("*", 5) "[domain a.com]\nmax-msg-per-connection = \"\"\n", "a.com", "v1", 0},
 };
 
 Test(conf_domains, what_applies_to_a_queue)
@@ -141,12 +151,21 @@ Test(conf_domains, domains_of_any_length_and_bytes)
 	memset(longest, 'a', sizeof(longest));
 	memcpy(longest + 251, ".com", 4);
 	memset(longer, 'b', sizeof(longer));
-	cr_expect_eq(conf_domain_for(c, slice_of(longest, 255), slice_str(""))->max_msg_per_connection, 1);
-	cr_expect_eq(conf_domain_for(c, slice_of(longer, sizeof(longer)), slice_str(""))->max_msg_per_connection, 3);
-	cr_expect_eq(conf_domain_for(c, slice_of("\0\xff.com", 6), slice_str(""))->max_msg_per_connection, 1);
+	cr_expect_eq(
+		conf_domain_for(c, slice_of(longest, 255), slice_str(""))->max_msg_per_connection,
+		1);
+	cr_expect_eq(conf_domain_for(c, slice_of(longer, sizeof(longer)), slice_str(""))
+			     ->max_msg_per_connection,
+		     3);
+	cr_expect_eq(conf_domain_for(c, slice_of("\0\xff.com", 6), slice_str(""))
+			     ->max_msg_per_connection,
+		     1);
 	cr_expect_eq(conf_domain_for(c, slice_str(""), slice_str(""))->max_msg_per_connection, 3);
-	cr_expect_eq(conf_domain_for(c, slice_str("..."), slice_str(""))->max_msg_per_connection, 3);
-	cr_expect_eq(conf_domain_for(c, slice_str("a"), slice_of(longer, sizeof(longer)))->max_msg_per_connection, 3);
+	cr_expect_eq(conf_domain_for(c, slice_str("..."), slice_str(""))->max_msg_per_connection,
+		     3);
+	cr_expect_eq(conf_domain_for(c, slice_str("a"), slice_of(longer, sizeof(longer)))
+			     ->max_msg_per_connection,
+		     3);
 	conf_free(c);
 }
 
@@ -206,9 +225,11 @@ static void *ask(void *arg)
 		struct ip ip = {.family = IP_V4, .b = {10, 0, 0, (uint8_t)i}};
 
 		snprintf(name, sizeof(name), "d%d.com", i % 40);
-		cr_assert_eq(conf_domain_for(c, slice_str(name), slice_str(""))->max_msg_per_connection,
-			     i % 40 < 20 ? (uint64_t)(i % 40 + 1) : 0);
-		cr_assert_eq(conf_source_for(c, &ip, NULL)->max_message_hops, (i & 0xff) < 128 ? 7 : 100);
+		cr_assert_eq(
+			conf_domain_for(c, slice_str(name), slice_str(""))->max_msg_per_connection,
+			i % 40 < 20 ? (uint64_t)(i % 40 + 1) : 0);
+		cr_assert_eq(conf_source_for(c, &ip, NULL)->max_message_hops,
+			     (i & 0xff) < 128 ? 7 : 100);
 	}
 	return NULL;
 }

@@ -36,8 +36,10 @@ static const struct message_case error_cases[] = {
 	 E("sync-msg-create is refused: what is accepted is always synced to disk before the 250")},
 	{"known, in capitals", IN_GLOBAL("Run-As-Root = false"),
 	 E("Run-As-Root is refused: write user and group")},
-	{"unknown section, near", L "[domian *]\n", "T:2: error: unknown section [domian]: did you mean [domain]?\n"},
-	{"unknown section, far", L "[something]\nx = 1\n", "T:2: error: unknown section [something]\n"},
+	{"unknown section, near", L "[domian *]\n",
+	 "T:2: error: unknown section [domian]: did you mean [domain]?\n"},
+	{"unknown section, far", L "[something]\nx = 1\n",
+	 "T:2: error: unknown section [something]\n"},
 	{"section of a later version", L "[provider google]\nmx = *.google.com\n",
 	 "T:2: error: [provider] is not supported by this version\n"},
 	{"section of PowerMTA", L "[spool /var]\n",
@@ -45,12 +47,16 @@ static const struct message_case error_cases[] = {
 	{"name missing", L "[domain]\n",
 	 "T:2: error: [domain] needs a name: [domain PATTERN, PATTERN/VMTA or PATTERN/POOL]\n"},
 	{"name too many", L "[global x]\n", "T:2: error: [global] has no name\n"},
-	{"name not closed", L "[source \"x]\n", "T:2: error: a quoted name must end with its closing quote\n"},
+	{"name not closed", L "[source \"x]\n",
+	 "T:2: error: a quoted name must end with its closing quote\n"},
 	{"listener without an address", "[smtp-listener mail:25]\n",
-	 "T:1: error: 'mail:25' is not an address to listen on: write IP:PORT, for example [smtp-listener 127.0.0.1:2525]\n"},
+	 "T:1: error: 'mail:25' is not an address to listen on: write IP:PORT, for example "
+	 "[smtp-listener 127.0.0.1:2525]\n"},
 	{"source with a bad name", L "[source a b]\n",
-	 "T:2: error: 'a b' is neither a network such as 10/8 nor a name of letters, digits, '.', '_' and '-'\n"},
-	{"reserved source", L "[source {auth}]\n", "T:2: error: [source {auth}] is not supported by this version\n"},
+	 "T:2: error: 'a b' is neither a network such as 10/8 nor a name of letters, digits, '.', "
+	 "'_' and '-'\n"},
+	{"reserved source", L "[source {auth}]\n",
+	 "T:2: error: [source {auth}] is not supported by this version\n"},
 	{"virtual MTA with a bad name", L "[virtual-mta a/b]\n",
 	 "T:2: error: 'a/b' is not a name of letters, digits, '.', '_' and '-'\n"},
 	{"reserved name of a virtual MTA", L "[virtual-mta {x}]\n",
@@ -58,9 +64,11 @@ static const struct message_case error_cases[] = {
 	{"pool {default}", L "[virtual-mta-pool {default}]\nvirtual-mta = v\n",
 	 "T:2: error: '{default}' is not a name of letters, digits, '.', '_' and '-'\n"},
 	{"one name space", L "[virtual-mta a]\n[virtual-mta-pool A]\nvirtual-mta = a\n",
-	 "T:3: error: there is a virtual MTA of this name already (T:2): virtual MTAs and pools share one name space\n"},
+	 "T:3: error: there is a virtual MTA of this name already (T:2): virtual MTAs and pools "
+	 "share one name space\n"},
 	{"acct-file to a program", L "[acct-file |/bin/cat]\n",
-	 "T:2: error: accounting records to a program (|COMMAND) are not supported by this version: write a file\n"},
+	 "T:2: error: accounting records to a program (|COMMAND) are not supported by this "
+	 "version: write a file\n"},
 	/* references */
 	{"unknown virtual MTA of a source", IN_SOURCE("default-virtual-mta = gone"),
 	 E("default-virtual-mta: unknown virtual MTA or pool gone")},
@@ -68,7 +76,8 @@ static const struct message_case error_cases[] = {
 	 "T:2: error: [domain]: unknown virtual MTA or pool gone\n"},
 	{"no virtual MTA behind the slash", L "[domain a.com/]\n",
 	 "T:2: error: [domain]: a virtual MTA or pool must follow the '/'\n"},
-	{"unknown member", L "[virtual-mta-pool p]\nvirtual-mta = gone\n", E("virtual-mta: unknown virtual MTA gone")},
+	{"unknown member", L "[virtual-mta-pool p]\nvirtual-mta = gone\n",
+	 E("virtual-mta: unknown virtual MTA gone")},
 	{"pool as a member", L "[virtual-mta-pool p]\nvirtual-mta = p\n",
 	 E("virtual-mta: unknown virtual MTA p: it is a pool, and pools hold virtual MTAs")},
 	{"member with a weight", L "[virtual-mta-pool p]\nvirtual-mta = p weight 3\n",
@@ -77,52 +86,72 @@ static const struct message_case error_cases[] = {
 	{"empty pool", L "[virtual-mta-pool p]\n",
 	 "T:2: error: [virtual-mta-pool p] has no member: add virtual-mta = NAME\n"},
 	{"two pools with domain sections",
-	 L "[virtual-mta v]\n[virtual-mta-pool p]\nvirtual-mta = v\n[virtual-mta-pool q]\nvirtual-mta = v\n"
+	 L "[virtual-mta v]\n[virtual-mta-pool p]\nvirtual-mta = v\n[virtual-mta-pool "
+	   "q]\nvirtual-mta = v\n"
 	   "[domain a.com/p]\nmax-smtp-out = 1\n[domain b.com/q]\nmax-smtp-out = 1\n",
-	 "T:5: error: virtual MTA v is in the pools p and q, which both have domain sections: only one may\n"},
+	 "T:5: error: virtual MTA v is in the pools p and q, which both have domain sections: only "
+	 "one may\n"},
 	{"unknown source of a listener", "[smtp-listener 127.0.0.1:25]\nsource = gone\n",
 	 "T:2: error: source: unknown source gone: there is no [source gone]\n"},
-	{"more virtual MTAs than workers", L "[global]\nmax-workers = 2\n[virtual-mta a]\n[virtual-mta b]\n",
+	{"more virtual MTAs than workers",
+	 L "[global]\nmax-workers = 2\n[virtual-mta a]\n[virtual-mta b]\n",
 	 "error: 3 virtual MTAs ({default} among them), but max-workers is 2\n"},
 	{"one path twice", L "[acct-file /a]\n[acct-file b]\npath = /a\n",
 	 "T:3: error: /a is written by [acct-file /a] (T:2) already\n"},
 	{"acct-file without a path", L "[acct-file b]\n",
-	 "T:2: error: [acct-file b]: the name is not an absolute path and there is no path = FILE\n"},
+	 "T:2: error: [acct-file b]: the name is not an absolute path and there is no path = "
+	 "FILE\n"},
 	/* macros */
 	{"unknown macro", L "[domain $gone]\n",
 	 "T:2: error: [domain]: unknown macro $gone: define it in [domain-macro]\n"},
 	{"unknown macro in a value", IN_SOURCE("relay-domain = $gone"),
 	 E("relay-domain: unknown macro $gone: define it in [domain-macro]")},
-	{"macro loop", L "[domain-macro]\na = $b\nb = x.com, $a\n", E("macro loop: $a contains itself")},
+	{"macro loop", L "[domain-macro]\na = $b\nb = x.com, $a\n",
+	 E("macro loop: $a contains itself")},
 	{"macro of itself", L "[domain-macro]\na = x.$a\n", E("macro loop: $a contains itself")},
 	{"unused macro that is wrong", L "[domain-macro]\na = $b\n",
 	 E("unknown macro $b: define it in [domain-macro]")},
 	{"macro with a bad name", L "[domain-macro]\na.b = x.com\n",
 	 E("'a.b' is not the name of a macro: letters, digits, '_' and '-'")},
 	{"macro that is no pattern", L "[domain-macro]\na = x..com\n[domain $a]\n",
-	 "T:4: error: [domain]: 'x..com' is not a domain pattern: *, example.com, *.example.com, [*.]example.com or [192.0.2.0/24]\n"},
+	 "T:4: error: [domain]: 'x..com' is not a domain pattern: *, example.com, *.example.com, "
+	 "[*.]example.com or [192.0.2.0/24]\n"},
 	/* patterns */
 	{"pattern with a wildcard inside", L "[domain a.*.com]\n",
-	 "T:2: error: [domain]: 'a.*.com' is not a domain pattern: *, example.com, *.example.com, [*.]example.com or [192.0.2.0/24]\n"},
-	{"pattern that is not ASCII", L "[domain b\xc3\xbc" "cher.de]\n",
-	 "T:2: error: [domain]: 'b\xc3\xbc" "cher.de' is not ASCII: write the xn-- form of the domain\n"},
+	 "T:2: error: [domain]: 'a.*.com' is not a domain pattern: *, example.com, *.example.com, "
+	 "[*.]example.com or [192.0.2.0/24]\n"},
+	{"pattern that is not ASCII",
+	 L "[domain b\xc3\xbc"
+	   "cher.de]\n",
+	 "T:2: error: [domain]: 'b\xc3\xbc"
+	 "cher.de' is not ASCII: write the xn-- form of the domain\n"},
 	{"bad network", L "[domain [10/99]]\n",
-	 "T:2: error: [domain]: '[10/99]' is neither an address pattern such as [192.0.2.0/24] nor [*.]domain\n"},
-	{"empty pattern in a list", L "[domain a.com,,b.com]\n", "T:2: error: [domain]: '' is not a domain pattern\n"},
+	 "T:2: error: [domain]: '[10/99]' is neither an address pattern such as [192.0.2.0/24] nor "
+	 "[*.]domain\n"},
+	{"empty pattern in a list", L "[domain a.com,,b.com]\n",
+	 "T:2: error: [domain]: '' is not a domain pattern\n"},
 	/* values */
-	{"no value", IN_DOMAIN("max-smtp-out ="), E("max-smtp-out: no value (\"\" stands for the default)")},
-	{"not a number", IN_DOMAIN("max-smtp-out = many"), E("max-smtp-out: 'many' is not a whole number")},
+	{"no value", IN_DOMAIN("max-smtp-out ="),
+	 E("max-smtp-out: no value (\"\" stands for the default)")},
+	{"not a number", IN_DOMAIN("max-smtp-out = many"),
+	 E("max-smtp-out: 'many' is not a whole number")},
 	{"negative", IN_DOMAIN("max-smtp-out = -1"), E("max-smtp-out: '-1' is not a whole number")},
-	{"too small", IN_DOMAIN("max-smtp-out = 0"), E("max-smtp-out: 0 is out of range: 1 to 1000000")},
-	{"too large", IN_DOMAIN("smtp-port = 65536"), E("smtp-port: 65536 is out of range: 1 to 65535")},
-	{"not a boolean", IN_DOMAIN("use-starttls = maybe"), E("use-starttls: 'maybe' is not yes, no, true or false")},
+	{"too small", IN_DOMAIN("max-smtp-out = 0"),
+	 E("max-smtp-out: 0 is out of range: 1 to 1000000")},
+	{"too large", IN_DOMAIN("smtp-port = 65536"),
+	 E("smtp-port: 65536 is out of range: 1 to 65535")},
+	{"not a boolean", IN_DOMAIN("use-starttls = maybe"),
+	 E("use-starttls: 'maybe' is not yes, no, true or false")},
 	{"time without unit", IN_DOMAIN("bounce-after = 5"),
 	 E("bounce-after: '5' is not a time such as 30s, 10m or 1d12h: a unit is missing")},
 	{"time out of range", IN_DOMAIN("connection-idle-timeout = 11m"),
 	 E("connection-idle-timeout: 11m is out of range: 0 to 10m")},
 	{"never where it has no meaning", IN_DOMAIN("bounce-after = never"),
 	 E("bounce-after: 'never' is not a time such as 30s, 10m or 1d12h")},
-	{"31 times", IN_DOMAIN("retry-after = 1m,1m,1m,1m,1m,1m,1m,1m,1m,1m,1m,1m,1m,1m,1m,1m,1m,1m,1m,1m,1m,1m,1m,1m,1m,1m,1m,1m,1m,1m,1m"),
+	{"31 times",
+	 IN_DOMAIN("retry-after = "
+		   "1m,1m,1m,1m,1m,1m,1m,1m,1m,1m,1m,1m,1m,1m,1m,1m,1m,1m,1m,1m,1m,1m,1m,1m,1m,1m,"
+		   "1m,1m,1m,1m,1m"),
 	 E("retry-after: more than 30 times")},
 	{"bad time in a list", IN_DOMAIN("retry-after = 5m,x"),
 	 E("retry-after: 'x' is not times such as 10m,30m,1h")},
@@ -132,21 +161,29 @@ static const struct message_case error_cases[] = {
 	 E("spool-max-size: 1M is out of range: 16M or more, or unlimited")},
 	{"not a power of two", IN_GLOBAL("outcome-ring-size = 3M"),
 	 E("outcome-ring-size: '3M' is not a size that is a power of two, such as 4M")},
-	{"relative path", IN_GLOBAL("spool-dir = spool"), E("spool-dir: 'spool' is not an absolute path")},
-	{"log", IN_GLOBAL("log = syslog"), E("log: 'syslog' is not stderr, journald or an absolute path")},
-	{"log level", IN_GLOBAL("log-level = loud"), E("log-level: 'loud' is not error, warn, info or debug")},
+	{"relative path", IN_GLOBAL("spool-dir = spool"),
+	 E("spool-dir: 'spool' is not an absolute path")},
+	{"log", IN_GLOBAL("log = syslog"),
+	 E("log: 'syslog' is not stderr, journald or an absolute path")},
+	{"log level", IN_GLOBAL("log-level = loud"),
+	 E("log-level: 'loud' is not error, warn, info or debug")},
 	{"host name", IN_GLOBAL("host-name = a b"), E("host-name: 'a b' is not a host name")},
-	{"mail address", IN_GLOBAL("postmaster = someone"), E("postmaster: 'someone' is not a mail address")},
+	{"mail address", IN_GLOBAL("postmaster = someone"),
+	 E("postmaster: 'someone' is not a mail address")},
 	{"resolver", IN_GLOBAL("resolver = dns.example.com"),
-	 E("resolver: 'dns.example.com' is not an address such as 192.0.2.1, 192.0.2.1:53 or [2001:db8::1]:53")},
+	 E("resolver: 'dns.example.com' is not an address such as 192.0.2.1, 192.0.2.1:53 or "
+	   "[2001:db8::1]:53")},
 	{"ip-connection-limit without a number", IN_GLOBAL("ip-connection-limit = 10/8"),
-	 E("ip-connection-limit: write CIDR N or CIDR N per-source-ip, for example 192.0.2.0/24 10")},
+	 E("ip-connection-limit: write CIDR N or CIDR N per-source-ip, for example 192.0.2.0/24 "
+	   "10")},
 	{"ip-connection-limit with more", IN_GLOBAL("ip-connection-limit = 10/8 5 each"),
 	 E("ip-connection-limit: 'each' after the number: only per-source-ip may follow")},
 	{"ip-connection-limit of 0", IN_GLOBAL("ip-connection-limit = 10/8 0"),
 	 E("ip-connection-limit: 0 is out of range: 1 to 1000000")},
-	{"several addresses with one host", IN_VMTA("smtp-source-host = 10.0.0.1 10.0.0.2 mta.example.com"),
-	 E("smtp-source-host: several addresses with one host name mta.example.com, but a PTR matches only one: write IP HOST, one a line")},
+	{"several addresses with one host",
+	 IN_VMTA("smtp-source-host = 10.0.0.1 10.0.0.2 mta.example.com"),
+	 E("smtp-source-host: several addresses with one host name mta.example.com, but a PTR "
+	   "matches only one: write IP HOST, one a line")},
 	{"address behind the host", IN_VMTA("smtp-source-host = 10.0.0.1 mta.example.com 10.0.0.2"),
 	 E("smtp-source-host: '10.0.0.2' after the host name: write IP HOST, one a line")},
 	{"host alone", IN_VMTA("smtp-source-host = mta.example.com"),
@@ -154,14 +191,17 @@ static const struct message_case error_cases[] = {
 	{"network without an own address", IN_VMTA("smtp-source-host = 203.0.113.0/24"),
 	 E("smtp-source-host: no address of this machine lies in 203.0.113.0/24")},
 	{"smtp-hosts", IN_DOMAIN("smtp-hosts = mx1.example.com:0"),
-	 E("smtp-hosts: 'mx1.example.com:0' is not a host: write mx.example.com, mx.example.com:2525, [192.0.2.1]:25 or lookup-mx:example.com")},
-	{"type of PowerMTA", IN_DOMAIN("type = pipe"), E("type: pipe is not supported by this version")},
+	 E("smtp-hosts: 'mx1.example.com:0' is not a host: write mx.example.com, "
+	   "mx.example.com:2525, [192.0.2.1]:25 or lookup-mx:example.com")},
+	{"type of PowerMTA", IN_DOMAIN("type = pipe"),
+	 E("type: pipe is not supported by this version")},
 	{"type", IN_DOMAIN("type = x"), E("type: 'x' is not smtp or discard")},
 	{"by-smtp-source-ip", IN_SOURCE("default-virtual-mta = by-smtp-source-ip"),
 	 E("default-virtual-mta: by-smtp-source-ip is not supported by this version")},
 	{"records of a later version", IN_ACCT("records = d,r"),
 	 E("records: records of type r are not supported by this version")},
-	{"records", IN_ACCT("records = d,x"), E("records: 'x' is not a type of record: d, b, t, tq")},
+	{"records", IN_ACCT("records = d,x"),
+	 E("records: 'x' is not a type of record: d, b, t, tq")},
 	{"record-fields without a type", IN_ACCT("record-fields = rcpt"),
 	 E("record-fields: 'rcpt' is not a type of record: d, b, t, tq")},
 	{"bad field", IN_ACCT("fields = a b"),
@@ -183,7 +223,8 @@ static const struct message_case error_cases[] = {
 	{"missing file of a secret", IN_ACCT("user-string = file:/nonexistent/x"),
 	 E("user-string: cannot read /nonexistent/x: No such file or directory")},
 	/* several at once, in file order */
-	{"all errors are shown", L "[domain *]\nmax-smtp-out = x\n[global]\nretry-after = 5m\n[nothing]\n",
+	{"all errors are shown",
+	 L "[domain *]\nmax-smtp-out = x\n[global]\nretry-after = 5m\n[nothing]\n",
 	 "T:3: error: max-smtp-out: 'x' is not a whole number\n"
 	 "T:5: error: retry-after has no meaning in [global]: it belongs in [domain]\n"
 	 "T:6: error: unknown section [nothing]\n"},
@@ -205,41 +246,60 @@ Test(conf_errors, each_with_its_place_and_text)
 
 static const struct message_case warning_cases[] = {
 	{"nothing to say", IN_DOMAIN("max-smtp-out = 5"), ""},
-	{"no listener", "[global]\n", "warning: no [smtp-listener IP:PORT]: no mail is taken in over SMTP\n"},
+	{"no listener", "[global]\n",
+	 "warning: no [smtp-listener IP:PORT]: no mail is taken in over SMTP\n"},
 	{"set twice in a section", IN_DOMAIN("max-smtp-out = 5\nmax-smtp-out = 6"),
 	 "T:4: warning: max-smtp-out is set again: this replaces T:3\n"},
 	{"set twice under two names", IN_DOMAIN("smtp-port = 5\ndefault-smtp-port = 6"),
 	 "T:4: warning: default-smtp-port is set again: this replaces T:3\n"},
-	{"set twice in equal sections", L "[source 10/8]\nmax-message-hops = 5\n[source 10.0.0.0/8]\nmax-message-hops = 6\n",
+	{"set twice in equal sections",
+	 L "[source 10/8]\nmax-message-hops = 5\n[source 10.0.0.0/8]\nmax-message-hops = 6\n",
 	 "T:5: warning: max-message-hops is set again: this replaces T:3\n"},
-	{"set twice for one domain", L "[domain a.com]\nmax-smtp-out = 5\n[domain b.com, A.com]\nmax-smtp-out = 6\n",
+	{"set twice for one domain",
+	 L "[domain a.com]\nmax-smtp-out = 5\n[domain b.com, A.com]\nmax-smtp-out = 6\n",
 	 "T:5: warning: max-smtp-out is set again for the same domain: this replaces T:3\n"},
 	{"told once for all of a macro",
-	 L "[domain-macro]\nm = a.com, b.com, c.com\n[domain $m]\nmax-smtp-out = 5\n[domain x.com, $m]\nmax-smtp-out = 6\n",
+	 L "[domain-macro]\nm = a.com, b.com, c.com\n[domain $m]\nmax-smtp-out = 5\n[domain x.com, "
+	   "$m]\nmax-smtp-out = 6\n",
 	 "T:7: warning: max-smtp-out is set again for the same domain: this replaces T:5\n"},
-	{"[virtual-mta] and */NAME are one place", L "[virtual-mta v]\nretry-after = 5m\n[domain */v]\nretry-after = 6m\n",
+	{"[virtual-mta] and */NAME are one place",
+	 L "[virtual-mta v]\nretry-after = 5m\n[domain */v]\nretry-after = 6m\n",
 	 "T:5: warning: retry-after is set again for the same domain: this replaces T:3\n"},
 	{"lists add up", IN_GLOBAL("postmaster = a@b.com\npostmaster = c@d.com"), ""},
 	{"written and through a macro are different places",
-	 L "[domain-macro]\nm = a.com\n[domain $m]\nmax-smtp-out = 5\n[domain a.com]\nmax-smtp-out = 6\n", ""},
-	{"macro twice", L "[domain-macro]\na = b.com\nA = c.com\n", "T:4: warning: macro A replaces the one of T:3\n"},
-	{"one network, two limits", IN_GLOBAL("ip-connection-limit = 10/8 5\nip-connection-limit = 10.0.0.0/8 6"),
-	 "T:4: warning: ip-connection-limit: 10.0.0.0/8 has a limit of 5 already, which this one replaces\n"},
+	 L "[domain-macro]\nm = a.com\n[domain $m]\nmax-smtp-out = 5\n[domain a.com]\nmax-smtp-out "
+	   "= 6\n",
+	 ""},
+	{"macro twice", L "[domain-macro]\na = b.com\nA = c.com\n",
+	 "T:4: warning: macro A replaces the one of T:3\n"},
+	{"one network, two limits",
+	 IN_GLOBAL("ip-connection-limit = 10/8 5\nip-connection-limit = 10.0.0.0/8 6"),
+	 "T:4: warning: ip-connection-limit: 10.0.0.0/8 has a limit of 5 already, which this one "
+	 "replaces\n"},
 	{"member twice", L "[virtual-mta v]\n[virtual-mta-pool p]\nvirtual-mta = v, v\n",
 	 "T:4: warning: virtual-mta: v is in [virtual-mta-pool p] already\n"},
 	{"'#' in a text", IN_ACCT("user-string = a #b"),
-	 "T:3: warning: user-string: what follows the space and '#' or ';' is part of the value: put it in quotes if that is meant, else remove it\n"},
+	 "T:3: warning: user-string: what follows the space and '#' or ';' is part of the value: "
+	 "put it in quotes if that is meant, else remove it\n"},
 	{"'#' in a quoted text", IN_ACCT("user-string = \"a #b\""), ""},
 	{"looser than what it hides",
 	 L "[virtual-mta v]\n[domain a.com]\nmax-smtp-out = 2\n[domain */v]\nmax-smtp-out = 5\n",
-	 "T:6: warning: max-smtp-out of [domain */v] is looser than 2 of [domain a.com] (T:4), which it hides for this virtual MTA or pool\n"},
-	{"no limit is looser than any", L "[virtual-mta v]\nmax-msg-per-connection = 0\n[domain a.com]\nmax-msg-per-connection = 2\n",
-	 "T:3: warning: max-msg-per-connection of [virtual-mta v] is looser than 2 of [domain a.com] (T:5), which it hides for this virtual MTA or pool\n"},
-	{"TLS not required any more", L "[virtual-mta v]\nrequire-starttls = no\n[domain a.com]\nrequire-starttls = yes\n",
-	 "T:3: warning: require-starttls of [virtual-mta v] is looser than yes of [domain a.com] (T:5), which it hides for this virtual MTA or pool\n"},
+	 "T:6: warning: max-smtp-out of [domain */v] is looser than 2 of [domain a.com] (T:4), "
+	 "which it hides for this virtual MTA or pool\n"},
+	{"no limit is looser than any",
+	 L "[virtual-mta v]\nmax-msg-per-connection = 0\n[domain a.com]\nmax-msg-per-connection = "
+	   "2\n",
+	 "T:3: warning: max-msg-per-connection of [virtual-mta v] is looser than 2 of [domain "
+	 "a.com] (T:5), which it hides for this virtual MTA or pool\n"},
+	{"TLS not required any more",
+	 L "[virtual-mta v]\nrequire-starttls = no\n[domain a.com]\nrequire-starttls = yes\n",
+	 "T:3: warning: require-starttls of [virtual-mta v] is looser than yes of [domain a.com] "
+	 "(T:5), which it hides for this virtual MTA or pool\n"},
 	{"stricter than what it hides",
-	 L "[virtual-mta v]\n[domain a.com]\nmax-smtp-out = 5\n[domain */v]\nmax-smtp-out = 2\n", ""},
-	{"* everywhere is not hidden in earnest", L "[virtual-mta v]\n[domain *]\nmax-smtp-out = 2\n[domain */v]\nmax-smtp-out = 5\n", ""},
+	 L "[virtual-mta v]\n[domain a.com]\nmax-smtp-out = 5\n[domain */v]\nmax-smtp-out = 2\n",
+	 ""},
+	{"* everywhere is not hidden in earnest",
+	 L "[virtual-mta v]\n[domain *]\nmax-smtp-out = 2\n[domain */v]\nmax-smtp-out = 5\n", ""},
 };
 
 Test(conf_errors, warnings_let_the_configuration_through)
@@ -262,7 +322,8 @@ Test(conf_errors, a_bad_secret_is_not_shown)
 
 	setenv("SLUICE_TEST_SECRET", "geheim", 1);
 	cr_expect_null(load_text(IN_DOMAIN("max-smtp-out = ${SLUICE_TEST_SECRET}"), &messages));
-	cr_expect_str_eq(messages, "T:3: error: max-smtp-out: the value (not shown) is not a whole number\n");
+	cr_expect_str_eq(messages,
+			 "T:3: error: max-smtp-out: the value (not shown) is not a whole number\n");
 	free(messages);
 }
 
@@ -270,7 +331,8 @@ Test(conf_errors, macros_that_grow_without_bound)
 {
 	static const char *const texts[] = {
 		/* a product of a million million */
-		"[domain-macro]\na = 1,2,3,4,5,6,7,8,9,10\nb = $a$a$a$a\nc = $b.$b.$b\n[domain $c.com]\n",
+		"[domain-macro]\na = 1,2,3,4,5,6,7,8,9,10\nb = $a$a$a$a\nc = $b.$b.$b\n[domain "
+		"$c.com]\n",
 		/* a chain deeper than the stack would like */
 		NULL,
 		/* a pattern of nothing but macros */
@@ -291,9 +353,9 @@ Test(conf_errors, macros_that_grow_without_bound)
 		char *messages;
 
 		cr_expect_null(load_text(texts[i] ? texts[i] : buf_cstr(b), &messages));
-		cr_expect(strstr(messages, i == 0 ? "more than 1000000 patterns" :
-					   i == 1 ? "deeper than 64 levels" :
-						    "a pattern of more than 1024 bytes"),
+		cr_expect(strstr(messages, i == 0   ? "more than 1000000 patterns"
+					   : i == 1 ? "deeper than 64 levels"
+						    : "a pattern of more than 1024 bytes"),
 			  "%zu: %s", i, messages);
 		free(messages);
 	}

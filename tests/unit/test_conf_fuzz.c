@@ -5,19 +5,73 @@
 #include "common/base/rng.h"
 
 static const char seed_text[] =
-	"[global]\nhost-name = mta1.example.com\npostmaster = a@b.com, c@d.com\nip-connection-limit = 10/8 5 per-source-ip\n"
-	"resolver = 127.0.0.1, [::1]:53\nlog = /tmp/log # c\nmin-free-space = 64M\n[smtp-listener [::1]:2525]\nsource = feed\n"
-	"[source 0/0]\nrelay-domain = $ms, *.x.com,\n  [*.]y.com\n[source feed]\ndefault-virtual-mta = pool\n"
-	"[virtual-mta a]\nsmtp-source-host = 10.0.0.1 a.b.com\nretry-after = 5m,10m\n[virtual-mta-pool pool]\nvirtual-mta = a\n"
-	"[domain-macro]\nms = a.com, b.$tld\ntld = com, \"co.uk\"\n[domain *]\nmax-smtp-out = 2\nbounce-after = 4d12h\n"
-	"[domain $ms, [10/8]/a, \"q.com\"/pool]\nsmtp-hosts = a.com,b.com;[192.0.2.1]:25;lookup-mx:c.com\ntype = discard\n"
-	"[acct-file /var/log/a.csv]\nrecords = d,b,t,tq\nrecord-fields = d rcpt, !vmta\nuser-string = \"a # b\" \nqueue-filter = !a.com/*\n";
+	"[global]\nhost-name = mta1.example.com\npostmaster = a@b.com, "
+	"c@d.com\nip-connection-limit = 10/8 5 per-source-ip\n"
+	"resolver = 127.0.0.1, [::1]:53\nlog = /tmp/log # c\nmin-free-space = 64M\n[smtp-listener "
+	"[::1]:2525]\nsource = feed\n"
+	"[source 0/0]\nrelay-domain = $ms, *.x.com,\n  [*.]y.com\n[source "
+	"feed]\ndefault-virtual-mta = pool\n"
+	"[virtual-mta a]\nsmtp-source-host = 10.0.0.1 a.b.com\nretry-after = "
+	"5m,10m\n[virtual-mta-pool pool]\nvirtual-mta = a\n"
+	"[domain-macro]\nms = a.com, b.$tld\ntld = com, \"co.uk\"\n[domain *]\nmax-smtp-out = "
+	"2\nbounce-after = 4d12h\n"
+	"[domain $ms, [10/8]/a, \"q.com\"/pool]\nsmtp-hosts = "
+	"a.com,b.com;[192.0.2.1]:25;lookup-mx:c.com\ntype = discard\n"
+	"[acct-file /var/log/a.csv]\nrecords = d,b,t,tq\nrecord-fields = d rcpt, "
+	"!vmta\nuser-string = \"a # b\" \nqueue-filter = !a.com/*\n";
 
 static const char *const pieces[] = {
-	"[", "]", "[domain ", "]\n", "\n", "\n  ", "\n\t", ",", "=", "\"", "\\", "#", ";", " #", "$", "$ms", "${", "${HOME}", "}",
-	"*", "*.", "[*.]", "/", "/a", "\"\"", "0", "-1", "99999999999999999999", "1w", "K", "\xff", "\xc3\xbc", "\x01", "\r",
-	"[global]\n", "[domain-macro]\n", "include = ", "include = *\n", "ms = $ms\n", "file:", "[source ", "<domain>", "\xef\xbb\xbf",
-	"#@ 1 s x\n", "unlimited", "never", "{default}", "max-smtp-out = ", "10/8", "::1", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+	"[",
+	"]",
+	"[domain ",
+	"]\n",
+	"\n",
+	"\n  ",
+	"\n\t",
+	",",
+	"=",
+	"\"",
+	"\\",
+	"#",
+	";",
+	" #",
+	"$",
+	"$ms",
+	"${",
+	"${HOME}",
+	"}",
+	"*",
+	"*.",
+	"[*.]",
+	"/",
+	"/a",
+	"\"\"",
+	"0",
+	"-1",
+	"99999999999999999999",
+	"1w",
+	"K",
+	"\xff",
+	"\xc3\xbc",
+	"\x01",
+	"\r",
+	"[global]\n",
+	"[domain-macro]\n",
+	"include = ",
+	"include = *\n",
+	"ms = $ms\n",
+	"file:",
+	"[source ",
+	"<domain>",
+	"\xef\xbb\xbf",
+	"#@ 1 s x\n",
+	"unlimited",
+	"never",
+	"{default}",
+	"max-smtp-out = ",
+	"10/8",
+	"::1",
+	"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
 };
 
 /* One random change. */
@@ -58,7 +112,8 @@ static void mutate(struct buf *b)
 
 static void ask(const struct conf *c)
 {
-	static const char *const domains[] = {"a.com", "x.y.com", "[10.0.0.1]", "", "q.com", "b.co.uk"};
+	static const char *const domains[] = {"a.com", "x.y.com", "[10.0.0.1]",
+					      "",      "q.com",	  "b.co.uk"};
 	struct ip ip = {.family = IP_V4, .b = {10, 0, 0, 1}};
 
 	for (size_t i = 0; i < ARRAY_SIZE(domains); i++)
@@ -87,7 +142,8 @@ Test(conf_fuzz, mutations_never_break_the_parser, .timeout = 60)
 			ask(c);
 			d = conf_parse_merged(conf_merged(c), &m);
 			cr_assert_not_null(d, "seed %llu: taken, but its merged text is not:\n%.*s",
-					   (unsigned long long)seed, (int)conf_merged(c).n, conf_merged(c).p);
+					   (unsigned long long)seed, (int)conf_merged(c).n,
+					   conf_merged(c).p);
 			cr_assert(slice_eq(conf_merged(c), conf_merged(d)), "seed %llu",
 				  (unsigned long long)seed);
 			ask(d);

@@ -42,26 +42,33 @@ static const struct line_case line_cases[] = {
 	{"no line break at the end", "[global]\nlog-level=info", "1[global]\n2 log-level|info\n"},
 	{"CR LF", "[global]\r\nlog-level = info\r\n", "1[global]\n2 log-level|info\n"},
 	{"byte order mark", "\xef\xbb\xbf[global]\n", "1[global]\n"},
-	{"UTF-8 in a comment and a text", "# gr\xc3\xbc\xc3\x9f\n[acct-file /a]\nuser-string = \xe2\x82\xac\n",
+	{"UTF-8 in a comment and a text",
+	 "# gr\xc3\xbc\xc3\x9f\n[acct-file /a]\nuser-string = \xe2\x82\xac\n",
 	 "2[acct-file /a]\n3 user-string|\xe2\x82\xac\n"},
-	{"comment behind a value", "[global]\nmax-workers = 5 # five\n", "1[global]\n2 max-workers|5\n"},
+	{"comment behind a value", "[global]\nmax-workers = 5 # five\n",
+	 "1[global]\n2 max-workers|5\n"},
 	{"'#' stays in a text", "[acct-file /a]\nuser-string = a #b\n",
 	 "1[acct-file /a]\n2 user-string|a #b\n"},
-	{"'=' in a value", "[acct-file /a]\nuser-string = a=b=c\n", "1[acct-file /a]\n2 user-string|a=b=c\n"},
+	{"'=' in a value", "[acct-file /a]\nuser-string = a=b=c\n",
+	 "1[acct-file /a]\n2 user-string|a=b=c\n"},
 	{"empty section", "[smtp-listener 127.0.0.1:25]\n[global]\n",
 	 "1[smtp-listener 127.0.0.1:25]\n2[global]\n"},
 	/* headers */
 	{"header with [*.]", "[domain [*.]rr.com]\n", "1[domain [*.]rr.com]\n"},
-	{"header with a network and a virtual MTA", "[domain [10/8]/mta1]\n", "1[domain [10/8]/mta1]\n"},
-	{"header with an IPv6 address", "[smtp-listener [::1]:25]\n", "1[smtp-listener [::1]:25]\n"},
+	{"header with a network and a virtual MTA", "[domain [10/8]/mta1]\n",
+	 "1[domain [10/8]/mta1]\n"},
+	{"header with an IPv6 address", "[smtp-listener [::1]:25]\n",
+	 "1[smtp-listener [::1]:25]\n"},
 	{"header with a command", "[acct-file |/usr/local/bin/etl --log x]\n",
 	 "1[acct-file |/usr/local/bin/etl --log x]\n"},
 	{"comment behind a header", "[source 0/0]   # all\n", "1[source 0/0]\n"},
 	{"indented header", "  [global]\n", "1[global]\n"},
 	{"header without ]", "[global\n", "T:1: error: a section header ends with ']'\n"},
-	{"text behind a header", "[global] x\n", "T:1: error: text after the ']' of a section header\n"},
+	{"text behind a header", "[global] x\n",
+	 "T:1: error: text after the ']' of a section header\n"},
 	{"comment with ] behind a header", "[source 0/0] # see [x]\n",
-	 "T:1: error: a section header ends at the last ']' of its line: a comment behind it must not hold one\n"},
+	 "T:1: error: a section header ends at the last ']' of its line: a comment behind it must "
+	 "not hold one\n"},
 	{"] and # in a quoted name", "[acct-file \"/a ] # b\"]\n", "1[acct-file \"/a ] # b\"]\n"},
 	{"header without a word", "[ ]\n", "T:1: error: a section header without a name\n"},
 	/* continuations */
@@ -69,24 +76,30 @@ static const struct line_case line_cases[] = {
 	 "1[domain *]\n2 retry-after|5m, 10m, 15m\n"},
 	{"indented line of a text", "[acct-file /a]\nuser-string = a\n  b\n",
 	 "1[acct-file /a]\n2 user-string|a b\n"},
-	{"trailing comma of a list", "[domain-macro]\nms = a.com,\nb.com, # two\nc.com\nx = y.com\n",
+	{"trailing comma of a list",
+	 "[domain-macro]\nms = a.com,\nb.com, # two\nc.com\nx = y.com\n",
 	 "1[domain-macro]\n2 ms|a.com, b.com, c.com\n5 x|y.com\n"},
 	{"trailing comma of a text is text", "[acct-file /a]\nuser-string = a,\nrecords = d\n",
 	 "1[acct-file /a]\n2 user-string|a,\n3 records|d\n"},
-	{"list goes on with a pattern in brackets", "[source 0/0]\nrelay-domain = a.com,\n[*.]b.com,\n[10/8]\n",
+	{"list goes on with a pattern in brackets",
+	 "[source 0/0]\nrelay-domain = a.com,\n[*.]b.com,\n[10/8]\n",
 	 "1[source 0/0]\n2 relay-domain|a.com, [*.]b.com, [10/8]\n"},
 	{"header ends a list with a trailing comma", "[domain-macro]\nms = a.com,\n[global]\n",
 	 "1[domain-macro]\n2 ms|a.com,\n3[global]\n"},
-	{"comments between continuations", "[domain-macro]\nms = a.com, # one\n# whole line\n  b.com # two\n",
+	{"comments between continuations",
+	 "[domain-macro]\nms = a.com, # one\n# whole line\n  b.com # two\n",
 	 "1[domain-macro]\n2 ms|a.com, b.com\n"},
 	{"blank line ends a value", "[domain-macro]\nms = a.com\n\n  x = b.com\n",
 	 "1[domain-macro]\n2 ms|a.com\n4 x|b.com\n"},
-	{"indented directives of equal depth", "[domain *]\n    max-smtp-out = 2\n    retry-after = 5m\n",
+	{"indented directives of equal depth",
+	 "[domain *]\n    max-smtp-out = 2\n    retry-after = 5m\n",
 	 "1[domain *]\n2 max-smtp-out|2\n3 retry-after|5m\n"},
-	{"indented directive and a deeper line", "[domain-macro]\n  a = b.com,\n    c.com\n  d = e.com\n",
+	{"indented directive and a deeper line",
+	 "[domain-macro]\n  a = b.com,\n    c.com\n  d = e.com\n",
 	 "1[domain-macro]\n2 a|b.com, c.com\n4 d|e.com\n"},
 	/* what is refused */
-	{"no =", "[global]\nhost-name mta1\n", "1[global]\nT:2: error: no '=' in this line: write host-name = VALUE\n"},
+	{"no =", "[global]\nhost-name mta1\n",
+	 "1[global]\nT:2: error: no '=' in this line: write host-name = VALUE\n"},
 	{"PowerMTA's blocks", "<domain *>\n",
 	 "T:1: error: <domain …> is PowerMTA's form: write [domain …]\n"},
 	{"no keyword", "[global]\n= 5\n", "1[global]\nT:2: error: no keyword before the '='\n"},
@@ -94,9 +107,12 @@ static const struct line_case line_cases[] = {
 	 "2[global]\nT:1: error: log-level stands before the first section header\n"},
 	{"control character", "[global]\nlog-level = a\x01\n",
 	 "1[global]\nT:2: error: the line holds a control character\n"},
-	{"Latin 1", "[global]\nlog-level = \xfc\n", "1[global]\nT:2: error: the line is not UTF-8\n"},
-	{"overlong UTF-8", "[global]\nlog-level = \xc0\xaf\n", "1[global]\nT:2: error: the line is not UTF-8\n"},
-	{"surrogate", "[global]\nlog-level = \xed\xa0\x80\n", "1[global]\nT:2: error: the line is not UTF-8\n"},
+	{"Latin 1", "[global]\nlog-level = \xfc\n",
+	 "1[global]\nT:2: error: the line is not UTF-8\n"},
+	{"overlong UTF-8", "[global]\nlog-level = \xc0\xaf\n",
+	 "1[global]\nT:2: error: the line is not UTF-8\n"},
+	{"surrogate", "[global]\nlog-level = \xed\xa0\x80\n",
+	 "1[global]\nT:2: error: the line is not UTF-8\n"},
 	{"bad bytes in a continuation", "[domain-macro]\nms = a.com,\n  \xff\n  b.com\n",
 	 "1[domain-macro]\n2 ms|a.com, b.com\nT:3: error: the line is not UTF-8\n"},
 };
@@ -119,7 +135,8 @@ Test(conf_reader, a_nul_byte_is_an_error_of_its_line)
 	static const char text[] = "[global]\nlog-level = in\0fo\nmax-workers = 3\n";
 	char *path = text_file("nul", text, sizeof(text) - 1), *got = items_text(path);
 
-	cr_expect_str_eq(got, "1[global]\n3 max-workers|3\nT:2: error: the line holds a NUL byte\n");
+	cr_expect_str_eq(got,
+			 "1[global]\n3 max-workers|3\nT:2: error: the line holds a NUL byte\n");
 	free(got);
 	free(path);
 }
@@ -141,13 +158,16 @@ Test(conf_reader, long_lines_names_and_sections)
 	buf_add_str(&b, "end.com]\nmax-smtp-out = 3\n");
 	c = load_bytes(b.p, b.n, &messages);
 	cr_assert_not_null(c, "%s", messages);
-	p = &conf_source_for(c, &(struct ip){.family = IP_V4, .b = {127, 0, 0, 1}}, NULL)->relay_domain;
+	p = &conf_source_for(c, &(struct ip){.family = IP_V4, .b = {127, 0, 0, 1}}, NULL)
+		     ->relay_domain;
 	cr_expect(conf_patterns_match(p, slice_str("first.com")));
 	cr_expect(conf_patterns_match(p, slice_str("last.com")));
 	cr_expect_not(conf_patterns_match(p, slice_str("other.com")));
 	cr_expect_eq(conf_domain_for(c, slice_str("end.com"), slice_str(""))->max_smtp_out, 3);
 	cr_expect_eq(conf_domain_for(c, slice_str("a-long-name-of-a-domain-499.example.com"),
-				     slice_str(""))->max_smtp_out, 3);
+				     slice_str(""))
+			     ->max_smtp_out,
+		     3);
 	conf_free(c);
 	free(messages);
 	buf_done(&b);
@@ -190,7 +210,9 @@ Test(conf_reader, globs_sort_by_byte)
 	free(put("g-a.inc", "max-workers = 3\n"));
 	char *path = put("main.conf", "[global]\ninclude = \"g-*.inc\"  # quoted\n");
 
-	expect_items(path, "1[global]\n1[source 1]\n1[global]\n1 max-workers|3\n1[source 2]\n1[global]\n");
+	expect_items(
+		path,
+		"1[global]\n1[source 1]\n1[global]\n1 max-workers|3\n1[source 2]\n1[global]\n");
 	free(path);
 }
 
@@ -203,14 +225,15 @@ Test(conf_reader, includes_that_fail)
 				      "include = missing\ninclude =\ninclude = .\n"
 				      "include = loop.conf\ninclude = twin-a.conf\n");
 
-	expect_items(path,
-		     "1[global]\n"
-		     "T:2: error: include: no file matches D/none-*.conf (include = -D/none-*.conf allows that)\n"
-		     "T:4: error: include: no file matches D/missing (include = -D/missing allows that)\n"
-		     "T:5: error: include: name a file, for example include = conf.d/*.conf\n"
-		     "T:6: error: cannot read D/.: it is a directory (write D/./*.conf)\n"
-		     "D/loop.conf:1: error: include loop: D/loop.conf includes itself\n"
-		     "D/twin-b.conf:1: error: include loop: D/twin-a.conf includes itself\n");
+	expect_items(path, "1[global]\n"
+			   "T:2: error: include: no file matches D/none-*.conf (include = "
+			   "-D/none-*.conf allows that)\n"
+			   "T:4: error: include: no file matches D/missing (include = -D/missing "
+			   "allows that)\n"
+			   "T:5: error: include: name a file, for example include = conf.d/*.conf\n"
+			   "T:6: error: cannot read D/.: it is a directory (write D/./*.conf)\n"
+			   "D/loop.conf:1: error: include loop: D/loop.conf includes itself\n"
+			   "D/twin-b.conf:1: error: include loop: D/twin-a.conf includes itself\n");
 	free(path);
 }
 
@@ -221,16 +244,18 @@ Test(conf_reader, sixteen_levels_of_includes)
 	for (int levels = 16; levels <= 17; levels++) {
 		for (int i = levels - 1; i >= 0; i--) {
 			char *name = xasprintf("level%d.conf", i);
-			char *text = i == levels - 1 ? xstrdup("[global]\n") :
-						       xasprintf("include = level%d.conf\n", i + 1);
+			char *text = i == levels - 1 ? xstrdup("[global]\n")
+						     : xasprintf("include = level%d.conf\n", i + 1);
 
 			free(path);
 			path = text_file(name, text, strlen(text));
 			free(name);
 			free(text);
 		}
-		expect_items(path, levels == 16 ? "1[global]\n" :
-				   "D/level15.conf:1: error: include: more than 16 levels\n");
+		expect_items(path,
+			     levels == 16
+				     ? "1[global]\n"
+				     : "D/level15.conf:1: error: include: more than 16 levels\n");
 	}
 	free(path);
 }
@@ -242,7 +267,9 @@ Test(conf_reader, a_missing_file_and_a_directory)
 
 	cr_expect_null(conf_load("/nonexistent/sluice.conf", &m));
 	messages = messages_text(&m, NULL);
-	cr_expect_str_eq(messages, "error: cannot read /nonexistent/sluice.conf: No such file or directory\n");
+	cr_expect_str_eq(
+		messages,
+		"error: cannot read /nonexistent/sluice.conf: No such file or directory\n");
 	free(messages);
 	conf_messages_done(&m);
 	cr_expect_null(conf_load("/tmp", &m));
@@ -252,9 +279,11 @@ Test(conf_reader, a_missing_file_and_a_directory)
 
 Test(conf_reader, merged_text_says_the_same_and_keeps_places)
 {
-	static const char text[] = "[global]\nhost-name = mta.example.com # c\n\n[domain-macro]\nms = a.com,\n  b.com\n"
-				   "[acct-file \"/a ] # b\"]\nuser-string = \"x # y\"\n[domain [*.]c.com, $ms]\n"
-				   "retry-after = 5m,\n10m\n[smtp-listener [::1]:2525]\n";
+	static const char text[] =
+		"[global]\nhost-name = mta.example.com # c\n\n[domain-macro]\nms = a.com,\n  "
+		"b.com\n"
+		"[acct-file \"/a ] # b\"]\nuser-string = \"x # y\"\n[domain [*.]c.com, $ms]\n"
+		"retry-after = 5m,\n10m\n[smtp-listener [::1]:2525]\n";
 	struct conf *c = load_good(text), *d, *e;
 	struct conf_messages m;
 	const struct conf_domain *set;

@@ -51,13 +51,24 @@ Test(conf_values, sizes)
 		bool ok;
 		uint64_t want;
 	} cases[] = {
-		{"0", true, 0},        {"512", true, 512},           {"512b", true, 512},
-		{"64K", true, 65536},  {"64k", true, 65536},         {"64kb", true, 65536},
-		{"10M", true, 10 * CONF_MIB},                        {"2G", true, 2 * CONF_GIB},
-		{"1T", true, 1024 * CONF_GIB},                       {"1TiB", true, 1024 * CONF_GIB},
-		{"", false, 0},        {"K", false, 0},              {"1X", false, 0},
-		{"1 M", false, 0},     {"-1", false, 0},             {"1.5M", false, 0},
-		{"18446744073709551615", false, 0},                  {"99999999999T", false, 0},
+		{"0", true, 0},
+		{"512", true, 512},
+		{"512b", true, 512},
+		{"64K", true, 65536},
+		{"64k", true, 65536},
+		{"64kb", true, 65536},
+		{"10M", true, 10 * CONF_MIB},
+		{"2G", true, 2 * CONF_GIB},
+		{"1T", true, 1024 * CONF_GIB},
+		{"1TiB", true, 1024 * CONF_GIB},
+		{"", false, 0},
+		{"K", false, 0},
+		{"1X", false, 0},
+		{"1 M", false, 0},
+		{"-1", false, 0},
+		{"1.5M", false, 0},
+		{"18446744073709551615", false, 0},
+		{"99999999999T", false, 0},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -163,7 +174,8 @@ Test(conf_values, comments)
 		bool found;
 		struct slice got = conf_strip_comment(slice_str(cases[i].text), &found);
 
-		cr_expect(slice_eq_str(got, cases[i].want), "%s: %.*s", cases[i].text, SLICE_ARG(got));
+		cr_expect(slice_eq_str(got, cases[i].want), "%s: %.*s", cases[i].text,
+			  SLICE_ARG(got));
 		cr_expect_eq(found, cases[i].found, "%s", cases[i].text);
 	}
 }
@@ -176,7 +188,9 @@ Test(conf_values, every_default_parses_and_has_a_documented_row)
 		for (size_t j = 0; j < conf_scopes[i].n; j++) {
 			const struct conf_directive *d = &conf_scopes[i].rows[j];
 			struct buf why = BUF_INIT, remark = BUF_INIT;
-			struct conf_value_ctx ctx = {.arena = &a, .directive = d, .why = &why,
+			struct conf_value_ctx ctx = {.arena = &a,
+						     .directive = d,
+						     .why = &why,
 						     .remark = &remark,
 						     .keyword = conf_words_first(d->keywords)};
 			/* conf_value_default() panics on a bad row */
@@ -184,7 +198,8 @@ Test(conf_values, every_default_parses_and_has_a_documented_row)
 
 			conf_value_default(&ctx, value);
 			cr_expect_gt(strlen(d->doc), 10, "%s", d->keywords);
-			cr_expect(conf_directive_find(&conf_scopes[i], conf_words_first(d->keywords)) == d,
+			cr_expect(conf_directive_find(&conf_scopes[i],
+						      conf_words_first(d->keywords)) == d,
 				  "%s is in its scope twice", d->keywords);
 			buf_done(&why);
 			buf_done(&remark);
