@@ -106,8 +106,6 @@ static bool parse_bdat(struct session *s, struct slice arg)
 static enum session_step cmd_bdat(struct session *s, struct slice arg)
 {
 	if (!parse_bdat(s, arg)) {
-		if (!s->mail)
-			return session_error(s, "501 5.5.4 say BDAT SIZE or BDAT SIZE LAST");
 		/* The octets of this chunk cannot be told from commands. */
 		session_reply(s,
 			      "501 5.5.4 say BDAT SIZE or BDAT SIZE LAST; closing the connection");

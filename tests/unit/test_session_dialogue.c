@@ -227,7 +227,7 @@ static const struct talk chunking[] = {
 	{"RCPT in between", HELLO ENVELOPE "BDAT 1\r\nxRCPT TO:<a@b.c>\r\nRSET\r\n",
 	 "220 250 250 250 250 503 250", NULL, NULL},
 	{"bad size", HELLO ENVELOPE "BDAT x LAST\r\nNOOP\r\n", "220 250 250 250 501", NULL, NULL},
-	{"bad size outside of a transaction", HELLO "BDAT abc\r\nNOOP\r\n", "220 250 501 250", NULL,
+	{"bad size outside of a transaction", HELLO "BDAT abc\r\nNOOP\r\n", "220 250 501", NULL,
 	 NULL},
 	{"bad word", HELLO ENVELOPE "BDAT 1 FIRST\r\nNOOP\r\n", "220 250 250 250 501", NULL, NULL},
 	{"CR at the very end", HELLO ENVELOPE "BDAT 2 LAST\r\na\rNOOP\r\n",
