@@ -40,9 +40,9 @@ struct resolver_conf {
 };
 
 struct resolver_stats {
-	uint64_t cached;   /* routes in dns.mdb */
-	uint64_t pending;  /* routes being looked up */
-	uint64_t queries;  /* packets sent */
+	uint64_t cached; /* routes in dns.mdb */
+	uint64_t pending; /* routes being looked up */
+	uint64_t queries; /* packets sent */
 	uint64_t timeouts; /* of single tries */
 	uint64_t servfail; /* SERVFAIL, REFUSED and the like */
 	uint64_t tempfail; /* routes that ended as DNS_TEMPFAIL */
@@ -63,12 +63,14 @@ void resolver_stats_get(struct resolver *r, struct resolver_stats *ret);
  */
 void resolver_describe(struct resolver *r, struct slice domain,
 		       void (*cb)(json_t *answer, void *arg), void *arg);
-/* Forgets a domain with its mail hosts, or everything ("*"). Returns how many routes were dropped. */
+/* Forgets a domain with its mail hosts, or everything ("*"). Returns how many routes were dropped.
+ */
 size_t resolver_clear(struct resolver *r, struct slice domain);
 /* Housekeeping, about every ten seconds. */
 void resolver_tidy(struct resolver *r);
 
-/* "nameserver" lines of a resolv.conf; returns how many, at most max. None or no file: 127.0.0.1. */
+/* "nameserver" lines of a resolv.conf; returns how many, at most max. None or no file: 127.0.0.1.
+ */
 size_t resolver_read_resolv_conf(const char *path, struct resolver_server *ret, size_t max);
 
 #endif

@@ -82,8 +82,8 @@ void packet_build(struct buf *b, uint16_t id, const char *name, enum packet_type
 	uint8_t wire_name[WIRE_NAME_MAX], *wire = NULL;
 	size_t n = name_to_wire(name, wire_name), size;
 	ldns_rdf *rdf = ldns_rdf_new_frm_data(LDNS_RDF_TYPE_DNAME, n, wire_name);
-	ldns_pkt *pkt = ldns_pkt_query_new(rdf, (ldns_rr_type)type, LDNS_RR_CLASS_IN,
-					   LDNS_RD | LDNS_AD);
+	ldns_pkt *pkt =
+		ldns_pkt_query_new(rdf, (ldns_rr_type)type, LDNS_RR_CLASS_IN, LDNS_RD | LDNS_AD);
 
 	if (!pkt)
 		fatal("out of memory while making a DNS question");
@@ -177,8 +177,7 @@ static void take_mx(struct packet_answer *a, const ldns_rr *rr)
 		return;
 	lower_ttl(a, ldns_rr_ttl(rr));
 	if (!name_from_wire(host, name)) {
-		(void)slice_copy(slice_str("a name that no host has"), a->ignored,
-				 PACKET_NAME_MAX);
+		(void)slice_copy(slice_str("a name that no host has"), a->ignored, PACKET_NAME_MAX);
 		return;
 	}
 	/* RFC 5321 5.1: a domain name, not an address. */
@@ -200,7 +199,8 @@ static const ldns_rr *find_alias(const ldns_rr_list *answers, const char *owner)
 	return NULL;
 }
 
-/* Goes along the CNAMEs that the packet has; a->target is the last name. False: stop with verdict. */
+/* Goes along the CNAMEs that the packet has; a->target is the last name. False: stop with verdict.
+ */
 static bool follow_chain(struct packet_answer *a, const ldns_rr_list *answers)
 {
 	const ldns_rr *rr;

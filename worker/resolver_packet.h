@@ -24,13 +24,13 @@
 enum packet_type { PACKET_A = 1, PACKET_MX = 15, PACKET_AAAA = 28 };
 
 enum packet_verdict {
-	PACKET_DATA,      /* at least one record of the type */
-	PACKET_NODATA,    /* the name exists, the type does not */
+	PACKET_DATA, /* at least one record of the type */
+	PACKET_NODATA, /* the name exists, the type does not */
 	PACKET_NXDOMAIN,
-	PACKET_ALIAS,     /* a CNAME whose target has to be asked for: see target */
-	PACKET_LOOP,      /* more than PACKET_CHAIN_MAX CNAMEs */
+	PACKET_ALIAS, /* a CNAME whose target has to be asked for: see target */
+	PACKET_LOOP, /* more than PACKET_CHAIN_MAX CNAMEs */
 	PACKET_TRUNCATED, /* ask again over TCP */
-	PACKET_FAILED     /* the server says no: rcode */
+	PACKET_FAILED /* the server says no: rcode */
 };
 
 struct packet_mx {
@@ -41,10 +41,10 @@ struct packet_mx {
 struct packet_answer {
 	enum packet_verdict verdict;
 	uint8_t rcode;
-	bool ad;      /* the server has checked DNSSEC signatures */
+	bool ad; /* the server has checked DNSSEC signatures */
 	bool has_ttl; /* ttl is from records; for NODATA and NXDOMAIN from the SOA (RFC 2308) */
 	uint32_t ttl; /* seconds, at most a week */
-	unsigned chain;               /* CNAMEs followed */
+	unsigned chain; /* CNAMEs followed */
 	char target[PACKET_NAME_MAX]; /* last name of the chain */
 	char ignored[PACKET_NAME_MAX]; /* an unusable MX host or alias, for the text; else "" */
 	struct packet_mx *mx;
@@ -60,9 +60,9 @@ bool packet_name_ok(struct slice name);
 void packet_build(struct buf *b, uint16_t id, const char *name, enum packet_type type, bool edns);
 
 /*
- * Judges a packet as the answer to a question. ERR_INVALID: it does not belong to the question (wrong id,
- * not an answer, another name): wait on. ERR_CORRUPT: it does, but cannot be read. 0: *ret is filled;
- * free it with packet_answer_done().
+ * Judges a packet as the answer to a question. ERR_INVALID: it does not belong to the question
+ * (wrong id, not an answer, another name): wait on. ERR_CORRUPT: it does, but cannot be read. 0:
+ * *ret is filled; free it with packet_answer_done().
  */
 int packet_parse(const void *p, size_t n, uint16_t id, const char *name, enum packet_type type,
 		 struct packet_answer *ret) __attribute__((warn_unused_result));

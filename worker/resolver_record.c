@@ -130,7 +130,7 @@ void records_forget(struct records *rs, const char *name)
 	struct entry *e, *next;
 
 	if (!name) {
-		HASH_ITER(hh, rs->known, e, next)
+		HASH_ITER (hh, rs->known, e, next)
 			forget(rs, e);
 		return;
 	}
@@ -180,8 +180,7 @@ static struct record *make_record(struct job *j, enum dns_status status, bool ha
 	r->refs = 1;
 	r->status = status;
 	r->secure = j->secure;
-	r->expires = loop_now(j->rs->loop) +
-		     clamp_ttl(j, status, has_ttl, ttl) * USEC_PER_SEC;
+	r->expires = loop_now(j->rs->loop) + clamp_ttl(j, status, has_ttl, ttl) * USEC_PER_SEC;
 	r->text = text;
 	r->server = xstrdup(server);
 	return r;
@@ -211,7 +210,7 @@ static void job_done(struct job *j, struct record *r)
 	if (j->merged)
 		HASH_DEL(j->rs->jobs, j);
 	j->merged = false;
-	STAILQ_FOREACH(w, &j->waiters, link)
+	STAILQ_FOREACH (w, &j->waiters, link)
 		w->cb(r, w->arg);
 	job_free(j);
 	record_unref(r);
@@ -280,8 +279,8 @@ static void on_result(const struct upstream_result *res, void *arg)
 	const struct packet_answer *a = res->answer;
 
 	if (!a) {
-		job_done(j, make_record(j, DNS_TEMPFAIL, false, 0, xstrdup(res->text),
-					res->server));
+		job_done(j,
+			 make_record(j, DNS_TEMPFAIL, false, 0, xstrdup(res->text), res->server));
 		return;
 	}
 	j->secure = j->secure && a->ad;

@@ -1,6 +1,6 @@
 /*
- * resolver_record.h - answers to single questions (name, type): CNAMEs followed, kept in memory by TTL,
- * equal questions in flight merged.
+ * resolver_record.h - answers to single questions (name, type): CNAMEs followed, kept in memory by
+ * TTL, equal questions in flight merged.
  */
 #ifndef SLUICE_WORKER_RESOLVER_RECORD_H
 #define SLUICE_WORKER_RESOLVER_RECORD_H
@@ -11,11 +11,12 @@
 
 struct record {
 	unsigned refs;
-	enum dns_status status; /* DNS_OK, DNS_NO_HOST (no such type), DNS_NXDOMAIN, DNS_TEMPFAIL, DNS_LOOP */
+	enum dns_status status; /* DNS_OK, DNS_NO_HOST (no such type), DNS_NXDOMAIN, DNS_TEMPFAIL,
+				   DNS_LOOP */
 	bool secure;
-	usec_t expires;   /* by loop_now() */
-	char *text;       /* why not, or what was ignored; "" */
-	char *server;     /* who answered */
+	usec_t expires; /* by loop_now() */
+	char *text; /* why not, or what was ignored; "" */
+	char *server; /* who answered */
 	struct packet_mx *mx;
 	size_t mx_count;
 	struct ip *addrs;

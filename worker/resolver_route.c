@@ -171,7 +171,8 @@ static enum dns_status status_of_hosts(const struct job *j, const struct dns_rou
 		return DNS_TEMPFAIL;
 	if (loop)
 		return DNS_LOOP;
-	/* A host that was asked for by name; a domain without MX did exist when its MX was asked for. */
+	/* A host that was asked for by name; a domain without MX did exist when its MX was asked
+	 * for. */
 	if ((j->flags & DNS_HOST_ONLY) && r->hosts[0].status == DNS_NXDOMAIN)
 		return DNS_NXDOMAIN;
 	return DNS_NO_HOST;
@@ -273,7 +274,7 @@ static void answer(struct job *j, const struct dns_route *r)
 	if (j->merged)
 		HASH_DEL(j->rs->jobs, j);
 	j->merged = false;
-	STAILQ_FOREACH(w, &j->waiters, link)
+	STAILQ_FOREACH (w, &j->waiters, link)
 		w->cb(r, expires, w->arg);
 }
 

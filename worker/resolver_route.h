@@ -1,6 +1,7 @@
 /*
  * resolver_route.h - from a mail domain to its hosts and addresses (RFC 5321 5.1, RFC 7505), by
- * single questions (resolver_record.h). Results go into dns.mdb; equal look-ups in flight are merged.
+ * single questions (resolver_record.h). Results go into dns.mdb; equal look-ups in flight are
+ * merged.
  */
 #ifndef SLUICE_WORKER_RESOLVER_ROUTE_H
 #define SLUICE_WORKER_RESOLVER_ROUTE_H
@@ -23,7 +24,8 @@ void routes_free(struct routes *rs); /* look-ups in flight are dropped without a
 typedef void routes_cb(const struct dns_route *route, msec_t expires, void *arg);
 void routes_ask(struct routes *rs, struct slice domain, unsigned flags, const char *avoid,
 		routes_cb *cb, void *arg);
-/* Forgets a domain, its records and those of its hosts; empty: everything. Returns routes dropped. */
+/* Forgets a domain, its records and those of its hosts; empty: everything. Returns routes dropped.
+ */
 size_t routes_forget(struct routes *rs, struct slice domain);
 
 #endif

@@ -35,7 +35,7 @@ struct client {
 /* A request in flight. Outlives its client. */
 struct request {
 	LIST_ENTRY(request) link; /* of its client, or of the server's orphans */
-	struct client *client;    /* NULL: the worker has gone */
+	struct client *client; /* NULL: the worker has gone */
 	uint64_t id;
 };
 

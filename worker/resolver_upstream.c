@@ -48,7 +48,7 @@ struct question {
 	struct server *order[UPSTREAM_SERVERS_MAX];
 	size_t count;
 	unsigned refused; /* bit i: order[i] has given a definite no */
-	size_t step;      /* next try; order[step % count] */
+	size_t step; /* next try; order[step % count] */
 	struct server *server; /* being asked */
 	usec_t started, sent;
 

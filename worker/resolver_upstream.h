@@ -1,9 +1,10 @@
 /*
- * resolver_upstream.h - sends one question to the resolvers of the operator until one of them answers.
+ * resolver_upstream.h - sends one question to the resolvers of the operator until one of them
+ * answers.
  *
- * UDP with a new socket (so a new random source port) and a new id for each try; TCP when the answer
- * is truncated. Resolvers take turns; one that is silent is put last for a while. Only packets of the
- * server that was asked, with the right id and question, are looked at.
+ * UDP with a new socket (so a new random source port) and a new id for each try; TCP when the
+ * answer is truncated. Resolvers take turns; one that is silent is put last for a while. Only
+ * packets of the server that was asked, with the right id and question, are looked at.
  */
 #ifndef SLUICE_WORKER_RESOLVER_UPSTREAM_H
 #define SLUICE_WORKER_RESOLVER_UPSTREAM_H
@@ -19,7 +20,7 @@ struct upstream;
 struct upstream_result {
 	const struct packet_answer *answer; /* NULL: nobody gave one */
 	const char *server; /* "127.0.0.1:53": who answered, or who failed last */
-	const char *text;   /* why there is no answer, else "" */
+	const char *text; /* why there is no answer, else "" */
 };
 
 /* What result points to lives during the call. Comes in a later turn than the question. */

@@ -40,8 +40,8 @@ void dns_cache_close(struct dns_cache_writer *w);
 void dns_cache_put(struct dns_cache_writer *w, struct slice domain, bool host_only,
 		   const struct dns_route *r, msec_t expires);
 /*
- * Writes what was put since the last time in one transaction and drops some of what has expired; when
- * the file gets full, what expires soonest goes first. ERR_IO: nothing was written.
+ * Writes what was put since the last time in one transaction and drops some of what has expired;
+ * when the file gets full, what expires soonest goes first. ERR_IO: nothing was written.
  */
 int dns_cache_flush(struct dns_cache_writer *w, msec_t wall) WARN_UNUSED;
 /* As dns_cache_get(), of what has been flushed. */

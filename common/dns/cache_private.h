@@ -1,8 +1,8 @@
 /*
  * cache_private.h - the layout of dns.mdb, shared by cache.c (reader) and cache_writer.c.
  *
- * Table "routes": dns_key() -> encoded route. Table "expiry": time of expiry (8 bytes, big-endian) and
- * the key of the route -> nothing; so the first row is what goes first.
+ * Table "routes": dns_key() -> encoded route. Table "expiry": time of expiry (8 bytes, big-endian)
+ * and the key of the route -> nothing; so the first row is what goes first.
  */
 #ifndef SLUICE_DNS_CACHE_PRIVATE_H
 #define SLUICE_DNS_CACHE_PRIVATE_H

@@ -13,7 +13,8 @@
 #include "common/dns/wire.h"
 
 #define READERS_MAX 4096
-/* Expired rows dropped per transaction: twice what is normally put, so the file cannot only grow. */
+/* Expired rows dropped per transaction: twice what is normally put, so the file cannot only grow.
+ */
 #define EVICT_PER_FLUSH 100
 /* From this use of the file on, also rows go that have not expired. */
 #define CROWDED_PERCENT 60
@@ -184,8 +185,7 @@ static int evict(struct dns_cache_writer *w, MDB_txn *txn, msec_t until, size_t 
 	while (max-- > 0 && (rc = mdb_cursor_get(cur, &e, &v, MDB_FIRST)) == 0) {
 		char copy[DNS_KEY_MAX];
 
-		if (e.mv_size <= 8 || e.mv_size > EXPIRY_KEY_MAX ||
-		    be64_get(e.mv_data) > until)
+		if (e.mv_size <= 8 || e.mv_size > EXPIRY_KEY_MAX || be64_get(e.mv_data) > until)
 			break;
 		key.mv_size = e.mv_size - 8;
 		memcpy(copy, (const char *)e.mv_data + 8, key.mv_size);
@@ -227,7 +227,7 @@ static int write_all(struct dns_cache_writer *w, msec_t wall)
 	/* First, so that the pages of the expired serve the new ones soon. */
 	rc = evict(w, txn, is_crowded(w, txn) ? UINT64_MAX : wall,
 		   EVICT_PER_FLUSH + 2 * w->put_count);
-	STAILQ_FOREACH(p, &w->puts, link)
+	STAILQ_FOREACH (p, &w->puts, link)
 		if (rc == 0)
 			rc = write_put(w, txn, p);
 	if (rc != 0) {

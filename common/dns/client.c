@@ -22,10 +22,10 @@
 #define CONNECT_TIME (5 * USEC_PER_SEC)
 
 enum query_state {
-	QUERY_WAITING,   /* in client.waiting: not sent, too many in flight */
-	QUERY_ASKED,     /* in client.asked and client.by_id */
-	QUERY_ANSWERED,  /* has its route; the call is deferred */
-	QUERY_CANCELLED  /* the call is deferred and will only free it */
+	QUERY_WAITING, /* in client.waiting: not sent, too many in flight */
+	QUERY_ASKED, /* in client.asked and client.by_id */
+	QUERY_ANSWERED, /* has its route; the call is deferred */
+	QUERY_CANCELLED /* the call is deferred and will only free it */
 };
 
 TAILQ_HEAD(query_list, dns_query);
@@ -238,7 +238,7 @@ static void on_connected(struct dns_client *c)
 
 	c->connected = true;
 	stream_timeout(c->stream, 0, 0);
-	TAILQ_FOREACH(q, &c->asked, link)
+	TAILQ_FOREACH (q, &c->asked, link)
 		query_send(q);
 }
 

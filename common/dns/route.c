@@ -45,9 +45,8 @@ struct dns_host *dns_route_add_host(struct dns_route *r, struct slice name, uint
 		r->hosts = xreallocarray(r->hosts, r->host_count ? r->host_count * 2 : 4,
 					 sizeof(*r->hosts));
 	h = &r->hosts[r->host_count++];
-	*h = (struct dns_host){.name = slice_dup_lower(name),
-			       .preference = preference,
-			       .status = DNS_NO_HOST};
+	*h = (struct dns_host){
+		.name = slice_dup_lower(name), .preference = preference, .status = DNS_NO_HOST};
 	return h;
 }
 
@@ -105,8 +104,8 @@ void dns_route_shuffle(struct dns_route *r)
 	if (r->host_count > 1)
 		qsort(r->hosts, r->host_count, sizeof(*r->hosts), compare_preference);
 	for (; from < r->host_count; from = to) {
-		for (to = from; to < r->host_count &&
-				r->hosts[to].preference == r->hosts[from].preference;)
+		for (to = from;
+		     to < r->host_count && r->hosts[to].preference == r->hosts[from].preference;)
 			to++;
 		for (uint32_t i = to; i > from + 1; i--) {
 			uint32_t k = from + rng_below(i - from);

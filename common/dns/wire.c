@@ -117,8 +117,8 @@ void dns_route_encode(struct buf *b, const struct dns_route *r, msec_t expires)
 	enc_u8(b, DNS_WIRE_VERSION);
 	enc_u64(b, expires);
 	enc_u8(b, (uint8_t)r->status);
-	enc_u8(b, (uint8_t)((r->implicit_mx ? ROUTE_IMPLICIT : 0) |
-			    (r->secure ? ROUTE_SECURE : 0)));
+	enc_u8(b,
+	       (uint8_t)((r->implicit_mx ? ROUTE_IMPLICIT : 0) | (r->secure ? ROUTE_SECURE : 0)));
 	enc_str(b, r->text);
 	enc_str(b, r->resolver);
 	enc_var(b, r->host_count);

@@ -13,9 +13,9 @@
 #include "common/dns/dns.h"
 
 #define DNS_WIRE_VERSION 1
-#define DNS_NAME_TEXT_MAX 255  /* of a domain in a request; longer ones do not exist */
-#define DNS_REQUEST_MAX 1024   /* body */
-#define DNS_REPLY_MAX 262144   /* body */
+#define DNS_NAME_TEXT_MAX 255 /* of a domain in a request; longer ones do not exist */
+#define DNS_REQUEST_MAX 1024 /* body */
+#define DNS_REPLY_MAX 262144 /* body */
 
 struct dns_request {
 	uint64_t id;

@@ -173,7 +173,8 @@ static void loop_turn(struct loop *l)
 {
 	int flags = EVLOOP_ONCE | EVLOOP_NO_EXIT_ON_EMPTY;
 
-	/* What does not fit into the rounds of this turn goes on after a look at the descriptors. */
+	/* What does not fit into the rounds of this turn goes on after a look at the descriptors.
+	 */
 	if (l->calls.n || l->frees.n)
 		flags = EVLOOP_NONBLOCK;
 	forget_time(l);

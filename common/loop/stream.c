@@ -187,8 +187,8 @@ static void on_timer(void *arg)
 }
 
 /*
- * Progress moves a deadline away without touching the timer; a timer that fires too early sets itself
- * again. So the timer only moves when a deadline comes nearer.
+ * Progress moves a deadline away without touching the timer; a timer that fires too early sets
+ * itself again. So the timer only moves when a deadline comes nearer.
  */
 void stream_rearm(struct stream *s)
 {

@@ -2,10 +2,10 @@
  * stream_private.h - the inside of a stream, shared by stream.c (events, buffers), stream_connect.c
  * (sockets) and stream_tls.c (OpenSSL). Nobody else includes it.
  *
- * Output is kept until the end of the turn and leaves in one write. A callback is only called from an
- * event or from a deferred call, never from inside a function of stream.h. A stream that is given
- * up is `dead` at once; its memory stays until the end of the turn, so that code which called back
- * looks at `dead` afterwards.
+ * Output is kept until the end of the turn and leaves in one write. A callback is only called from
+ * an event or from a deferred call, never from inside a function of stream.h. A stream that is
+ * given up is `dead` at once; its memory stays until the end of the turn, so that code which called
+ * back looks at `dead` afterwards.
  */
 #ifndef SLUICE_LOOP_STREAM_PRIVATE_H
 #define SLUICE_LOOP_STREAM_PRIVATE_H
@@ -21,9 +21,9 @@
 enum stream_state {
 	STREAM_CONNECTING,
 	STREAM_OPEN,
-	STREAM_TLS_WAIT,  /* output from before start_tls has to leave first */
+	STREAM_TLS_WAIT, /* output from before start_tls has to leave first */
 	STREAM_HANDSHAKE,
-	STREAM_BROKEN     /* no I/O possible any more */
+	STREAM_BROKEN /* no I/O possible any more */
 };
 
 /* What one read or write came to. */
@@ -46,20 +46,20 @@ struct stream {
 
 	bool rd_on, wr_on;
 	bool paused;
-	bool mute;         /* the last event is out */
+	bool mute; /* the last event is out */
 	bool dead;
-	bool closing;      /* close_after_flush: nobody owns it but the loop */
-	bool lingering;    /* closing, all sent: waits for the peer's end */
+	bool closing; /* close_after_flush: nobody owns it but the loop */
+	bool lingering; /* closing, all sent: waits for the peer's end */
 	bool flush_queued, read_queued, report_queued;
-	bool redeliver;    /* unpaused with input left: one more STREAM_DATA */
+	bool redeliver; /* unpaused with input left: one more STREAM_DATA */
 	bool drained_owed; /* written since the last STREAM_DRAINED */
-	bool out_blocked;  /* the socket takes no more */
-	bool out_failed;   /* writing failed; input that came before is still delivered */
-	bool in_ended;     /* end_event is due once the input before it has been delivered */
+	bool out_blocked; /* the socket takes no more */
+	bool out_failed; /* writing failed; input that came before is still delivered */
+	bool in_ended; /* end_event is due once the input before it has been delivered */
 	enum stream_event end_event;
 
 	usec_t read_within, write_within; /* 0: no limit */
-	usec_t read_since, write_since;   /* last progress */
+	usec_t read_since, write_since; /* last progress */
 	usec_t close_by;
 
 	SSL *ssl;

@@ -76,8 +76,8 @@ struct stream_tls *stream_tls_client_new(void)
 	struct stream_tls *t = tls_new(TLS_client_method(), false);
 
 	/*
-	 * Opportunistic and unauthenticated: the alternative to weak encryption is none (RFC 7435), so
-	 * old servers are taken as they are.
+	 * Opportunistic and unauthenticated: the alternative to weak encryption is none (RFC 7435),
+	 * so old servers are taken as they are.
 	 */
 	SSL_CTX_set_security_level(t->ctx, 0);
 	SSL_CTX_set_min_proto_version(t->ctx, TLS1_VERSION);

@@ -171,8 +171,7 @@ static void expect(const char *domain, enum dns_status status, const char *hosts
 {
 	const struct dns_route *r = look(domain, 0, NULL);
 
-	cr_assert_eq(r->status, status, "%s: %s (%s)", domain, dns_status_name(r->status),
-		     r->text);
+	cr_assert_eq(r->status, status, "%s: %s (%s)", domain, dns_status_name(r->status), r->text);
 	cr_assert_str_eq(hosts_text(r), hosts);
 	cr_assert((r->text[0] == '\0') == (status == DNS_OK), "%s: \"%s\"", domain, r->text);
 	cr_assert_geq(r->ttl, 1);
@@ -591,7 +590,8 @@ Test(resolver, many_look_ups_at_once_are_all_answered)
 
 Test(resolver, names_that_cannot_exist_are_not_asked_for)
 {
-	static const char *const bad[] = {"a..test", "-\x01.test", "x y.test", ".test", "a\\b.test"};
+	static const char *const bad[] = {"a..test", "-\x01.test", "x y.test", ".test",
+					  "a\\b.test"};
 	char label[80], longest[300];
 
 	start_resolver(1);

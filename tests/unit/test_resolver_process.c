@@ -92,7 +92,8 @@ static void start(void)
 	loop_timer_set(watchdog, 20 * USEC_PER_SEC);
 	dns = testdns_new(l);
 	shm = shm_new(&sc);
-	cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair),
+		     0);
 	cr_assert_eq(pipe(pipe_fds), 0);
 	h.conf_fd = make_conf(dns);
 	h.shm = shm;
@@ -264,7 +265,8 @@ Test(resolver_process, answers_commands_on_connections_of_the_control_socket)
 		{"{\"command\":\"clear dnscache\",\"args\":{\"domain\":\"*\"}}",
 		 "{\"data\":{\"cleared\":2}}\n{\"status\":\"success\"}\n"},
 		{"{\"command\":\"resolve\"}", "{\"status\":\"error\",\"message\":\"name a domain"},
-		{"{\"command\":\"dance\",\"args\":{\"domain\":\"c.test\"}}", "\"status\":\"error\""},
+		{"{\"command\":\"dance\",\"args\":{\"domain\":\"c.test\"}}",
+		 "\"status\":\"error\""},
 		{"[1", "{\"status\":\"error\",\"message\":\"the request is not a JSON object\"}"},
 	};
 

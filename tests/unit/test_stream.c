@@ -27,16 +27,16 @@ struct end {
 	char events[256]; /* one letter each, as in event_letter */
 	struct buf got;
 	bool free_at_end, keep_input, free_at_data;
-	char stop_at;     /* this event ends the loop */
+	char stop_at; /* this event ends the loop */
 	void (*on_data)(struct end *e);
 	struct end *other;
 	struct stream_tls *tls;
 };
 
-static const char event_letter[] = {[STREAM_CONNECTED] = 'C', [STREAM_TLS_READY] = 'S',
-				    [STREAM_DATA] = 'D',      [STREAM_DRAINED] = 'w',
-				    [STREAM_EOF] = 'E',       [STREAM_ERROR] = 'X',
-				    [STREAM_TIMEOUT] = 'T'};
+static const char event_letter[] = {
+	[STREAM_CONNECTED] = 'C', [STREAM_TLS_READY] = 'S', [STREAM_DATA] = 'D',
+	[STREAM_DRAINED] = 'w',	  [STREAM_EOF] = 'E',	    [STREAM_ERROR] = 'X',
+	[STREAM_TIMEOUT] = 'T'};
 
 static struct loop *l;
 static struct end a, b;
@@ -130,8 +130,7 @@ static struct ip localhost(void)
 
 static int listen_on(uint16_t *ret_port)
 {
-	struct sockaddr_in sin = {.sin_family = AF_INET,
-				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in sin = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t len = sizeof(sin);
 	int fd = socket(AF_INET, SOCK_STREAM, 0);
 

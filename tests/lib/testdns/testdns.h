@@ -1,6 +1,6 @@
 /*
- * testdns.h - a DNS server for tests, in the loop of the test, UDP and TCP on one port of 127.0.0.1.
- * It encodes packets by itself, so that the code under test does not judge its own work.
+ * testdns.h - a DNS server for tests, in the loop of the test, UDP and TCP on one port of
+ * 127.0.0.1. It encodes packets by itself, so that the code under test does not judge its own work.
  */
 #ifndef SLUICE_TESTS_TESTDNS_H
 #define SLUICE_TESTS_TESTDNS_H
@@ -24,15 +24,15 @@ enum testdns_mood {
 	TESTDNS_SERVFAIL,
 	TESTDNS_REFUSED,
 	TESTDNS_SILENT,
-	TESTDNS_TRUNCATED,      /* over UDP only TC; whole over TCP */
+	TESTDNS_TRUNCATED, /* over UDP only TC; whole over TCP */
 	TESTDNS_TRUNCATED_DEAF, /* ditto, and TCP is closed at once */
 	TESTDNS_WRONG_ID_FIRST, /* a lie with another id, then the truth */
-	TESTDNS_WRONG_ID,       /* the lie only */
+	TESTDNS_WRONG_ID, /* the lie only */
 	TESTDNS_WRONG_QUESTION, /* an answer to another name, nothing else */
-	TESTDNS_GARBAGE,        /* right header and question, then noise */
-	TESTDNS_NO_EDNS,        /* FORMERR while the question has EDNS */
-	TESTDNS_ONE_CNAME,      /* only the first CNAME, as if the rest were elsewhere */
-	TESTDNS_NO_SOA          /* negative answers without SOA */
+	TESTDNS_GARBAGE, /* right header and question, then noise */
+	TESTDNS_NO_EDNS, /* FORMERR while the question has EDNS */
+	TESTDNS_ONE_CNAME, /* only the first CNAME, as if the rest were elsewhere */
+	TESTDNS_NO_SOA /* negative answers without SOA */
 };
 
 struct testdns;
