@@ -5,6 +5,16 @@
  */
 #include "spooler/commit_private.h"
 
+static void release_empty(struct commit *c)
+{
+	struct shm_queue *q;
+	uint32_t pos = 0;
+
+	while ((q = shm_queue_next(c->shm, &pos)) != NULL)
+		if (atomic_load(&q->recipients) == 0)
+			shm_queue_release(c->shm, atomic_load(&q->id));
+}
+
 void recount_start(struct commit *c)
 {
 	struct shm_queue *q;
@@ -15,7 +25,9 @@ void recount_start(struct commit *c)
 		atomic_store(&q->bytes, 0);
 	}
 	c->count_until = c->n.last_msgid;
-	c->counted = false;
+	c->counted = c->n.recipients == 0;
+	if (c->counted)
+		release_empty(c);
 }
 
 bool recount_has(const struct commit *c, uint64_t msgid, uint32_t rcpt)
@@ -35,16 +47,6 @@ static void count_one(struct commit *c, uint32_t queue, uint64_t size)
 		return; /* counts as full; the warning comes with its next mail */
 	atomic_fetch_add_explicit(&q->recipients, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&q->bytes, size, memory_order_relaxed);
-}
-
-static void release_empty(struct commit *c)
-{
-	struct shm_queue *q;
-	uint32_t pos = 0;
-
-	while ((q = shm_queue_next(c->shm, &pos)) != NULL)
-		if (atomic_load(&q->recipients) == 0)
-			shm_queue_release(c->shm, atomic_load(&q->id));
 }
 
 bool commit_recount(struct commit *c, size_t max)
