@@ -28,7 +28,7 @@ enum { EVENT_WAKE = 1, EVENT_COMMIT = 2, EVENT_RELOAD = 4, EVENT_STOP = 8 };
 /* Name of a checkpoint that nobody needs any more. */
 struct gone {
 	char *name;
-	uint64_t seq;   /* its rows up to here are in its file */
+	uint64_t seq; /* its rows up to here are in its file */
 	bool posted;
 	struct gone *next;
 };
@@ -56,7 +56,7 @@ struct accountant {
 	struct buf commit_text;
 	struct accountant_state *states;
 	bool commit_busy;
-	uint64_t dropped;         /* rows up to here were dropped */
+	uint64_t dropped; /* rows up to here were dropped */
 	usec_t commit_retry_at, complain_at;
 };
 
@@ -136,12 +136,16 @@ static void on_row(void *arg, uint64_t seq, struct slice payload)
 		/* Written by a newer program: it must not be skipped. */
 		b->stop = true;
 		if (may_complain(b->a, b->now))
-			log_error(&ctx, "a newer version of Sluice wrote accounting records that this one does "
-					"not know; they wait until it runs again", LOG_U("seq", seq));
+			log_error(&ctx,
+				  "a newer version of Sluice wrote accounting records that this "
+				  "one does "
+				  "not know; they wait until it runs again",
+				  LOG_U("seq", seq));
 		return;
 	}
 	if (rc)
-		log_error(&ctx, "an accounting record in the spool is damaged; it is left out", LOG_U("seq", seq));
+		log_error(&ctx, "an accounting record in the spool is damaged; it is left out",
+			  LOG_U("seq", seq));
 	for (size_t i = 0; i < b->a->out_count; i++)
 		if (takes_part(b, b->a->outs[i]))
 			out_add(b->a->outs[i], rc ? NULL : &rec, seq);
@@ -165,8 +169,8 @@ static bool batch_read(struct accountant *a, const struct out *o, usec_t now)
 }
 
 /*
- * Files that stand at the same row share a batch; one that was in trouble catches up by itself. A file
- * that wrote has moved on and stands elsewhere, so it is remembered who had a turn.
+ * Files that stand at the same row share a batch; one that was in trouble catches up by itself. A
+ * file that wrote has moved on and stands elsewhere, so it is remembered who had a turn.
  */
 static bool files_feed(struct accountant *a, usec_t now)
 {
@@ -211,7 +215,7 @@ static uint64_t drop_point(struct accountant *a)
 /* Collects names and values in one buffer; slices are made when it no longer moves. */
 static void states_collect(struct accountant *a, size_t max)
 {
-	size_t (*ends)[2] = xcalloc(max + 1, sizeof(*ends)), n = 0, at = 0;
+	size_t(*ends)[2] = xcalloc(max + 1, sizeof(*ends)), n = 0, at = 0;
 
 	buf_clear(&a->commit_text);
 	for (size_t i = 0; i < a->out_count; i++) {
@@ -235,7 +239,8 @@ static void states_collect(struct accountant *a, size_t max)
 	a->states = xreallocarray(a->states, n + 1, sizeof(*a->states));
 	for (size_t i = 0; i < n; i++) {
 		a->states[i].name = slice_of(a->commit_text.p + at, ends[i][0] - at);
-		a->states[i].value = slice_of(a->commit_text.p + ends[i][0], ends[i][1] - ends[i][0]);
+		a->states[i].value =
+			slice_of(a->commit_text.p + ends[i][0], ends[i][1] - ends[i][0]);
 		at = ends[i][1];
 	}
 	free(ends);
@@ -412,8 +417,8 @@ static void gone_forget(struct accountant *a, struct slice name)
 }
 
 /*
- * A file that is new takes over where the slowest of those that left had come to: a changed path loses no
- * record. None left: `otherwise`.
+ * A file that is new takes over where the slowest of those that left had come to: a changed path
+ * loses no record. None left: `otherwise`.
  */
 static uint64_t start_of_new(const struct accountant *a, uint64_t otherwise)
 {
@@ -433,7 +438,9 @@ static void on_state(void *arg, struct slice name, struct slice value)
 	int rc = value.n ? out_state_decode(value, &s) : ERR_CORRUPT;
 
 	if (rc)
-		log_error(&ctx, "the stored position of an accounting file cannot be read; a new file is begun",
+		log_error(&ctx,
+			  "the stored position of an accounting file cannot be read; a new file is "
+			  "begun",
 			  LOG_SL("file", name), LOG_S("error", err_text(rc)));
 	else if (o)
 		out_restore(o, &s);
@@ -456,8 +463,10 @@ static bool states_load(struct accountant *a)
 
 	while ((rc = a->source.load(a->source.arg, on_state, a))) {
 		gone_free_posted(a, true);
-		log_error(&ctx, "cannot read from the spool how far the accounting files are; trying again",
-			  LOG_S("error", err_text(rc)));
+		log_error(
+			&ctx,
+			"cannot read from the spool how far the accounting files are; trying again",
+			LOG_S("error", err_text(rc)));
 		event_wait(a, EVENT_STOP, TICK);
 		pthread_mutex_lock(&a->lock);
 		rc = a->events & EVENT_STOP;
@@ -474,7 +483,8 @@ static bool states_load(struct accountant *a)
 	return true;
 }
 
-static struct out *out_keep(struct accountant *a, struct out **old, size_t n, const struct conf_acct_file *c)
+static struct out *out_keep(struct accountant *a, struct out **old, size_t n,
+			    const struct conf_acct_file *c)
 {
 	struct out *o;
 
@@ -620,7 +630,8 @@ void accountant_stop(struct accountant *a)
 	gone_free_posted(a, true);
 	if (a->commit_busy) {
 		/* The committer still holds it and will call done(): this must not be freed. */
-		log_error(&ctx, "the last position of the accounting files was not stored; the next start repeats it");
+		log_error(&ctx, "the last position of the accounting files was not stored; the "
+				"next start repeats it");
 		return;
 	}
 	buf_done(&a->commit_text);

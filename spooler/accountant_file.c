@@ -61,7 +61,8 @@ static struct acct_layout *layout_make(const struct conf_acct_file *c, const str
 
 		if (!f->n || !acct_layout_select(l, record_types[i].type, f->v, f->n, &error))
 			continue;
-		log_error(log, "wrong list of fields; the default columns are written", LOG_S("error", error));
+		log_error(log, "wrong list of fields; the default columns are written",
+			  LOG_S("error", error));
 		free(error);
 		acct_layout_free(l);
 		return acct_layout_new(&o);
@@ -164,7 +165,10 @@ void out_restore(struct out *o, const struct out_state *s)
 
 /* --- trouble --- */
 
-/* Back to the last synced position; what was written behind it is cut off when the file is opened again. */
+/*
+ * Back to the last synced position; what was written behind it is cut off when the file is opened
+ * again.
+ */
 static void out_trouble(struct out *o, usec_t now, const char *what)
 {
 	int error = errno;
@@ -179,7 +183,9 @@ static void out_trouble(struct out *o, usec_t now, const char *what)
 	if (now < o->complain_at)
 		return;
 	o->complain_at = now + COMPLAIN_EVERY;
-	log_error(&o->log, "cannot write accounting records; they stay in the spool, and it is tried again every second",
+	log_error(&o->log,
+		  "cannot write accounting records; they stay in the spool, and it is tried again "
+		  "every second",
 		  LOG_S("file", o->path), LOG_S("doing", what), LOG_S("error", strerror(error)));
 }
 
@@ -238,8 +244,8 @@ static void out_begin(struct out *o, usec_t now)
 }
 
 /*
- * PATH becomes a finished file, if it is there and holds anything. Its day is that of its beginning, or, where that
- * is not known (0), of its last change.
+ * PATH becomes a finished file, if it is there and holds anything. Its day is that of its
+ * beginning, or, where that is not known (0), of its last change.
  */
 static int path_finish(struct out *o, msec_t begun, unsigned *day, unsigned *counter)
 {
@@ -282,7 +288,10 @@ static int next_rename(struct out *o, msec_t begun, struct out_state state)
 bool out_begun(struct out *o, usec_t now)
 {
 	if (next_rename(o, o->synced.begun, o->next)) {
-		/* The stored checkpoint names PATH.next: out_open() finds it and tries the renames again. */
+		/*
+		 * The stored checkpoint names PATH.next: out_open() finds it and tries the renames
+		 * again.
+		 */
 		o->synced = o->next;
 		out_trouble(o, now, "renaming PATH");
 		return false;
@@ -305,9 +314,9 @@ static void out_resume(struct out *o, usec_t now)
 		return;
 	}
 	if ((uint64_t)st.st_size < o->synced.at.offset) {
-		log_error(&o->log, "somebody cut an accounting file: records that were in it are lost",
-			  LOG_I("size", st.st_size),
-			  LOG_U("expected", o->synced.at.offset));
+		log_error(&o->log,
+			  "somebody cut an accounting file: records that were in it are lost",
+			  LOG_I("size", st.st_size), LOG_U("expected", o->synced.at.offset));
 		o->synced.at.offset = (uint64_t)st.st_size;
 	} else if ((uint64_t)st.st_size > o->synced.at.offset &&
 		   ftruncate(o->fd, (off_t)o->synced.at.offset)) {
@@ -370,13 +379,17 @@ static bool out_due(const struct out *o)
 /* An empty file is not finished: its date is that of its first record. */
 static void out_redate(struct out *o)
 {
-	if (o->written.offset > o->header.n || finish_day(o->synced.begun) == finish_day(clock_wall()))
+	if (o->written.offset > o->header.n ||
+	    finish_day(o->synced.begun) == finish_day(clock_wall()))
 		return;
 	o->synced.begun = clock_wall();
 	o->dirty = true;
 }
 
-/* Somebody may have renamed or removed it: then a new one is begun, as log rotation programs expect. */
+/*
+ * Somebody may have renamed or removed it: then a new one is begun, as log rotation programs
+ * expect.
+ */
 static bool out_gone(const struct out *o)
 {
 	return inode_of(o->path) != o->synced.at.inode;

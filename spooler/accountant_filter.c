@@ -24,7 +24,8 @@ static bool glob(struct slice pattern, struct slice s)
 	return p == pattern.n;
 }
 
-static void split(struct slice s, struct slice *ret_domain, struct slice *ret_vmta, const char *no_slash)
+static void split(struct slice s, struct slice *ret_domain, struct slice *ret_vmta,
+		  const char *no_slash)
 {
 	ptrdiff_t slash = slice_rchr(s, '/');
 

@@ -1,8 +1,9 @@
 /*
  * accountant_filter.h - queue-filter: whose records a file takes.
  *
- * A list of [!]DOMAIN/VMTA with * wildcards; without a slash: any virtual MTA. The first that matches
- * decides; a queue that none matches is treated contrary to the last one (if that begins with "!", it is taken).
+ * A list of [!]DOMAIN/VMTA with * wildcards; without a slash: any virtual MTA. The first that
+ * matches decides; a queue that none matches is treated contrary to the last one (if that begins
+ * with "!", it is taken).
  */
 #ifndef SLUICE_SPOOLER_ACCOUNTANT_FILTER_H
 #define SLUICE_SPOOLER_ACCOUNTANT_FILTER_H

@@ -25,7 +25,7 @@
 struct job {
 	struct finish_name name;
 	char *move_to; /* NULL: beside the file */
-	int compress;  /* enum conf_compress */
+	int compress; /* enum conf_compress */
 	usec_t delete_after;
 	mode_t mode;
 	bool departed;
@@ -46,7 +46,8 @@ static const struct log_ctx ctx = {.object = "thread", .name = "accountant"};
 
 void finish_name_init(struct finish_name *n, const char *path)
 {
-	const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path, *dot = strrchr(base, '.');
+	const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path,
+		   *dot = strrchr(base, '.');
 
 	if (!slash)
 		n->dir = xstrdup(".");
@@ -113,8 +114,8 @@ int finish_rename(const char *path, const char *move_to, unsigned day, unsigned 
 
 	finish_name_init(&n, path);
 	for (;; (*counter)++) {
-		name = xasprintf("%s-%04u-%02u-%02u-%04u%s", n.stem, day / 10000, day / 100 % 100, day % 100,
-				 *counter, n.ext);
+		name = xasprintf("%s-%04u-%02u-%02u-%04u%s", n.stem, day / 10000, day / 100 % 100,
+				 day % 100, *counter, n.ext);
 		if (!name_taken(n.dir, name) && !(move_to && name_taken(move_to, name)))
 			break;
 		free(name);
@@ -138,8 +139,8 @@ static bool digits(const char *s, const char *form)
 }
 
 /*
- * Is this STEM-YYYY-MM-DD-N…EXT and then one of ours? Returns what comes behind EXT, or NULL. Only names
- * that match are ever touched.
+ * Is this STEM-YYYY-MM-DD-N…EXT and then one of ours? Returns what comes behind EXT, or NULL. Only
+ * names that match are ever touched.
  */
 static const char *name_match(const struct finish_name *n, const char *name)
 {
@@ -224,7 +225,8 @@ static int copy_zstd(struct finisher *f, int from, int to, char *in, char *out)
 		while (!rc && (end ? left > 0 : src.pos < src.size)) {
 			ZSTD_outBuffer dst = {out, CHUNK, 0};
 
-			left = ZSTD_compressStream2(z, &dst, &src, end ? ZSTD_e_end : ZSTD_e_continue);
+			left = ZSTD_compressStream2(z, &dst, &src,
+						    end ? ZSTD_e_end : ZSTD_e_continue);
 			rc = ZSTD_isError(left) ? ERR_IO : fd_write_all(to, out, dst.pos);
 		}
 	}
@@ -258,7 +260,8 @@ static int compress_file(struct finisher *f, const struct job *j, const char *fr
 	if (out >= 0) {
 		rc = copy_compressed(f, j->compress, in, out);
 		if (!rc && (fstat(in, &st) || fchmod(out, j->mode) ||
-			    futimens(out, (const struct timespec[]){st.st_mtim, st.st_mtim}) || fsync(out)))
+			    futimens(out, (const struct timespec[]){st.st_mtim, st.st_mtim}) ||
+			    fsync(out)))
 			rc = ERR_IO;
 		close(out);
 	}
@@ -268,8 +271,9 @@ static int compress_file(struct finisher *f, const struct job *j, const char *fr
 
 static int finish_file(struct finisher *f, const struct job *j, const char *from, const char *name)
 {
-	static const char *const ends[] = {
-		[CONF_COMPRESS_NONE] = "", [CONF_COMPRESS_GZIP] = ".gz", [CONF_COMPRESS_ZSTD] = ".zst"};
+	static const char *const ends[] = {[CONF_COMPRESS_NONE] = "",
+					   [CONF_COMPRESS_GZIP] = ".gz",
+					   [CONF_COMPRESS_ZSTD] = ".zst"};
 	const char *dir = j->move_to ? j->move_to : j->name.dir;
 	char *to = xasprintf("%s/%s%s", dir, name, ends[j->compress]);
 	char *tmp = xasprintf("%s/%s.tmp", j->name.dir, name);

@@ -14,7 +14,7 @@
 #include "spooler/dsn_build.h"
 #include "spooler/dsn_row.h"
 
-#define WINDOW 200                    /* messages with the committer at a time */
+#define WINDOW 200 /* messages with the committer at a time */
 #define RETRY_AFTER (5 * USEC_PER_SEC)
 #define COMPLAIN_EVERY (60 * USEC_PER_SEC)
 #define DEFAULT_ROUTE "{default}"
@@ -45,11 +45,11 @@ struct dsn_helper {
 	_Atomic usec_t heartbeat;
 
 	/* the thread's own */
-	struct notice *made;  /* of this window, not yet posted */
-	size_t posted;        /* with the committer */
-	uint64_t after;       /* rows up to here had their turn */
-	uint64_t again;       /* the lowest row that failed in this window, or UINT64_MAX */
-	int error;            /* why */
+	struct notice *made; /* of this window, not yet posted */
+	size_t posted; /* with the committer */
+	uint64_t after; /* rows up to here had their turn */
+	uint64_t again; /* the lowest row that failed in this window, or UINT64_MAX */
+	int error; /* why */
 	usec_t complain_at;
 	struct buf scratch;
 };
@@ -66,7 +66,9 @@ static void event_send(struct dsn_helper *d, unsigned event)
 	pthread_mutex_unlock(&d->lock);
 }
 
-/* Waits for one of these events, at most for a time; takes them but STOP. Returns what there was. */
+/*
+ * Waits for one of these events, at most for a time; takes them but STOP. Returns what there was.
+ */
 static unsigned event_wait(struct dsn_helper *d, unsigned events, usec_t at_most)
 {
 	struct timespec until;
@@ -115,7 +117,8 @@ static char *from_address(const struct conf_global *g)
 {
 	if (g->postmaster.n && strchr(g->postmaster.v[0], '@'))
 		return xstrdup(g->postmaster.v[0]);
-	return xasprintf("%s@%s", g->postmaster.n ? g->postmaster.v[0] : "MAILER-DAEMON", g->host_name);
+	return xasprintf("%s@%s", g->postmaster.n ? g->postmaster.v[0] : "MAILER-DAEMON",
+			 g->host_name);
 }
 
 static struct notice *notice_make(struct dsn_helper *d, const struct dsn_row *r, uint64_t id)
@@ -140,9 +143,11 @@ static struct notice *notice_make(struct dsn_helper *d, const struct dsn_row *r,
 	n->m.recipients = &n->rcpt;
 	n->m.recipient_count = 1;
 	n->rcpt.address = slice_dup(r->sender);
-	n->rcpt.domain = slice_dup_lower(slice_from(r->sender, (size_t)slice_rchr(r->sender, '@') + 1));
+	n->rcpt.domain =
+		slice_dup_lower(slice_from(r->sender, (size_t)slice_rchr(r->sender, '@') + 1));
 	/* From the same virtual MTA as the original: an address that this sender is known by. */
-	n->rcpt.route = conf_vmta_find(d->conf, r->vmta) ? slice_dup(r->vmta) : xstrdup(DEFAULT_ROUTE);
+	n->rcpt.route =
+		conf_vmta_find(d->conf, r->vmta) ? slice_dup(r->vmta) : xstrdup(DEFAULT_ROUTE);
 	n->rcpt.notify = SPOOL_NOTIFY_NEVER;
 	n->rcpt.class = SPOOL_CLASS_DEFAULT;
 	return n;
@@ -170,14 +175,17 @@ static void on_row(void *arg, uint64_t id, struct slice payload)
 
 	d->after = id;
 	if (rc == ERR_VERSION) {
-		log_error(&ctx, "a newer version of Sluice wrote a delivery status notification that this one "
-				"does not know; it waits until that runs again", LOG_U("row", id));
+		log_error(&ctx,
+			  "a newer version of Sluice wrote a delivery status notification that "
+			  "this one "
+			  "does not know; it waits until that runs again",
+			  LOG_U("row", id));
 		return;
 	}
 	fault = row_fault(rc, &r);
 	if (fault) {
-		log_error(&ctx, "a delivery status notification cannot be sent; it is dropped", LOG_U("row", id),
-			  LOG_S("reason", fault));
+		log_error(&ctx, "a delivery status notification cannot be sent; it is dropped",
+			  LOG_U("row", id), LOG_S("reason", fault));
 		d->source.drop(d->source.arg, id);
 		return;
 	}

@@ -1,15 +1,16 @@
 /*
- * dsn.h - the DSN helper: a thread that makes delivery status notifications (RFC 3464) from the rows of the
- * table dsn and puts them into the spool as messages.
+ * dsn.h - the DSN helper: a thread that makes delivery status notifications (RFC 3464) from the
+ * rows of the table dsn and puts them into the spool as messages.
  *
- * Exactly once: the message is posted through intake_post() with dsn_row set, and the committer deletes
- * the row in the transaction that takes in the message. A message that the committer refuses (disk full)
- * is made again later. If the virtual MTA of the original is gone, the route is {default}.
+ * Exactly once: the message is posted through intake_post() with dsn_row set, and the committer
+ * deletes the row in the transaction that takes in the message. A message that the committer
+ * refuses (disk full) is made again later. If the virtual MTA of the original is gone, the route
+ * is {default}.
  *
  * A row that cannot become a message (corrupt, sender without a domain) is logged and dropped.
  *
- * Threads: dsn_start/reload/stop from the main thread, dsn_wake() from any; the source's callbacks are called
- * in the helper's thread. The committer must be running until dsn_stop() has returned.
+ * Threads: dsn_start/reload/stop from the main thread, dsn_wake() from any; the source's callbacks
+ * are called in the helper's thread. The committer must be running until dsn_stop() has returned.
  */
 #ifndef SLUICE_SPOOLER_DSN_H
 #define SLUICE_SPOOLER_DSN_H
@@ -26,8 +27,9 @@ struct dsn_helper;
 
 struct dsn_source {
 	/*
-	 * Opens one read transaction and calls row() for rows of the table dsn with key > after, in order, until
-	 * max rows, 100 ms or the end. Returns the number of rows or a negative err.
+	 * Opens one read transaction and calls row() for rows of the table dsn with key > after,
+	 * in order, until max rows, 100 ms or the end. Returns the number of rows or a negative
+	 * err.
 	 */
 	long (*read)(void *arg, uint64_t after, size_t max,
 		     void (*row)(void *row_arg, uint64_t id, struct slice payload), void *row_arg);
@@ -41,7 +43,7 @@ struct dsn_source {
 
 struct dsn_options {
 	const struct conf *conf; /* borrowed until dsn_reload() or dsn_stop() has returned */
-	struct dsn_source source;/* copied */
+	struct dsn_source source; /* copied */
 };
 
 struct dsn_helper *dsn_start(const struct dsn_options *o);

@@ -26,44 +26,48 @@ static const struct {
 	const char *lead; /* in front of its recipients */
 } actions[] = {
 	[DSN_FAILED] = {"failed", "Your message could not be delivered to:"},
-	[DSN_DELAYED] = {"delayed", "Your message has not been delivered yet, and it is still tried, to:"},
-	[DSN_RELAYED] = {"relayed", "Your message was handed to a mail system that confirms nothing further, for:"},
+	[DSN_DELAYED] = {"delayed",
+			 "Your message has not been delivered yet, and it is still tried, to:"},
+	[DSN_RELAYED] =
+		{"relayed",
+		 "Your message was handed to a mail system that confirms nothing further, for:"},
 	[DSN_DELIVERED] = {"delivered", "Your message was delivered to:"},
 };
 
 static const char *const advice[ACCT_CATEGORY_COUNT] = {
-	[ACCT_CATEGORY_BAD_CONFIGURATION] =
-		"The two mail systems could not agree how to transfer this message. Tell your postmaster.",
-	[ACCT_CATEGORY_BAD_CONNECTION] = "The connection failed each time. Please send it again later.",
-	[ACCT_CATEGORY_BAD_DOMAIN] =
-		"The part of the address behind the @ does not exist or takes no mail. Please check its spelling.",
-	[ACCT_CATEGORY_BAD_MAILBOX] =
-		"The address does not exist there. Please check its spelling, or remove it from your lists.",
-	[ACCT_CATEGORY_CONTENT_RELATED] =
-		"The receiver does not take what the message holds. Please send it in another form.",
+	[ACCT_CATEGORY_BAD_CONFIGURATION] = "The two mail systems could not agree how to transfer "
+					    "this message. Tell your postmaster.",
+	[ACCT_CATEGORY_BAD_CONNECTION] =
+		"The connection failed each time. Please send it again later.",
+	[ACCT_CATEGORY_BAD_DOMAIN] = "The part of the address behind the @ does not exist or takes "
+				     "no mail. Please check its spelling.",
+	[ACCT_CATEGORY_BAD_MAILBOX] = "The address does not exist there. Please check its "
+				      "spelling, or remove it from your lists.",
+	[ACCT_CATEGORY_CONTENT_RELATED] = "The receiver does not take what the message holds. "
+					  "Please send it in another form.",
 	[ACCT_CATEGORY_INACTIVE_MAILBOX] =
 		"The mailbox is not in use any more. Please reach the recipient in another way.",
 	[ACCT_CATEGORY_INVALID_SENDER] =
 		"The receiver does not accept your own address. Tell your postmaster.",
-	[ACCT_CATEGORY_MESSAGE_EXPIRED] =
-		"It was tried for as long as is usual. Please check the address, and send it again later.",
-	[ACCT_CATEGORY_NO_ANSWER_FROM_HOST] =
-		"The receiving mail system did not answer. Please check the address, and send it again later.",
+	[ACCT_CATEGORY_MESSAGE_EXPIRED] = "It was tried for as long as is usual. Please check the "
+					  "address, and send it again later.",
+	[ACCT_CATEGORY_NO_ANSWER_FROM_HOST] = "The receiving mail system did not answer. Please "
+					      "check the address, and send it again later.",
 	[ACCT_CATEGORY_OTHER] = "The text above is all that is known. It may help your postmaster.",
-	[ACCT_CATEGORY_POLICY_RELATED] =
-		"The receiver's rules do not allow this message. Your postmaster can ask there with the text above.",
+	[ACCT_CATEGORY_POLICY_RELATED] = "The receiver's rules do not allow this message. Your "
+					 "postmaster can ask there with the text above.",
 	[ACCT_CATEGORY_PROTOCOL_ERRORS] =
 		"The two mail systems did not understand each other. Tell your postmaster.",
-	[ACCT_CATEGORY_QUOTA_ISSUES] =
-		"The mailbox is full. Please send it again later, or reach the recipient in another way.",
-	[ACCT_CATEGORY_RELAYING_ISSUES] =
-		"The receiving system does not take mail for this address. Please check the address.",
-	[ACCT_CATEGORY_ROUTING_ERRORS] =
-		"No way to the receiving system was found. Please check the address, and send it again later.",
-	[ACCT_CATEGORY_SPAM_RELATED] =
-		"The receiver took the message for unwanted mail. Your postmaster can ask there with the text above.",
-	[ACCT_CATEGORY_VIRUS_RELATED] =
-		"The receiver found dangerous content. Please check your computer and the attachments.",
+	[ACCT_CATEGORY_QUOTA_ISSUES] = "The mailbox is full. Please send it again later, or reach "
+				       "the recipient in another way.",
+	[ACCT_CATEGORY_RELAYING_ISSUES] = "The receiving system does not take mail for this "
+					  "address. Please check the address.",
+	[ACCT_CATEGORY_ROUTING_ERRORS] = "No way to the receiving system was found. Please check "
+					 "the address, and send it again later.",
+	[ACCT_CATEGORY_SPAM_RELATED] = "The receiver took the message for unwanted mail. Your "
+				       "postmaster can ask there with the text above.",
+	[ACCT_CATEGORY_VIRUS_RELATED] = "The receiver found dangerous content. Please check your "
+					"computer and the attachments.",
 };
 
 static struct slice value_of(struct build *b)
@@ -112,9 +116,9 @@ static void date_add(struct buf *out, const char *before, msec_t when)
 
 static const char *subject_of(const struct build *b)
 {
-	return b->failed ? "Undelivered mail: your message did not reach all its recipients" :
-	       b->delayed ? "Delayed mail: your message is still being delivered" :
-			    "Delivery report: your message was passed on";
+	return b->failed    ? "Undelivered mail: your message did not reach all its recipients"
+	       : b->delayed ? "Delayed mail: your message is still being delivered"
+			    : "Delivery report: your message was passed on";
 }
 
 /* References of the original, so that a mail program shows both together (RFC 3834 3.1.5). */
@@ -150,7 +154,8 @@ static void header_add(struct build *b, struct buf *out, bool eight_bit)
 	references_add(b, out);
 	buf_add_str(out, "Auto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n"
 			 "Content-Type: multipart/report; report-type=");
-	buf_addf(out, "%sdelivery-status;\r\n boundary=\"%s\"\r\n", b->global ? "global-" : "", b->boundary);
+	buf_addf(out, "%sdelivery-status;\r\n boundary=\"%s\"\r\n", b->global ? "global-" : "",
+		 b->boundary);
 	buf_addf(out, "Content-Transfer-Encoding: %s\r\n\r\n", eight_bit ? "8bit" : "7bit");
 }
 
@@ -178,7 +183,8 @@ static void person_recipient(struct build *b, const struct dsn_recipient *r, str
 	status_of(r, e);
 	buf_addf(out, "    Status: %u.%u.%u (%s)\r\n", e[0], e[1], e[2], acct_status_text(e));
 	if (r->action == DSN_FAILED)
-		dsn_text_wrap(out, "    ", slice_str(advice[acct_category_of(r->enhanced, r->code, r->text)]));
+		dsn_text_wrap(out, "    ",
+			      slice_str(advice[acct_category_of(r->enhanced, r->code, r->text)]));
 	else if (r->action == DSN_DELAYED && r->will_retry_until)
 		date_add(out, "    It is tried until ", r->will_retry_until);
 }
@@ -199,7 +205,9 @@ static void person_part(struct build *b, struct buf *out)
 		}
 	}
 	date_add(out, "\r\nYour message was received here on ", b->r->received);
-	buf_add_str(out, "A report for programs and a copy of your message, or of its header, follow.\r\n");
+	buf_add_str(
+		out,
+		"A report for programs and a copy of your message, or of its header, follow.\r\n");
 	if (b->delayed)
 		buf_add_str(out, "You need not do anything, and need not send it again.\r\n");
 }
@@ -224,7 +232,8 @@ static void status_message(struct build *b, struct buf *out)
 }
 
 /*
- * RFC 6533 3: an address beyond ASCII has the type utf-8; where the report must be ASCII, as \x{HEX}.
+ * RFC 6533 3: an address beyond ASCII has the type utf-8; where the report must be ASCII, as
+ * \x{HEX}.
  */
 static void address_value(struct build *b, struct slice address)
 {
@@ -263,7 +272,8 @@ static void status_recipient(struct build *b, const struct dsn_recipient *r, str
 	address_value(b, r->address);
 	dsn_text_field(out, "Final-Recipient", value_of(b));
 	status_of(r, e);
-	buf_addf(out, "Action: %s\r\nStatus: %u.%u.%u\r\n", actions[r->action].name, e[0], e[1], e[2]);
+	buf_addf(out, "Action: %s\r\nStatus: %u.%u.%u\r\n", actions[r->action].name, e[0], e[1],
+		 e[2]);
 	buf_clear(&b->value);
 	mta_value(b, r);
 	if (b->value.n) {
@@ -292,7 +302,8 @@ static void status_part(struct build *b, struct buf *out)
 /* --- the original --- */
 
 /*
- * All of it only about a failure (RFC 3461 4.3) and when its lines are within limits; else its header.
+ * All of it only about a failure (RFC 3461 4.3) and when its lines are within limits; else its
+ * header.
  */
 static bool original_part(struct build *b, struct buf *out)
 {
@@ -308,10 +319,14 @@ static bool original_part(struct build *b, struct buf *out)
 	return false;
 }
 
-static void part_add(struct build *b, struct buf *out, const char *description, const char *type, struct buf *text)
+static void part_add(struct build *b, struct buf *out, const char *description, const char *type,
+		     struct buf *text)
 {
-	buf_addf(out, "--%s\r\nContent-Description: %s\r\nContent-Type: %s\r\nContent-Transfer-Encoding: %s\r\n\r\n",
-		 b->boundary, description, type, dsn_text_is_ascii(buf_slice(text)) ? "7bit" : "8bit");
+	buf_addf(out,
+		 "--%s\r\nContent-Description: %s\r\nContent-Type: "
+		 "%s\r\nContent-Transfer-Encoding: %s\r\n\r\n",
+		 b->boundary, description, type,
+		 dsn_text_is_ascii(buf_slice(text)) ? "7bit" : "8bit");
 	buf_add_slice(out, buf_slice(text));
 	buf_add_str(out, "\r\n");
 	buf_done(text);
@@ -330,8 +345,8 @@ static void build_init(struct build *b, const struct dsn_build_options *o, const
 	if (mail_header_find_end(r->original, &scanned, &fields, &body) == MAIL_HEADER_MORE)
 		fields = r->original.n;
 	b->header = slice_sub(r->original, 0, fields);
-	snprintf(b->boundary, sizeof(b->boundary), "=_%016llx%016llx", (unsigned long long)o->random[0],
-		 (unsigned long long)o->random[1]);
+	snprintf(b->boundary, sizeof(b->boundary), "=_%016llx%016llx",
+		 (unsigned long long)o->random[0], (unsigned long long)o->random[1]);
 }
 
 void dsn_build(const struct dsn_build_options *o, const struct dsn_row *r, struct buf *out,
@@ -359,7 +374,8 @@ void dsn_build(const struct dsn_build_options *o, const struct dsn_row *r, struc
 	part_add(&b, out, "what happened", "text/plain; charset=utf-8", &person);
 	part_add(&b, out, "delivery status",
 		 b.global ? "message/global-delivery-status" : "message/delivery-status", &status);
-	part_add(&b, out, full ? "your message" : "header of your message", original_type, &original);
+	part_add(&b, out, full ? "your message" : "header of your message", original_type,
+		 &original);
 	buf_addf(out, "--%s--\r\n", b.boundary);
 	*ret_flags = SPOOL_MSG_IS_DSN | (ascii ? 0 : (uint32_t)SPOOL_MSG_8BITMIME) |
 		     (dsn_text_is_ascii(r->sender) ? 0 : (uint32_t)SPOOL_MSG_SMTPUTF8);

@@ -1,7 +1,7 @@
 /*
- * dsn_build.h - the text of a delivery status notification: multipart/report (RFC 3462) with a part for
- * people, message/delivery-status (RFC 3464; message/global-delivery-status of RFC 6533 for mail with SMTPUTF8) and
- * the original's header or all of it.
+ * dsn_build.h - the text of a delivery status notification: multipart/report (RFC 3462) with a
+ * part for people, message/delivery-status (RFC 3464; message/global-delivery-status of RFC 6533
+ * for mail with SMTPUTF8) and the original's header or all of it.
  *
  * Pure. The result is in wire form: CRLF, dot-stuffed, no line over 998 octets.
  */
@@ -15,10 +15,10 @@
 #include "spooler/dsn_row.h"
 
 struct dsn_build_options {
-	const char *host;  /* host-name: Reporting-MTA, Message-ID */
-	const char *from;  /* address of From: */
-	uint64_t msgid;    /* of the notification */
-	uint64_t random[2];/* boundary, Message-ID */
+	const char *host; /* host-name: Reporting-MTA, Message-ID */
+	const char *from; /* address of From: */
+	uint64_t msgid; /* of the notification */
+	uint64_t random[2]; /* boundary, Message-ID */
 	msec_t now;
 };
 

@@ -122,7 +122,8 @@ int dsn_row_decode(struct slice payload, struct buf *scratch, struct dsn_row *re
 	return 0;
 }
 
-bool dsn_wanted(const struct spool_message *m, const struct spool_recipient *r, enum dsn_action action)
+bool dsn_wanted(const struct spool_message *m, const struct spool_recipient *r,
+		enum dsn_action action)
 {
 	if (!m->sender.n || (m->flags & (SPOOL_MSG_IS_DSN | SPOOL_MSG_NO_DSN)) ||
 	    (r->notify & SPOOL_NOTIFY_NEVER))

@@ -14,14 +14,15 @@ bool dsn_text_is_ascii(struct slice s)
 /* Length of a valid UTF-8 sequence beyond ASCII, or 0. */
 static size_t utf8_length(const uint8_t *p, size_t n)
 {
-	size_t length = p[0] >= 0xc2 && p[0] < 0xe0 ? 2 : (p[0] & 0xf0) == 0xe0 ? 3 :
-			p[0] >= 0xf0 && p[0] < 0xf5		  ? 4 :
-								    0;
+	size_t length = p[0] >= 0xc2 && p[0] < 0xe0   ? 2
+			: (p[0] & 0xf0) == 0xe0	      ? 3
+			: p[0] >= 0xf0 && p[0] < 0xf5 ? 4
+						      : 0;
 
 	if (!length || length > n)
 		return 0;
-	if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) ||
-	    (p[0] == 0xf4 && p[1] > 0x8f))
+	if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) ||
+	    (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
 		return 0;
 	for (size_t i = 1; i < length; i++)
 		if ((p[i] & 0xc0) != 0x80)
@@ -59,8 +60,10 @@ void dsn_text_xtext(struct buf *b, struct slice s, bool utf8)
 	struct buf plain = BUF_INIT;
 
 	for (size_t i = 0; i < s.n; i++) {
-		if (s.p[i] == '+' && i + 2 < s.n && hex_value(s.p[i + 1]) >= 0 && hex_value(s.p[i + 2]) >= 0) {
-			buf_add_char(&plain, (char)(hex_value(s.p[i + 1]) * 16 + hex_value(s.p[i + 2])));
+		if (s.p[i] == '+' && i + 2 < s.n && hex_value(s.p[i + 1]) >= 0 &&
+		    hex_value(s.p[i + 2]) >= 0) {
+			buf_add_char(&plain,
+				     (char)(hex_value(s.p[i + 1]) * 16 + hex_value(s.p[i + 2])));
 			i += 2;
 		} else {
 			buf_add_char(&plain, s.p[i]);
@@ -80,7 +83,10 @@ void dsn_text_field(struct buf *b, const char *name, struct slice value)
 		struct slice rest = slice_from(value, i + 1);
 		ptrdiff_t word = slice_chr(rest, ' ');
 
-		/* The space stays, so that unfolding gives the same text; a fold of spaces alone is no fold. */
+		/*
+		 * The space stays, so that unfolding gives the same text; a fold of spaces alone
+		 * is no fold.
+		 */
 		if (value.p[i] == ' ' && i && rest.n && rest.p[0] != ' ' &&
 		    column + 1 + (word < 0 ? rest.n : (size_t)word) > FOLD_AT) {
 			buf_add_str(b, "\r\n");

@@ -1,5 +1,6 @@
 /*
- * dsn_text.h - texts from the wire made fit for the fields and the human part of a notification. Pure.
+ * dsn_text.h - texts from the wire made fit for the fields and the human part of a notification.
+ * Pure.
  */
 #ifndef SLUICE_SPOOLER_DSN_TEXT_H
 #define SLUICE_SPOOLER_DSN_TEXT_H
@@ -11,8 +12,8 @@
 
 bool dsn_text_is_ascii(struct slice s);
 /*
- * One line: control characters become spaces, at most max octets. utf8: valid UTF-8 stays, other octets
- * become "?"; else everything beyond ASCII does.
+ * One line: control characters become spaces, at most max octets. utf8: valid UTF-8 stays, other
+ * octets become "?"; else everything beyond ASCII does.
  */
 void dsn_text_line(struct buf *b, struct slice s, size_t max, bool utf8);
 /* xtext (RFC 3461 4) decoded, what is no xtext as it is; then as dsn_text_line(). */
@@ -22,8 +23,8 @@ void dsn_text_field(struct buf *b, const char *name, struct slice value);
 /* Words wrapped at 76 columns, each line behind `indent`; CRLF. */
 void dsn_text_wrap(struct buf *b, const char *indent, struct slice s);
 /*
- * Whole lines of s (wire form); a line over 998 octets is folded. A last line without CRLF is left out, unless
- * it is the only one. *ret_long: a line was too long.
+ * Whole lines of s (wire form); a line over 998 octets is folded. A last line without CRLF is left
+ * out, unless it is the only one. *ret_long: a line was too long.
  */
 void dsn_text_lines(struct buf *b, struct slice s, bool *ret_long);
 

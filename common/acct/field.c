@@ -77,37 +77,115 @@ static struct slice ip_value(struct acct_maker *m, const struct ip *ip)
 	return buf_slice(&m->scratch);
 }
 
-#define VALUE(id)                                                                                  \
-	static struct slice field_##id(struct acct_maker *m ATTR_UNUSED,                           \
-				       const struct acct_record *r ATTR_UNUSED,                    \
+#define VALUE(id)                                                               \
+	static struct slice field_##id(struct acct_maker *m ATTR_UNUSED,        \
+				       const struct acct_record *r ATTR_UNUSED, \
 				       uint64_t seq ATTR_UNUSED)
 
-VALUE(type) { return slice_str(acct_type_name(r->type)); }
-VALUE(time_logged) { return time_text(m, r->time_logged); }
-VALUE(time_queued) { return time_text(m, r->time_queued); }
-VALUE(time_first_attempt) { return time_text(m, r->time_first_attempt); }
-VALUE(orig) { return r->orig; }
-VALUE(rcpt) { return r->rcpt; }
-VALUE(orcpt) { return r->orcpt; }
-VALUE(dsn_action) { return r->dsn_action; }
-VALUE(src_mta) { return r->src_mta; }
-VALUE(dlv_type) { return r->dlv_type; }
-VALUE(dlv_source_ip) { return ip_value(m, &r->source_ip); }
-VALUE(dlv_destination_ip) { return ip_value(m, &r->mx_ip); }
-VALUE(dlv_esmtp_available) { return r->esmtp; }
-VALUE(dlv_size) { return number_text(m, r->size); }
-VALUE(vmta) { return r->vmta; }
-VALUE(job_id) { return r->job; }
-VALUE(env_id) { return r->envid; }
-VALUE(queue) { return r->queue; }
-VALUE(vmta_pool) { return r->pool; }
-VALUE(dlv_tls_protocol) { return r->tls_protocol; }
-VALUE(dlv_tls_cipher) { return r->tls_cipher; }
-VALUE(rcv_smtp_user) { return r->user; }
-VALUE(user_string) { return slice_str(m->user_string); }
-VALUE(attempt) { return number_text(m, r->attempt); }
-VALUE(msg_id) { return number_text(m, r->msgid); }
-VALUE(seq) { return number_text(m, seq); }
+VALUE(type)
+{
+	return slice_str(acct_type_name(r->type));
+}
+VALUE(time_logged)
+{
+	return time_text(m, r->time_logged);
+}
+VALUE(time_queued)
+{
+	return time_text(m, r->time_queued);
+}
+VALUE(time_first_attempt)
+{
+	return time_text(m, r->time_first_attempt);
+}
+VALUE(orig)
+{
+	return r->orig;
+}
+VALUE(rcpt)
+{
+	return r->rcpt;
+}
+VALUE(orcpt)
+{
+	return r->orcpt;
+}
+VALUE(dsn_action)
+{
+	return r->dsn_action;
+}
+VALUE(src_mta)
+{
+	return r->src_mta;
+}
+VALUE(dlv_type)
+{
+	return r->dlv_type;
+}
+VALUE(dlv_source_ip)
+{
+	return ip_value(m, &r->source_ip);
+}
+VALUE(dlv_destination_ip)
+{
+	return ip_value(m, &r->mx_ip);
+}
+VALUE(dlv_esmtp_available)
+{
+	return r->esmtp;
+}
+VALUE(dlv_size)
+{
+	return number_text(m, r->size);
+}
+VALUE(vmta)
+{
+	return r->vmta;
+}
+VALUE(job_id)
+{
+	return r->job;
+}
+VALUE(env_id)
+{
+	return r->envid;
+}
+VALUE(queue)
+{
+	return r->queue;
+}
+VALUE(vmta_pool)
+{
+	return r->pool;
+}
+VALUE(dlv_tls_protocol)
+{
+	return r->tls_protocol;
+}
+VALUE(dlv_tls_cipher)
+{
+	return r->tls_cipher;
+}
+VALUE(rcv_smtp_user)
+{
+	return r->user;
+}
+VALUE(user_string)
+{
+	return slice_str(m->user_string);
+}
+VALUE(attempt)
+{
+	return number_text(m, r->attempt);
+}
+VALUE(msg_id)
+{
+	return number_text(m, r->msgid);
+}
+VALUE(seq)
+{
+	return number_text(m, seq);
+}
 
 VALUE(dsn_status)
 {
@@ -190,7 +268,7 @@ VALUE(domain)
 /* --- the table --- */
 
 static const struct acct_field fields[] = {
-#define FIELD_ROW(id, name, in, when, kind, doc)                                                   \
+#define FIELD_ROW(id, name, in, when, kind, doc) \
 	[ACCT_FIELD_##id] = {name, in, WHEN_##when, ACCT_KIND_##kind, doc, field_##id},
 	ACCT_FIELDS(FIELD_ROW)
 #undef FIELD_ROW
@@ -234,8 +312,10 @@ static void print_types(unsigned in, FILE *to)
 
 void acct_fields_print_reference(FILE *to)
 {
-	fputs("# Accounting fields\n\nMade from the table in `common/acct/field.h`. Columns by default stand "
-	      "in this order;\nthe others are written when `record-fields` or `fields` names them.\n\n"
+	fputs("# Accounting fields\n\nMade from the table in `common/acct/field.h`. Columns by "
+	      "default stand "
+	      "in this order;\nthe others are written when `record-fields` or `fields` names "
+	      "them.\n\n"
 	      "| field | records | by default | meaning |\n|---|---|---|---|\n",
 	      to);
 	for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {

@@ -1,9 +1,10 @@
 /*
  * field.h - the table of accounting fields.
  *
- * One row: F(ID, "name", types that have it, default or only when named, number or text, "documentation").
- * The order of the rows is the order of the default columns, which is PowerMTA's. A row's value is made
- * by field_ID() in field.c from the record alone. The reference in docs/ is made from the rows.
+ * One row: F(ID, "name", types that have it, default or only when named, number or text,
+ * "documentation"). The order of the rows is the order of the default columns, which is
+ * PowerMTA's. A row's value is made by field_ID() in field.c from the record alone. The reference
+ * in docs/ is made from the rows.
  */
 #ifndef SLUICE_ACCT_FIELD_H
 #define SLUICE_ACCT_FIELD_H
@@ -113,14 +114,14 @@ enum acct_field_id {
 #define ACCT_FIELD_ENUM(id, name, types, when, kind, doc) ACCT_FIELD_##id,
 	ACCT_FIELDS(ACCT_FIELD_ENUM)
 #undef ACCT_FIELD_ENUM
-	ACCT_FIELD_COUNT
+		ACCT_FIELD_COUNT
 };
 
 enum acct_field_kind { ACCT_KIND_TEXT, ACCT_KIND_NUMBER, ACCT_KIND_TIME };
 
 /*
- * What values are made with; one for each layout, used by one thread. A value is borrowed from the record
- * or from scratch, until the next value.
+ * What values are made with; one for each layout, used by one thread. A value is borrowed from the
+ * record or from scratch, until the next value.
  */
 #define ACCT_TIME_CACHE 64
 struct acct_maker {

@@ -6,8 +6,8 @@
 #include "common/base/err.h"
 #include "common/base/xalloc.h"
 
-static const enum acct_type type_order[ACCT_TYPE_COUNT] = {ACCT_DELIVERED, ACCT_BOUNCED, ACCT_TRANSIENT,
-							   ACCT_QUEUE};
+static const enum acct_type type_order[ACCT_TYPE_COUNT] = {ACCT_DELIVERED, ACCT_BOUNCED,
+							   ACCT_TRANSIENT, ACCT_QUEUE};
 
 struct column {
 	const struct acct_field *field;
@@ -113,8 +113,8 @@ void acct_layout_free(struct acct_layout *l)
 	free(l);
 }
 
-int acct_layout_select(struct acct_layout *l, enum acct_type type, const char *const *names, size_t n,
-		       char **ret_error)
+int acct_layout_select(struct acct_layout *l, enum acct_type type, const char *const *names,
+		       size_t n, char **ret_error)
 {
 	size_t t = 0;
 
@@ -135,7 +135,8 @@ int acct_layout_select(struct acct_layout *l, enum acct_type type, const char *c
 		name = slice_trim(slice_from(name, without ? 1 : 0));
 		f = acct_field_find(name);
 		if (f < 0) {
-			*ret_error = xasprintf("there is no accounting field %.*s", SLICE_ARG(name));
+			*ret_error =
+				xasprintf("there is no accounting field %.*s", SLICE_ARG(name));
 			return ERR_CONFIG;
 		}
 		if (!(acct_field_get((enum acct_field_id)f)->types & acct_type_bit(type)))
@@ -151,7 +152,10 @@ int acct_layout_select(struct acct_layout *l, enum acct_type type, const char *c
 
 /* --- text --- */
 
-/* Length of the UTF-8 sequence at p (n bytes are left), 0 if it is none (RFC 3629: no surrogates, shortest form). */
+/*
+ * Length of the UTF-8 sequence at p (n bytes are left), 0 if it is none (RFC 3629: no surrogates,
+ * shortest form).
+ */
 static size_t utf8_length(const uint8_t *p, size_t n)
 {
 	uint8_t low = 0x80, high = 0xbf;
@@ -211,7 +215,10 @@ static unsigned text_class(struct slice s)
 	return all;
 }
 
-/* s with U+FFFD for what is not UTF-8, and for NUL where keep_nul is false; borrowed from l->clean if changed. */
+/*
+ * s with U+FFFD for what is not UTF-8, and for NUL where keep_nul is false; borrowed from l->clean
+ * if changed.
+ */
 static struct slice text_clean(struct acct_layout *l, struct slice s, bool keep_nul)
 {
 	const uint8_t *p = (const uint8_t *)s.p;
@@ -317,8 +324,8 @@ static void csv_line(struct acct_layout *l, const struct acct_record *r, unsigne
 	buf_add_char(b, '\n');
 }
 
-static void json_line(struct acct_layout *l, const struct acct_record *r, unsigned bit, uint64_t seq,
-		      struct buf *b)
+static void json_line(struct acct_layout *l, const struct acct_record *r, unsigned bit,
+		      uint64_t seq, struct buf *b)
 {
 	const char *before = "{\"";
 
@@ -343,7 +350,8 @@ static void json_line(struct acct_layout *l, const struct acct_record *r, unsign
 	buf_add_str(b, "}\n");
 }
 
-bool acct_layout_line(struct acct_layout *l, const struct acct_record *r, uint64_t seq, struct buf *b)
+bool acct_layout_line(struct acct_layout *l, const struct acct_record *r, uint64_t seq,
+		      struct buf *b)
 {
 	unsigned bit = acct_type_bit(r->type);
 

@@ -4,8 +4,8 @@
 #include "common/base/err.h"
 
 /*
- * Version 1: version, type, then the fields in the order of the struct. A new field goes to the end with
- * a new version; a decoder takes every version that it knows.
+ * Version 1: version, type, then the fields in the order of the struct. A new field goes to the
+ * end with a new version; a decoder takes every version that it knows.
  */
 #define RECORD_VERSION 1
 

@@ -272,7 +272,8 @@ const char *acct_status_text(const uint8_t enhanced[3])
 	return row_find(enhanced)->text;
 }
 
-void acct_status_effective(enum acct_type type, uint16_t code, const uint8_t given[3], uint8_t ret[3])
+void acct_status_effective(enum acct_type type, uint16_t code, const uint8_t given[3],
+			   uint8_t ret[3])
 {
 	memcpy(ret, given, 3);
 	if (ret[0])
@@ -298,11 +299,11 @@ const char *acct_category_name(enum acct_category c)
 /* Replies are cut to 512 bytes; of a longer text only the beginning counts. */
 #define WORDS_MAX 1024
 
-#define FIND_WORDS(table, lower, n, ret)                                                           \
-	for (size_t i_ = 0; i_ < ARRAY_SIZE(table); i_++)                                          \
-		if (memmem(lower, n, (table)[i_].words, strlen((table)[i_].words))) {              \
-			*(ret) = (table)[i_].category;                                             \
-			return true;                                                               \
+#define FIND_WORDS(table, lower, n, ret)                                              \
+	for (size_t i_ = 0; i_ < ARRAY_SIZE(table); i_++)                             \
+		if (memmem(lower, n, (table)[i_].words, strlen((table)[i_].words))) { \
+			*(ret) = (table)[i_].category;                                \
+			return true;                                                  \
 		}
 
 static bool category_by_words(struct slice text, enum acct_category *ret)

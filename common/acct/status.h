@@ -11,47 +11,51 @@
 #include "common/acct/record.h"
 #include "common/base/slice.h"
 
-/* What x.SUBJECT.DETAIL means (RFC 3463 and the IANA registry): "bad destination mailbox address". Static. */
+/*
+ * What x.SUBJECT.DETAIL means (RFC 3463 and the IANA registry): "bad destination mailbox address".
+ * Static.
+ */
 const char *acct_status_text(const uint8_t enhanced[3]);
 
 /*
- * The code to show for an outcome: the one given, else the one that the reply code or the type of the record
- * implies (550 without a code: 5.0.0).
+ * The code to show for an outcome: the one given, else the one that the reply code or the type of
+ * the record implies (550 without a code: 5.0.0).
  */
-void acct_status_effective(enum acct_type type, uint16_t code, const uint8_t given[3], uint8_t ret[3]);
+void acct_status_effective(enum acct_type type, uint16_t code, const uint8_t given[3],
+			   uint8_t ret[3]);
 
 /* The categories, in alphabetical order as in reports. */
-#define ACCT_CATEGORIES(X)                                                                         \
-	X(BAD_CONFIGURATION, "bad-configuration")                                                  \
-	X(BAD_CONNECTION, "bad-connection")                                                        \
-	X(BAD_DOMAIN, "bad-domain")                                                                \
-	X(BAD_MAILBOX, "bad-mailbox")                                                              \
-	X(CONTENT_RELATED, "content-related")                                                      \
-	X(INACTIVE_MAILBOX, "inactive-mailbox")                                                    \
-	X(INVALID_SENDER, "invalid-sender")                                                        \
-	X(MESSAGE_EXPIRED, "message-expired")                                                      \
-	X(NO_ANSWER_FROM_HOST, "no-answer-from-host")                                              \
-	X(OTHER, "other")                                                                          \
-	X(POLICY_RELATED, "policy-related")                                                        \
-	X(PROTOCOL_ERRORS, "protocol-errors")                                                      \
-	X(QUOTA_ISSUES, "quota-issues")                                                            \
-	X(RELAYING_ISSUES, "relaying-issues")                                                      \
-	X(ROUTING_ERRORS, "routing-errors")                                                        \
-	X(SPAM_RELATED, "spam-related")                                                            \
+#define ACCT_CATEGORIES(X)                            \
+	X(BAD_CONFIGURATION, "bad-configuration")     \
+	X(BAD_CONNECTION, "bad-connection")           \
+	X(BAD_DOMAIN, "bad-domain")                   \
+	X(BAD_MAILBOX, "bad-mailbox")                 \
+	X(CONTENT_RELATED, "content-related")         \
+	X(INACTIVE_MAILBOX, "inactive-mailbox")       \
+	X(INVALID_SENDER, "invalid-sender")           \
+	X(MESSAGE_EXPIRED, "message-expired")         \
+	X(NO_ANSWER_FROM_HOST, "no-answer-from-host") \
+	X(OTHER, "other")                             \
+	X(POLICY_RELATED, "policy-related")           \
+	X(PROTOCOL_ERRORS, "protocol-errors")         \
+	X(QUOTA_ISSUES, "quota-issues")               \
+	X(RELAYING_ISSUES, "relaying-issues")         \
+	X(ROUTING_ERRORS, "routing-errors")           \
+	X(SPAM_RELATED, "spam-related")               \
 	X(VIRUS_RELATED, "virus-related")
 
 enum acct_category {
 #define ACCT_CATEGORY_ENUM(id, name) ACCT_CATEGORY_##id,
 	ACCT_CATEGORIES(ACCT_CATEGORY_ENUM)
 #undef ACCT_CATEGORY_ENUM
-	ACCT_CATEGORY_COUNT
+		ACCT_CATEGORY_COUNT
 };
 
 const char *acct_category_name(enum acct_category c);
 
 /*
- * The category of a bounce or delay: by its own enhanced code where that is precise (5.1.1), else by well-known
- * words of the reply, else by the enhanced code's class, else by the reply code.
+ * The category of a bounce or delay: by its own enhanced code where that is precise (5.1.1), else
+ * by well-known words of the reply, else by the enhanced code's class, else by the reply code.
  */
 enum acct_category acct_category_of(const uint8_t enhanced[3], uint16_t code, struct slice text);
 

@@ -25,8 +25,9 @@
 #include "spooler/accountant_finish.h"
 
 /*
- * A spool in shared memory, so that it survives the death of a child as LMDB does. Rows are made from their
- * sequence. The state is double-buffered: `current` is switched in one store, as a commit is.
+ * A spool in shared memory, so that it survives the death of a child as LMDB does. Rows are made
+ * from their sequence. The state is double-buffered: `current` is switched in one store, as a
+ * commit is.
  */
 #define STATES 4
 #define VALUE_MAX 128
@@ -138,12 +139,13 @@ static enum acct_type row_type(uint64_t seq)
 static void row_make(uint64_t seq, struct buf *b)
 {
 	char rcpt[64];
-	struct acct_record r = {.type = row_type(seq),
-				.time_logged = 1795311565000,
-				.time_queued = 1795311560000,
-				.text = slice_str("250 2.0.0 ok, \"thanks\""),
-				.code = 250,
-				.queue = slice_str(seq % 2 ? "odd.example/mta1" : "even.example/mta2")};
+	struct acct_record r = {
+		.type = row_type(seq),
+		.time_logged = 1795311565000,
+		.time_queued = 1795311560000,
+		.text = slice_str("250 2.0.0 ok, \"thanks\""),
+		.code = 250,
+		.queue = slice_str(seq % 2 ? "odd.example/mta1" : "even.example/mta2")};
 
 	snprintf(rcpt, sizeof(rcpt), "r%llu@x.example", (unsigned long long)seq);
 	r.rcpt = slice_str(rcpt);
@@ -174,7 +176,8 @@ static uint64_t fake_last(void *arg ATTR_UNUSED)
 }
 
 static int fake_load(void *arg ATTR_UNUSED,
-		     void (*each)(void *each_arg, struct slice name, struct slice value), void *each_arg)
+		     void (*each)(void *each_arg, struct slice name, struct slice value),
+		     void *each_arg)
 {
 	struct state_set set;
 
@@ -183,7 +186,8 @@ static int fake_load(void *arg ATTR_UNUSED,
 	pthread_mutex_unlock(&committer.lock);
 	for (size_t i = 0; i < STATES; i++)
 		if (set.v[i].n)
-			each(each_arg, slice_str(set.v[i].name), slice_of(set.v[i].value, set.v[i].n));
+			each(each_arg, slice_str(set.v[i].name),
+			     slice_of(set.v[i].value, set.v[i].n));
 	return 0;
 }
 
@@ -199,7 +203,8 @@ static void world_make(void)
 	tzset();
 	strcpy(dir, "/tmp/accountant-XXXXXX");
 	cr_assert_not_null(mkdtemp(dir));
-	spool = mmap(NULL, sizeof(*spool), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	spool = mmap(NULL, sizeof(*spool), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+		     0);
 	cr_assert_neq(spool, MAP_FAILED);
 }
 
@@ -308,29 +313,34 @@ static void wait_files(const char *part, size_t n)
 {
 	for (unsigned i = 0; i < 500 && count_files(part) != n; i++)
 		usleep(10000);
-	cr_assert_eq(count_files(part), n, "%zu files with %s, not %zu", count_files(part), part, n);
+	cr_assert_eq(count_files(part), n, "%zu files with %s, not %zu", count_files(part), part,
+		     n);
 }
 
 /*
- * Reads all files of a stem in order of their names (the current one last), plain or compressed, through
- * Python, and compares the sequences with from..to. Prints the first difference.
+ * Reads all files of a stem in order of their names (the current one last), plain or compressed,
+ * through Python, and compares the sequences with from..to. Prints the first difference.
  */
 static const char check_script[] =
 	"import csv, glob, gzip, io, os, subprocess, sys\n"
-	"d, stem, frm, to, only = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5]\n"
+	"d, stem, frm, to, only = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), "
+	"sys.argv[5]\n"
 	"files = sorted(glob.glob(f'{d}/{stem}-20*')) + [f'{d}/{stem}.csv']\n"
 	"got = []\n"
 	"for f in files:\n"
 	"    if f.endswith('.gz'): data = gzip.open(f).read()\n"
-	"    elif f.endswith('.zst'): data = subprocess.run(['zstd', '-dcq', f], check=True, stdout=-1).stdout\n"
+	"    elif f.endswith('.zst'): data = subprocess.run(['zstd', '-dcq', f], check=True, "
+	"stdout=-1).stdout\n"
 	"    else: data = open(f, 'rb').read()\n"
 	"    rows = list(csv.reader(io.StringIO(data.decode('utf-8'), newline=''), strict=True))\n"
 	"    assert rows and rows[0] == ['type', 'seq', 'rcpt', 'dsnDiag'], (f, rows[:1])\n"
 	"    for r in rows[1:]:\n"
 	"        assert len(r) == 4 and r[2] == f'r{r[1]}@x.example', (f, r)\n"
 	"        got.append(int(r[1]))\n"
-	"want = [s for s in range(frm, to + 1) if s % 10 and (only == 'all' or s % 2 == (only == 'odd'))]\n"
-	"assert len(got) == len(want), f'{len(got)} lines, not {len(want)}, {len(set(got))} different'\n"
+	"want = [s for s in range(frm, to + 1) if s % 10 and (only == 'all' or s % 2 == (only == "
+	"'odd'))]\n"
+	"assert len(got) == len(want), f'{len(got)} lines, not {len(want)}, {len(set(got))} "
+	"different'\n"
 	"assert got == want, [x for x in zip(got, want) if x[0] != x[1]][:3]\n";
 
 static void check_lines(const char *stem, uint64_t from, uint64_t to, const char *only)
@@ -437,8 +447,9 @@ static void kill_often(const char *sections, unsigned times)
 
 Test(accountant, writes_each_line_exactly_once_whenever_it_is_killed)
 {
-	static const char sections[] = "[acct-file %D/acct.csv]\n" FIELDS "max-size = 1M\ncompress = zstd\n"
-				       "[acct-file %D/odd.csv]\n" FIELDS "queue-filter = odd.*/*\n";
+	static const char sections[] =
+		"[acct-file %D/acct.csv]\n" FIELDS "max-size = 1M\ncompress = zstd\n"
+		"[acct-file %D/odd.csv]\n" FIELDS "queue-filter = odd.*/*\n";
 	struct conf *c;
 	struct accountant *a;
 
@@ -454,7 +465,8 @@ Test(accountant, writes_each_line_exactly_once_whenever_it_is_killed)
 	check_lines("acct", 1, atomic_load(&spool->last), "all");
 	check_lines("odd", 1, atomic_load(&spool->last), "odd");
 	fprintf(stderr, "kill test: %llu rows, %zu finished files, %u commits\n",
-		(unsigned long long)atomic_load(&spool->last), count_files(".zst"), atomic_load(&spool->commits));
+		(unsigned long long)atomic_load(&spool->last), count_files(".zst"),
+		atomic_load(&spool->commits));
 	cr_assert_gt(count_files("acct-20"), 0);
 	committer_stop();
 	conf_free(c);
@@ -468,7 +480,8 @@ Test(accountant, rotates_at_size_and_compresses)
 
 	committer_start();
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-		char *text = xasprintf("[acct-file %%D/%s.csv]\n" FIELDS "max-size = 1M\ncompress = %s\n",
+		char *text = xasprintf("[acct-file %%D/%s.csv]\n" FIELDS
+				       "max-size = 1M\ncompress = %s\n",
 				       cases[i].compress, cases[i].compress);
 		char *part = xasprintf("-0001%s", cases[i].suffix);
 		struct conf *c = conf_of(text);
@@ -533,7 +546,8 @@ Test(accountant, moves_finished_files_and_never_uses_a_name_twice)
 {
 	char *done = in_dir("done"), *path = in_dir("acct.csv");
 	struct conf *c = conf_of("[acct-file %D/acct.csv]\n" FIELDS "move-to = %D/done\n");
-	struct conf *wide = conf_of("[acct-file %D/acct.csv]\nrecords = d,b\nfields = seq,rcpt\nmove-to = %D/done\n");
+	struct conf *wide = conf_of(
+		"[acct-file %D/acct.csv]\nrecords = d,b\nfields = seq,rcpt\nmove-to = %D/done\n");
 	struct accountant *a;
 
 	cr_assert_eq(mkdir(done, 0755), 0);
@@ -563,9 +577,10 @@ Test(accountant, moves_finished_files_and_never_uses_a_name_twice)
 
 Test(accountant, deletes_old_finished_files_and_nothing_else)
 {
-	static const char *const names[] = {"acct-2026-11-01-0000.csv", "acct-2026-11-01-0001.csv.gz",
-					    "acct-2026-11-01-0002.csv.zst", "acct-notes.csv", "other-2026-11-01-0000.csv",
-					    "acct-2026-11-01-0000.csv.bak"};
+	static const char *const names[] = {
+		"acct-2026-11-01-0000.csv",	"acct-2026-11-01-0001.csv.gz",
+		"acct-2026-11-01-0002.csv.zst", "acct-notes.csv",
+		"other-2026-11-01-0000.csv",	"acct-2026-11-01-0000.csv.bak"};
 	struct timespec old[2] = {{.tv_sec = 1700000000}, {.tv_sec = 1700000000}};
 	struct conf *c = conf_of("[acct-file %D/acct.csv]\n" FIELDS "delete-after = 1d\n");
 	struct accountant *a;
@@ -592,7 +607,8 @@ Test(accountant, deletes_old_finished_files_and_nothing_else)
 Test(accountant, loses_nothing_while_a_file_cannot_be_written)
 {
 	char *missing = in_dir("missing");
-	struct conf *c = conf_of("[acct-file %D/missing/acct.csv]\n" FIELDS "[acct-file %D/good.csv]\n" FIELDS);
+	struct conf *c = conf_of("[acct-file %D/missing/acct.csv]\n" FIELDS
+				 "[acct-file %D/good.csv]\n" FIELDS);
 	struct accountant *a;
 
 	committer_start();
@@ -621,7 +637,10 @@ static void size_limit(rlim_t n)
 	cr_assert_eq(setrlimit(RLIMIT_FSIZE, &r), 0);
 }
 
-/* A size limit of the process stands for the full disk: unlike a small file system it needs no privileges. */
+/*
+ * A size limit of the process stands for the full disk: unlike a small file system it needs no
+ * privileges.
+ */
 Test(accountant, goes_on_after_a_full_disk)
 {
 	struct conf *c = conf_of("[acct-file %D/acct.csv]\n" FIELDS);
@@ -743,10 +762,11 @@ Test(accountant, writes_50000_records_a_second)
 	wait_dropped(200000);
 	seconds = (double)(clock_now() - begun) / 1e6;
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu1);
-	cpu = (double)(cpu1.tv_sec - cpu0.tv_sec) * 1e6 + (double)(cpu1.tv_nsec - cpu0.tv_nsec) / 1e3;
+	cpu = (double)(cpu1.tv_sec - cpu0.tv_sec) * 1e6 +
+	      (double)(cpu1.tv_nsec - cpu0.tv_nsec) / 1e3;
 	accountant_stop(a);
-	fprintf(stderr, "accountant: %.0f records/s, %.2f µs of CPU each (with making the rows)\n", 200000 / seconds,
-		cpu / 200000);
+	fprintf(stderr, "accountant: %.0f records/s, %.2f µs of CPU each (with making the rows)\n",
+		200000 / seconds, cpu / 200000);
 	cr_assert_gt(200000 / seconds, 20000);
 	committer_stop();
 	conf_free(c);
@@ -777,6 +797,7 @@ Test(accountant_filter, first_match_decides)
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		struct conf_strings p = {cases[i].patterns, cases[i].n};
 
-		cr_expect_eq(accountant_filter_takes(&p, slice_str(cases[i].queue)), cases[i].takes, "case %zu", i);
+		cr_expect_eq(accountant_filter_takes(&p, slice_str(cases[i].queue)), cases[i].takes,
+			     "case %zu", i);
 	}
 }

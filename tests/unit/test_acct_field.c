@@ -34,7 +34,8 @@ Test(acct_field, reference_is_up_to_date)
 	read_file(made, &want);
 	fclose(made);
 	there = fopen(REFERENCE, "r");
-	cr_assert_not_null(there, REFERENCE " is missing: run this test in the root of the sources");
+	cr_assert_not_null(there,
+			   REFERENCE " is missing: run this test in the root of the sources");
 	read_file(there, &have);
 	fclose(there);
 	cr_assert(slice_eq(buf_slice(&want), buf_slice(&have)),
@@ -52,7 +53,8 @@ Test(acct_field, names_are_unique_and_aliases_lead_somewhere)
 	};
 
 	for (int i = 0; i < ACCT_FIELD_COUNT; i++)
-		cr_expect_eq(acct_field_find(slice_str(acct_field_get((enum acct_field_id)i)->name)), i);
+		cr_expect_eq(
+			acct_field_find(slice_str(acct_field_get((enum acct_field_id)i)->name)), i);
 	for (size_t i = 0; i < ARRAY_SIZE(aliases); i++)
 		cr_expect_geq(acct_field_find(slice_str(aliases[i])), 0);
 	cr_expect_eq(acct_field_find(slice_str("TIMELOGGED")), ACCT_FIELD_time_logged);

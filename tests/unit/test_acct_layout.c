@@ -40,7 +40,8 @@ static struct acct_record sample(enum acct_type type)
 
 static struct acct_layout *layout(unsigned types, bool json, bool iso)
 {
-	struct acct_layout_options o = {.types = types, .json = json, .iso_times = iso, .user_string = "us"};
+	struct acct_layout_options o = {
+		.types = types, .json = json, .iso_times = iso, .user_string = "us"};
 
 	return acct_layout_new(&o);
 }
@@ -51,10 +52,11 @@ Test(acct_layout, default_columns_are_powermtas)
 	struct buf b = BUF_INIT;
 
 	acct_layout_header(l, &b);
-	cr_assert_str_eq(buf_cstr(&b),
-			 "type,timeLogged,timeQueued,orig,rcpt,orcpt,dsnAction,dsnStatus,dsnDiag,dsnMta,"
-			 "bounceCat,srcType,srcMta,dlvType,dlvSourceIp,dlvDestinationIp,dlvEsmtpAvailable,"
-			 "dlvSize,vmta,jobId,envId,queue,vmtaPool\n");
+	cr_assert_str_eq(
+		buf_cstr(&b),
+		"type,timeLogged,timeQueued,orig,rcpt,orcpt,dsnAction,dsnStatus,dsnDiag,dsnMta,"
+		"bounceCat,srcType,srcMta,dlvType,dlvSourceIp,dlvDestinationIp,dlvEsmtpAvailable,"
+		"dlvSize,vmta,jobId,envId,queue,vmtaPool\n");
 	buf_done(&b);
 	acct_layout_free(l);
 }
@@ -68,11 +70,14 @@ Test(acct_layout, writes_a_line_as_powermta_does)
 	setenv("TZ", "UTC", 1);
 	tzset();
 	cr_assert(acct_layout_line(l, &r, 1, &b));
-	cr_assert_str_eq(buf_cstr(&b),
-			 "b,2026-11-22 01:39:25+0000,2026-11-22 01:39:20+0000,from@b.example,to@D.Example,,failed,"
-			 "5.1.1 (bad destination mailbox address),"
-			 "\"smtp;550 5.1.1 no such user, \"\"sorry\"\"\",mx.d.example (192.0.2.1),bad-mailbox,smtp,"
-			 "client (10.0.0.1),smtp,10.0.0.9,192.0.2.1,\"PIPELINING,SIZE\",1234,mta1,,,d.example/mta1,\n");
+	cr_assert_str_eq(buf_cstr(&b), "b,2026-11-22 01:39:25+0000,2026-11-22 "
+				       "01:39:20+0000,from@b.example,to@D.Example,,failed,"
+				       "5.1.1 (bad destination mailbox address),"
+				       "\"smtp;550 5.1.1 no such user, "
+				       "\"\"sorry\"\"\",mx.d.example (192.0.2.1),bad-mailbox,smtp,"
+				       "client "
+				       "(10.0.0.1),smtp,10.0.0.9,192.0.2.1,\"PIPELINING,SIZE\","
+				       "1234,mta1,,,d.example/mta1,\n");
 	buf_done(&b);
 	acct_layout_free(l);
 }
@@ -99,7 +104,9 @@ Test(acct_layout, selects_columns)
 		{{"time", "rcpt"}, 2, "type,timeLogged,rcpt\n"},
 		{{"rcpt", "type", "RCPT", "domain"}, 4, "type,rcpt,domain\n"},
 		{{"seq", "*", "!dsnDiag"}, 3, NULL},
-		{{"status", "dsn-status", "size", "attempt"}, 4, "type,dsnAction,dsnStatus,dlvSize,attempt\n"},
+		{{"status", "dsn-status", "size", "attempt"},
+		 4,
+		 "type,dsnAction,dsnStatus,dlvSize,attempt\n"},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -107,7 +114,9 @@ Test(acct_layout, selects_columns)
 		struct buf b = BUF_INIT;
 		char *error = NULL;
 
-		cr_assert_eq(acct_layout_select(l, ACCT_DELIVERED, cases[i].names, cases[i].n, &error), 0);
+		cr_assert_eq(
+			acct_layout_select(l, ACCT_DELIVERED, cases[i].names, cases[i].n, &error),
+			0);
 		acct_layout_header(l, &b);
 		if (cases[i].header)
 			cr_expect_str_eq(buf_cstr(&b), cases[i].header);
@@ -169,17 +178,22 @@ Test(acct_layout, times_are_seconds_when_wanted)
 static const char script[] =
 	"import csv, json, sys\n"
 	"want = [bytes.fromhex(l.strip()).decode('utf-8', 'strict') for l in open(sys.argv[3])]\n"
-	"rows = list(csv.reader(open(sys.argv[1], newline='', encoding='utf-8', errors='strict'), strict=True))\n"
+	"rows = list(csv.reader(open(sys.argv[1], newline='', encoding='utf-8', errors='strict'), "
+	"strict=True))\n"
 	"lines = open(sys.argv[2], newline='', encoding='utf-8').read().split('\\n')[:-1]\n"
 	"assert rows[0] == ['type', 'orig', 'dsnDiag', 'seq'], rows[0]\n"
 	"assert len(rows) - 1 == len(lines) == len(want), (len(rows), len(lines), len(want))\n"
 	"for i, (row, line, text) in enumerate(zip(rows[1:], lines, want)):\n"
 	"    o = json.loads(line)\n"
-	"    assert row == ['d', text.replace('\\0', '\\ufffd'), 'smtp;' + text.replace('\\0', '\\ufffd'), str(i)], (i, row, text)\n"
-	"    assert o == {'type': 'd', 'orig': text, 'dsnDiag': 'smtp;' + text, 'seq': i}, (i, o)\n";
+	"    assert row == ['d', text.replace('\\0', '\\ufffd'), 'smtp;' + text.replace('\\0', "
+	"'\\ufffd'), str(i)], (i, row, text)\n"
+	"    assert o == {'type': 'd', 'orig': text, 'dsnDiag': 'smtp;' + text, 'seq': i}, (i, "
+	"o)\n";
 
-static const char *const pieces[] = {"\"", "\"\"", ",", "\r\n", "\n", "\r", "\t", "a", " ", "\x01", "\x1b[31m", "\x7f",
-				     "\\", "é", "日本", "😀", "\\u0000", "550 5.1.1", ";", "'", "=1+1", "{", "}"};
+static const char *const pieces[] = {"\"", "\"\"", ",",	   "\r\n", "\n",       "\r",
+				     "\t", "a",	   " ",	   "\x01", "\x1b[31m", "\x7f",
+				     "\\", "é",	   "日本", "😀",	   "\\u0000",  "550 5.1.1",
+				     ";",  "'",	   "=1+1", "{",	   "}"};
 
 static FILE *temp(char *path)
 {
@@ -215,10 +229,11 @@ static void nasty_text(struct buf *b, size_t i)
 Test(acct_layout, nasty_texts_come_back_from_independent_parsers)
 {
 	static const char *const names[] = {"orig", "dsnDiag", "seq"};
-	char csv[] = "/tmp/acct-csv-XXXXXX", json[] = "/tmp/acct-json-XXXXXX", hex[] = "/tmp/acct-hex-XXXXXX",
-	     py[] = "/tmp/acct-py-XXXXXX";
+	char csv[] = "/tmp/acct-csv-XXXXXX", json[] = "/tmp/acct-json-XXXXXX",
+	     hex[] = "/tmp/acct-hex-XXXXXX", py[] = "/tmp/acct-py-XXXXXX";
 	FILE *fc = temp(csv), *fj = temp(json), *fh = temp(hex), *fp = temp(py);
-	struct acct_layout *lc = layout(ACCT_IN_D, false, true), *lj = layout(ACCT_IN_D, true, true);
+	struct acct_layout *lc = layout(ACCT_IN_D, false, true),
+			   *lj = layout(ACCT_IN_D, true, true);
 	struct acct_record r = sample(ACCT_DELIVERED);
 	struct buf text = BUF_INIT, b = BUF_INIT;
 	char *error = NULL, *command;

@@ -69,7 +69,8 @@ Test(acct_record, every_cut_and_every_addition_is_corrupt)
 
 	acct_record_encode(&in, &b);
 	for (size_t n = 0; n < b.n; n++)
-		cr_assert_eq(acct_record_decode(slice_of(b.p, n), &out), ERR_CORRUPT, "cut to %zu", n);
+		cr_assert_eq(acct_record_decode(slice_of(b.p, n), &out), ERR_CORRUPT, "cut to %zu",
+			     n);
 	buf_add_char(&b, 'x');
 	cr_assert_eq(acct_record_decode(buf_slice(&b), &out), ERR_CORRUPT);
 	b.n--;
@@ -95,7 +96,8 @@ Test(acct_record, damaged_bytes_never_read_past_the_end)
 			memcpy(copy, b.p, b.n);
 			copy[i] = (char)(copy[i] ^ (1 << bit));
 			if (acct_record_decode(slice_of(copy, b.n), &out) == 0)
-				cr_assert(out.text.p >= copy && out.text.p + out.text.n <= copy + b.n);
+				cr_assert(out.text.p >= copy &&
+					  out.text.p + out.text.n <= copy + b.n);
 			free(copy);
 		}
 	}
@@ -106,9 +108,11 @@ Test(acct_status, knows_the_words_of_codes)
 {
 	cr_assert_str_eq(acct_status_text((const uint8_t[]){2, 0, 0}), "success");
 	cr_assert_str_eq(acct_status_text((const uint8_t[]){5, 0, 0}), "undefined status");
-	cr_assert_str_eq(acct_status_text((const uint8_t[]){5, 1, 1}), "bad destination mailbox address");
+	cr_assert_str_eq(acct_status_text((const uint8_t[]){5, 1, 1}),
+			 "bad destination mailbox address");
 	cr_assert_str_eq(acct_status_text((const uint8_t[]){4, 4, 7}), "delivery time expired");
-	cr_assert_str_eq(acct_status_text((const uint8_t[]){5, 7, 99}), "other or undefined security status");
+	cr_assert_str_eq(acct_status_text((const uint8_t[]){5, 7, 99}),
+			 "other or undefined security status");
 	cr_assert_str_eq(acct_status_text((const uint8_t[]){5, 9, 9}), "undefined status");
 }
 
@@ -135,10 +139,22 @@ Test(acct_category, of_well_known_replies)
 		uint16_t code;
 		const char *category;
 	} cases[] = {
-		{"550 5.1.1 The email account that you tried to reach does not exist.", {5, 1, 1}, 550, "bad-mailbox"},
-		{"552 5.2.2 The email account that you tried to reach is over quota.", {5, 2, 2}, 552, "quota-issues"},
-		{"550 5.7.1 Message rejected as spam by Content Filtering.", {5, 7, 1}, 550, "spam-related"},
-		{"550 5.7.1 Service unavailable, Client host [192.0.2.1] blocked using Spamhaus.", {5, 7, 1}, 550, "spam-related"},
+		{"550 5.1.1 The email account that you tried to reach does not exist.",
+		 {5, 1, 1},
+		 550,
+		 "bad-mailbox"},
+		{"552 5.2.2 The email account that you tried to reach is over quota.",
+		 {5, 2, 2},
+		 552,
+		 "quota-issues"},
+		{"550 5.7.1 Message rejected as spam by Content Filtering.",
+		 {5, 7, 1},
+		 550,
+		 "spam-related"},
+		{"550 5.7.1 Service unavailable, Client host [192.0.2.1] blocked using Spamhaus.",
+		 {5, 7, 1},
+		 550,
+		 "spam-related"},
 		{"550-5.7.26 This mail is unauthenticated", {5, 7, 26}, 550, "policy-related"},
 		{"554 5.7.1 <x@y>: Relay access denied", {5, 7, 1}, 554, "relaying-issues"},
 		{"554 Message contains a virus", {0, 0, 0}, 554, "virus-related"},
@@ -154,7 +170,8 @@ Test(acct_category, of_well_known_replies)
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-		enum acct_category c = acct_category_of(cases[i].enhanced, cases[i].code, slice_str(cases[i].text));
+		enum acct_category c = acct_category_of(cases[i].enhanced, cases[i].code,
+							slice_str(cases[i].text));
 
 		cr_expect_str_eq(acct_category_name(c), cases[i].category, "%s: %s", cases[i].text,
 				 acct_category_name(c));

@@ -12,8 +12,8 @@
 #include "spooler/dsn_row.h"
 
 /*
- * A table dsn in memory with a committer beside it: a taken message deletes its row and is counted, with
- * what there is to check.
+ * A table dsn in memory with a committer beside it: a taken message deletes its row and is
+ * counted, with what there is to check.
  */
 #define ROWS 1000
 static struct {
@@ -22,8 +22,8 @@ static struct {
 	unsigned taken[ROWS + 1], dropped[ROWS + 1];
 	char route[ROWS + 1][32], domain[ROWS + 1][32];
 	struct intake_message *posted;
-	int refuse;                /* result of the next messages … */
-	unsigned refuse_count;     /* … of so many */
+	int refuse; /* result of the next messages … */
+	unsigned refuse_count; /* … of so many */
 	const char *missing_route;
 	uint64_t msgid;
 	bool stop;
@@ -122,10 +122,17 @@ static void *committer_run(void *arg ATTR_UNUSED)
 
 static void row_add(uint64_t id, const char *sender, const char *vmta)
 {
-	struct dsn_recipient r = {.address = slice_str("b@x.example"), .action = DSN_FAILED, .code = 550,
+	struct dsn_recipient r = {.address = slice_str("b@x.example"),
+				  .action = DSN_FAILED,
+				  .code = 550,
 				  .text = slice_str("550 no")};
-	struct dsn_row d = {.msgid = 9, .sender = slice_str(sender), .vmta = slice_str(vmta), .received = 1,
-			    .original = slice_str("Subject: x\r\n\r\n"), .recipients = &r, .recipient_count = 1};
+	struct dsn_row d = {.msgid = 9,
+			    .sender = slice_str(sender),
+			    .vmta = slice_str(vmta),
+			    .received = 1,
+			    .original = slice_str("Subject: x\r\n\r\n"),
+			    .recipients = &r,
+			    .recipient_count = 1};
 
 	pthread_mutex_lock(&fake.lock);
 	dsn_row_encode(&d, &fake.rows[id]);
@@ -218,7 +225,8 @@ Test(dsn, leaves_by_default_when_the_virtual_mta_is_gone)
 {
 	row_add(1, "s@y.example", "nobody");
 	fake.missing_route = "mta1";
-	row_add(2, "s@y.example", "mta1"); /* known to the configuration, but not to the committer */
+	row_add(2, "s@y.example",
+		"mta1"); /* known to the configuration, but not to the committer */
 	start();
 	wait_gone(1, 2);
 	stop();

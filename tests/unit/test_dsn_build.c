@@ -37,7 +37,8 @@ static struct dsn_row row(const struct dsn_recipient *rcpts, uint32_t n)
 				.recipient_count = n};
 }
 
-static void build(const struct dsn_row *r, struct buf *out, uint32_t *ret_header, uint32_t *ret_flags)
+static void build(const struct dsn_row *r, struct buf *out, uint32_t *ret_header,
+		  uint32_t *ret_flags)
 {
 	struct dsn_build_options o = {.host = "mail.y.example",
 				      .from = "MAILER-DAEMON@mail.y.example",
@@ -62,14 +63,18 @@ static void unstuff(struct slice s, struct buf *out)
 		cr_assert_leq(line.n, 998);
 		cr_assert_lt(slice_chr(line, '\n'), 0);
 		cr_assert_lt(slice_chr(line, '\r'), 0);
-		cr_assert(!line.n || line.p[0] != '.' || (line.n > 1 && line.p[1] == '.'), "a line is not dot-stuffed");
+		cr_assert(!line.n || line.p[0] != '.' || (line.n > 1 && line.p[1] == '.'),
+			  "a line is not dot-stuffed");
 		buf_add_slice(out, slice_from(line, line.n && line.p[0] == '.' ? 1 : 0));
 		buf_add_str(out, "\r\n");
 		s = slice_from(s, line.n + 2);
 	}
 }
 
-/* Runs `asserts` over the message as Python's email package reads it: m, person, status (list of parts), original. */
+/*
+ * Runs `asserts` over the message as Python's email package reads it: m, person, status (list of
+ * parts), original.
+ */
 static void parsed(const struct dsn_row *r, const char *asserts)
 {
 	static const char prelude[] =
@@ -85,11 +90,15 @@ static void parsed(const struct dsn_row *r, const char *asserts)
 		"if parts[1].get_content_type() == 'message/delivery-status':\n"
 		"    status = parts[1].get_payload()\n"
 		"else:\n"
-		"    text = b''.join(raw.split(b'message/global-delivery-status')[1].split(b'\\r\\n\\r\\n', 1)[1:]).split(b'\\r\\n--=_')[0]\n"
-		"    status = [email.message_from_bytes(t, policy=email.policy.SMTPUTF8) for t in text.split(b'\\r\\n\\r\\n')]\n"
+		"    text = "
+		"b''.join(raw.split(b'message/global-delivery-status')[1].split(b'\\r\\n\\r\\n', "
+		"1)[1:]).split(b'\\r\\n--=_')[0]\n"
+		"    status = [email.message_from_bytes(t, policy=email.policy.SMTPUTF8) for t in "
+		"text.split(b'\\r\\n\\r\\n')]\n"
 		"original = parts[2]\n"
 		"assert m['Auto-Submitted'] == 'auto-replied' and m['MIME-Version'] == '1.0'\n"
-		"assert email.utils.parsedate_to_datetime(m['Date']) and m['Message-ID'].endswith('@mail.y.example>')\n";
+		"assert email.utils.parsedate_to_datetime(m['Date']) and "
+		"m['Message-ID'].endswith('@mail.y.example>')\n";
 	char message[] = "/tmp/dsn-message-XXXXXX", script[] = "/tmp/dsn-script-XXXXXX";
 	int fd = mkstemp(message), fds = mkstemp(script);
 	struct buf wire = BUF_INIT, plain = BUF_INIT;
@@ -128,24 +137,25 @@ Test(dsn_build, a_failure_is_a_proper_report)
 
 	d.dsn_envid = slice_str("my+2Benv");
 	r.orcpt = slice_str("rfc822;orig+40x.test");
-	parsed(&d,
-	       "assert (m['To'].addresses[0].addr_spec, m['From'].addresses[0].addr_spec) == ('s@y.example', 'MAILER-DAEMON@mail.y.example'), (m['To'], m['From'])\n"
-	       "assert m['In-Reply-To'] == '<orig@y.example>'\n"
-	       "assert 'bad@x.example' in person and '550 5.1.1 no such user' in person and 'mx.x.example (192.0.2.1)' in person\n"
-	       "assert 'check its spelling' in person\n"
-	       "s, r = status\n"
-	       "assert s['Reporting-MTA'] == 'dns; mail.y.example'\n"
-	       "assert s['Original-Envelope-Id'] == 'my+env'\n"
-	       "assert s['Received-From-MTA'] == 'dns; client.example (10.0.0.1)'\n"
-	       "assert s['Arrival-Date'] == 'Sun, 22 Nov 2026 01:39:20 +0000'\n"
-	       "assert r['Original-Recipient'] == 'rfc822;orig@x.test'\n"
-	       "assert r['Final-Recipient'] == 'rfc822; bad@x.example'\n"
-	       "assert r['Action'] == 'failed' and r['Status'] == '5.1.1'\n"
-	       "assert r['Remote-MTA'] == 'dns; mx.x.example (192.0.2.1)'\n"
-	       "assert r['Diagnostic-Code'] == 'smtp; 550 5.1.1 no such user'\n"
-	       "assert r['Last-Attempt-Date'] == 'Sun, 22 Nov 2026 01:39:25 +0000'\n"
-	       "assert original.get_content_type() == 'text/rfc822-headers'\n"
-	       "assert 'Subject: hello' in original.get_content()\n");
+	parsed(&d, "assert (m['To'].addresses[0].addr_spec, m['From'].addresses[0].addr_spec) == "
+		   "('s@y.example', 'MAILER-DAEMON@mail.y.example'), (m['To'], m['From'])\n"
+		   "assert m['In-Reply-To'] == '<orig@y.example>'\n"
+		   "assert 'bad@x.example' in person and '550 5.1.1 no such user' in person and "
+		   "'mx.x.example (192.0.2.1)' in person\n"
+		   "assert 'check its spelling' in person\n"
+		   "s, r = status\n"
+		   "assert s['Reporting-MTA'] == 'dns; mail.y.example'\n"
+		   "assert s['Original-Envelope-Id'] == 'my+env'\n"
+		   "assert s['Received-From-MTA'] == 'dns; client.example (10.0.0.1)'\n"
+		   "assert s['Arrival-Date'] == 'Sun, 22 Nov 2026 01:39:20 +0000'\n"
+		   "assert r['Original-Recipient'] == 'rfc822;orig@x.test'\n"
+		   "assert r['Final-Recipient'] == 'rfc822; bad@x.example'\n"
+		   "assert r['Action'] == 'failed' and r['Status'] == '5.1.1'\n"
+		   "assert r['Remote-MTA'] == 'dns; mx.x.example (192.0.2.1)'\n"
+		   "assert r['Diagnostic-Code'] == 'smtp; 550 5.1.1 no such user'\n"
+		   "assert r['Last-Attempt-Date'] == 'Sun, 22 Nov 2026 01:39:25 +0000'\n"
+		   "assert original.get_content_type() == 'text/rfc822-headers'\n"
+		   "assert 'Subject: hello' in original.get_content()\n");
 }
 
 Test(dsn_build, returns_the_whole_message_when_it_was_asked_for)
@@ -158,9 +168,11 @@ Test(dsn_build, returns_the_whole_message_when_it_was_asked_for)
 	parsed(&d, "assert original.get_content_type() == 'message/rfc822'\n"
 		   "inner = original.get_content()\n"
 		   "assert inner['Subject'] == 'hello'\n"
-		   "assert inner.get_content().replace('\\r\\n', '\\n').strip() == 'body\\n.dots', inner.get_content()\n");
+		   "assert inner.get_content().replace('\\r\\n', '\\n').strip() == 'body\\n.dots', "
+		   "inner.get_content()\n");
 	r.action = DSN_RELAYED;
-	parsed(&d, "assert original.get_content_type() == 'text/rfc822-headers' and 'body' not in original.get_content()\n"
+	parsed(&d, "assert original.get_content_type() == 'text/rfc822-headers' and 'body' not in "
+		   "original.get_content()\n"
 		   "assert status[1]['Action'] == 'relayed'\n");
 }
 
@@ -183,13 +195,16 @@ Test(dsn_build, names_all_recipients_and_each_outcome)
 	r[3].text = slice_str("250 2.0.0 ok");
 	r[3].code = 250;
 	r[3].enhanced[0] = 0;
-	parsed(&d, "assert [p['Final-Recipient'] for p in status[1:]] == ['rfc822; ' + x + '@x.example' for x in ('bad', 'late', 'local', 'done')]\n"
-		   "assert [p['Action'] for p in status[1:]] == ['failed', 'delayed', 'failed', 'relayed']\n"
-		   "assert status[2]['Will-Retry-Until'] == 'Mon, 23 Nov 2026 01:40:00 +0000'\n"
-		   "assert status[3]['Status'] == '5.0.0' and status[3]['Remote-MTA'] is None\n"
-		   "assert status[3]['Diagnostic-Code'] == 'x-sluice; no such domain'\n"
-		   "assert status[4]['Status'] == '2.0.0'\n"
-		   "assert person.index('local@') < person.index('late@') < person.index('done@')\n");
+	parsed(&d,
+	       "assert [p['Final-Recipient'] for p in status[1:]] == ['rfc822; ' + x + "
+	       "'@x.example' for x in ('bad', 'late', 'local', 'done')]\n"
+	       "assert [p['Action'] for p in status[1:]] == ['failed', 'delayed', 'failed', "
+	       "'relayed']\n"
+	       "assert status[2]['Will-Retry-Until'] == 'Mon, 23 Nov 2026 01:40:00 +0000'\n"
+	       "assert status[3]['Status'] == '5.0.0' and status[3]['Remote-MTA'] is None\n"
+	       "assert status[3]['Diagnostic-Code'] == 'x-sluice; no such domain'\n"
+	       "assert status[4]['Status'] == '2.0.0'\n"
+	       "assert person.index('local@') < person.index('late@') < person.index('done@')\n");
 }
 
 Test(dsn_build, hostile_replies_forge_nothing)
@@ -197,7 +212,8 @@ Test(dsn_build, hostile_replies_forge_nothing)
 	struct dsn_recipient r = failed();
 	struct dsn_row d = row(&r, 1);
 
-	r.text = slice_str("550 bad\r\n\r\n--=_112233445566778899aabbccddeeff00\r\nAction: delivered\x01\x1b[31m\xff\xc3\xa9 end");
+	r.text = slice_str("550 bad\r\n\r\n--=_112233445566778899aabbccddeeff00\r\nAction: "
+			   "delivered\x01\x1b[31m\xff\xc3\xa9 end");
 	parsed(&d, "assert len(status) == 2 and status[1]['Action'] == 'failed'\n"
 		   "assert status[1]['Diagnostic-Code'].endswith('end')\n"
 		   "assert '\\u00e9' in person and '\\x1b' not in person\n");
@@ -227,7 +243,8 @@ Test(dsn_build, long_texts_stay_within_limits)
 	for (size_t i = 0; i < 100; i++)
 		buf_addf(&text, " word%zu", i);
 	r.text = buf_slice(&text);
-	parsed(&d, "assert status[1]['Diagnostic-Code'] == 'smtp; 550 ' + ' '.join(f'word{i}' for i in range(100))\n"
+	parsed(&d, "assert status[1]['Diagnostic-Code'] == 'smtp; 550 ' + ' '.join(f'word{i}' for "
+		   "i in range(100))\n"
 		   "assert max(len(l) for l in person.splitlines()) <= 80\n");
 	buf_done(&text);
 	buf_done(&head);
@@ -239,7 +256,8 @@ Test(dsn_build, a_header_cut_in_the_middle_ends_with_a_whole_line)
 	struct dsn_row d = row(&r, 1);
 
 	d.original = slice_str("Subject: whole\r\nX-Cut: ha");
-	parsed(&d, "assert original.get_content().strip() == 'Subject: whole', original.get_content()\n");
+	parsed(&d, "assert original.get_content().strip() == 'Subject: whole', "
+		   "original.get_content()\n");
 }
 
 Test(dsn_build, mail_with_smtputf8_gets_a_global_report)
@@ -264,5 +282,6 @@ Test(dsn_build, mail_with_smtputf8_gets_a_global_report)
 	cr_assert(flags & SPOOL_MSG_SMTPUTF8);
 	buf_done(&wire);
 	d = row(&r, 1);
-	parsed(&d, "assert status[1]['Final-Recipient'] == 'utf-8; gr\\\\x{FC}\\\\x{DF}e@x.example', status[1]['Final-Recipient']\n");
+	parsed(&d, "assert status[1]['Final-Recipient'] == 'utf-8; "
+		   "gr\\\\x{FC}\\\\x{DF}e@x.example', status[1]['Final-Recipient']\n");
 }

@@ -8,15 +8,30 @@
 static void sample(struct buf *b)
 {
 	struct dsn_recipient rcpts[2] = {
-		{.address = slice_str("a@x.example"), .orcpt = slice_str("rfc822;b@x.example"), .action = DSN_FAILED,
-		 .enhanced = {5, 1, 1}, .code = 550, .text = slice_str("550 5.1.1 no"), .mx_name = slice_str("mx"),
+		{.address = slice_str("a@x.example"),
+		 .orcpt = slice_str("rfc822;b@x.example"),
+		 .action = DSN_FAILED,
+		 .enhanced = {5, 1, 1},
+		 .code = 550,
+		 .text = slice_str("550 5.1.1 no"),
+		 .mx_name = slice_str("mx"),
 		 .last_attempt = 7},
-		{.address = slice_str("c@x.example"), .action = DSN_DELAYED, .will_retry_until = 99},
+		{.address = slice_str("c@x.example"),
+		 .action = DSN_DELAYED,
+		 .will_retry_until = 99},
 	};
-	struct dsn_row r = {.msgid = 5, .sender = slice_str("s@y.example"), .dsn_envid = slice_str("E"),
-			    .flags = SPOOL_MSG_RET_FULL, .received = 1, .made = 2, .vmta = slice_str("mta1"),
-			    .source_mta = slice_str("h (10.0.0.1)"), .original = slice_str("Subject: x\r\n\r\n"),
-			    .full = true, .recipients = rcpts, .recipient_count = 2};
+	struct dsn_row r = {.msgid = 5,
+			    .sender = slice_str("s@y.example"),
+			    .dsn_envid = slice_str("E"),
+			    .flags = SPOOL_MSG_RET_FULL,
+			    .received = 1,
+			    .made = 2,
+			    .vmta = slice_str("mta1"),
+			    .source_mta = slice_str("h (10.0.0.1)"),
+			    .original = slice_str("Subject: x\r\n\r\n"),
+			    .full = true,
+			    .recipients = rcpts,
+			    .recipient_count = 2};
 
 	cr_assert(ip_parse(slice_str("2001:db8::1"), &rcpts[0].mx_ip));
 	dsn_row_encode(&r, b);
@@ -49,7 +64,8 @@ Test(dsn_row, damage_is_found_or_harmless)
 
 	sample(&b);
 	for (size_t n = 0; n < b.n; n++)
-		cr_assert_eq(dsn_row_decode(slice_of(b.p, n), &scratch, &r), ERR_CORRUPT, "cut to %zu", n);
+		cr_assert_eq(dsn_row_decode(slice_of(b.p, n), &scratch, &r), ERR_CORRUPT,
+			     "cut to %zu", n);
 	for (size_t i = 1; i < b.n; i++) {
 		for (unsigned bit = 0; bit < 8; bit++) {
 			char *copy = malloc(b.n);
@@ -58,7 +74,8 @@ Test(dsn_row, damage_is_found_or_harmless)
 			memcpy(copy, b.p, b.n);
 			copy[i] = (char)(copy[i] ^ (1 << bit));
 			if (dsn_row_decode(slice_of(copy, b.n), &scratch, &r) == 0)
-				cr_assert(r.original.p >= copy && r.original.p + r.original.n <= copy + b.n);
+				cr_assert(r.original.p >= copy &&
+					  r.original.p + r.original.n <= copy + b.n);
 			free(copy);
 		}
 	}
@@ -93,7 +110,8 @@ Test(dsn_wanted, by_notify_and_sender)
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-		struct spool_message m = {.sender = slice_str(cases[i].sender), .flags = cases[i].flags};
+		struct spool_message m = {.sender = slice_str(cases[i].sender),
+					  .flags = cases[i].flags};
 		struct spool_recipient r = {.notify = cases[i].notify};
 
 		cr_expect_eq(dsn_wanted(&m, &r, cases[i].action), cases[i].wanted, "case %zu", i);
