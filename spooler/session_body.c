@@ -67,7 +67,7 @@ static void open_file(struct session_mail *mail)
 	}
 	free(path);
 	/* A buffer that doubled up to here is more than the pieces need that follow. */
-	if (mail->big && !session_mail_refused(mail) && mail->m.body.cap > 2 * SESSION_SPILL_SIZE) {
+	if (mail->big && !session_mail_refused(mail) && mail->m.body.cap > SESSION_MEMORY_MAX) {
 		buf_done(&mail->m.body);
 		(void)charge(mail);
 	}

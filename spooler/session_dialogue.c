@@ -55,22 +55,15 @@ void session_reply(struct session *s, const char *line)
 	stream_write(s->stream, "\r\n", 2);
 }
 
-static void reply_format(struct session *s, const char *fmt, va_list ap) ATTR_PRINTF(2, 0);
-static void reply_format(struct session *s, const char *fmt, va_list ap)
-{
-	char line[REPLY_SIZE];
-
-	(void)vsnprintf(line, sizeof(line), fmt, ap);
-	session_reply(s, line);
-}
-
 void session_replyf(struct session *s, const char *fmt, ...)
 {
+	char line[REPLY_SIZE];
 	va_list ap;
 
 	va_start(ap, fmt);
-	reply_format(s, fmt, ap);
+	(void)vsnprintf(line, sizeof(line), fmt, ap);
 	va_end(ap);
+	session_reply(s, line);
 }
 
 static enum session_step count_error(struct session *s)
@@ -89,11 +82,13 @@ enum session_step session_error(struct session *s, const char *line)
 
 enum session_step session_errorf(struct session *s, const char *fmt, ...)
 {
+	char line[REPLY_SIZE];
 	va_list ap;
 
 	va_start(ap, fmt);
-	reply_format(s, fmt, ap);
+	(void)vsnprintf(line, sizeof(line), fmt, ap);
 	va_end(ap);
+	session_reply(s, line);
 	return count_error(s);
 }
 
