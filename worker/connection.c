@@ -17,8 +17,9 @@
 #define ABORT_TIME (200 * USEC_PER_MSEC)
 #define UNREACHABLE_TIME (60 * USEC_PER_SEC)
 /* Even without connection-idle-timeout mail of the next commit finds the connection. */
-#define IDLE_LEAST (20 * USEC_PER_MSEC)
-#define IDLE_LOOK (50 * USEC_PER_MSEC)
+#define IDLE_LEAST (100 * USEC_PER_MSEC)
+/* How often an idle one asks whether somebody else waits for its place. */
+#define IDLE_LOOK (20 * USEC_PER_MSEC)
 
 static const struct {
 	const char *name, *doing;
@@ -350,14 +351,12 @@ static bool yields(struct connection *c, bool idle)
 
 static void become_idle(struct connection *c)
 {
-	usec_t keep = c->site->set->connection_idle_timeout;
-
 	c->idle_since = loop_now(c->w->loop);
 	stream_timeout(c->stream, 0, 0);
 	if (c->closing || yields(c, true))
 		say_quit(c);
 	else
-		loop_timer_set(c->timer, keep > IDLE_LOOK ? IDLE_LOOK : IDLE_LEAST);
+		loop_timer_set(c->timer, IDLE_LOOK);
 }
 
 bool connection_work(struct connection *c)
@@ -366,7 +365,9 @@ bool connection_work(struct connection *c)
 
 	if (c->step != STEP_ready || c->txn || c->closing)
 		return false;
-	if ((most && c->messages >= most) || c->w->stopping || (c->messages && yields(c, false)))
+	/* Input that nobody asked for: replies could no more be told apart. */
+	if (c->w->stopping || (most && c->messages >= most) || stream_input(c->stream).n ||
+	    (c->messages && yields(c, false)))
 		c->closing = true;
 	else if (transaction_begin(c) == TRANSACTION_BEGUN) {
 		c->messages++;
@@ -408,7 +409,9 @@ struct connection *connection_idle(struct site *s)
 void connection_retire(struct connection *c)
 {
 	c->closing = true;
-	if (c->step == STEP_ready && !c->txn)
+	if (c->step < STEP_ready)
+		connection_end(c, true, c->connected ? ABORT_TIME : 0);
+	else if (c->step == STEP_ready && !c->txn)
 		become_idle(c);
 }
 

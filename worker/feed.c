@@ -11,6 +11,7 @@
 #include "worker/post.h"
 #include "worker/queue.h"
 #include "worker/site.h"
+#include "worker/verdict.h"
 
 #define FRESH_AT_ONCE 400
 #define WAKE_AT_ONCE 200
@@ -174,20 +175,19 @@ static bool look_at(struct feed *f, struct spool_read *r, const struct queue *q,
 	       !duties_delete_matches(f->w->duties, r, q, &m, rcpt);
 }
 
-static bool take(struct feed *f, struct spool_read *r, struct queue *q, uint64_t msgid,
+static void take(struct feed *f, struct spool_read *r, struct queue *q, uint64_t msgid,
 		 uint32_t rcpt, uint8_t class, bool fresh)
 {
 	struct item *it;
 	uint8_t job;
 
 	if (!look_at(f, r, q, msgid, rcpt, &job))
-		return false;
+		return;
 	it = inhand_add(f->w->inhand, msgid, rcpt, q, fresh);
 	it->class = class;
 	it->job = job;
 	queue_put(q, it, false);
 	touch(f, q);
-	return true;
 }
 
 /* --- fresh --- */
@@ -356,13 +356,31 @@ static void due_drained(struct queue *q)
 	}
 }
 
-static uint8_t class_of(struct spool_read *r, uint64_t msgid, uint32_t rcpt)
+/* Too old: it bounces now, without a connection. */
+static bool expire(struct spool_read *r, struct queue *q, const struct spool_recipient *row)
 {
-	struct spool_recipient row;
+	struct spool_message m;
+	struct outcome o;
+	struct item *it;
 
-	if (spool_recipient_get(r, msgid, rcpt, &row) < 0 || row.class >= SPOOL_CLASSES)
-		return SPOOL_CLASS_DEFAULT;
-	return row.class;
+	if (spool_message_get(r, row->msgid, &m) < 0 || !verdict_expired(q, &m, row, &o))
+		return false;
+	it = inhand_add(q->w->inhand, row->msgid, row->rcpt, q, false);
+	if (verdict_items(q->site, &it, 1, &o, 0))
+		return true;
+	inhand_forget(q->w->inhand, it);
+	return false;
+}
+
+static void due_row(struct feed *f, struct spool_read *r, struct queue *q,
+		    const struct spool_due_row *row)
+{
+	struct spool_recipient x;
+
+	if (spool_recipient_get(r, row->msgid, row->rcpt, &x) < 0 || expire(r, q, &x))
+		return;
+	take(f, r, q, row->msgid, row->rcpt,
+	     x.class < SPOOL_CLASSES ? x.class : SPOOL_CLASS_DEFAULT, false);
 }
 
 /* One helping from the due table. Returns rows read. */
@@ -377,8 +395,7 @@ static size_t due_queue(struct feed *f, struct spool_read *r, struct queue *q)
 			continue;
 		full = q->waiting >= inhand_share(f->w->inhand);
 		if (!full)
-			take(f, r, q, rows[i].msgid, rows[i].rcpt,
-			     class_of(r, rows[i].msgid, rows[i].rcpt), false);
+			due_row(f, r, q, &rows[i]);
 	}
 	if (full) { /* goes on from the head of the range when there is room again */
 		q->due_pos = (struct spool_due_pos){0};

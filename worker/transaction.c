@@ -554,6 +554,16 @@ static void on_dot(struct transaction *t, const struct reply *r)
 	finish(t);
 }
 
+/* A reply that cannot belong to the command: whoever reads on reads the wrong ones. */
+static bool is_out_of_step(const struct transaction *t, const struct reply *r)
+{
+	bool go_on = r->code >= 300 && r->code < 400;
+
+	if (t->phase == PHASE_DATA)
+		return r->code < 300 || (go_on && r->code != 354);
+	return go_on && t->phase != PHASE_BODY;
+}
+
 void transaction_on_reply(struct transaction *t, const struct reply *r)
 {
 	static void (*const by_phase[PHASE_COUNT])(struct transaction *, const struct reply *) = {
@@ -568,6 +578,10 @@ void transaction_on_reply(struct transaction *t, const struct reply *r)
 		site_note(t->c->site, &o);
 		rest_again(t, &o);
 		finish_lost(t, &o, false);
+		return;
+	}
+	if (is_out_of_step(t, r)) {
+		transaction_on_loss(t, "connection given up: replies out of step");
 		return;
 	}
 	if (t->rset_pending) {
@@ -588,7 +602,7 @@ void transaction_on_loss(struct transaction *t, const char *what)
 	} else {
 		decide_rest(t, &o);
 	}
-	finish_lost(t, &o, t->phase == PHASE_BODY);
+	finish_lost(t, &o, t->phase != PHASE_DOT);
 }
 
 /* --- beginning --- */
