@@ -2,6 +2,7 @@
 import os
 import pathlib
 import re
+import socket
 import stat
 import subprocess
 import time
@@ -69,7 +70,7 @@ def test_spool_max_size(make, receiver):
     sluice = make(spool_max_size="16M")
     with pytest.raises(Exception) as refused:
         for _ in range(40):
-            send(sluice, body=b"x" * 70 + b"\r\n" + b"y" * 900 * 1024 + b"\r\n")
+            send(sluice, body=(b"x" * 70 + b"\r\n") * 13000)
     assert "452" in str(refused.value)
 
 
@@ -127,12 +128,16 @@ def test_source_of_virtual_mtas_that_name_none(make, receiver):
     assert receiver.ehlo_of(event) == "global.sluice.test"
 
 
+# Without --debug root would change to users that a test machine need not have.
+AS_WHO_STARTS_IT = {"user": "root", "group": "root"} if os.getuid() == 0 else {}
+
+
 def test_log_and_log_level(make_sluice, tmp_path):
     """The log goes to a file; debug has lines that info has not."""
     counts = {}
     for level in ("error", "debug"):
         path = tmp_path / f"{level}.log"
-        sluice = make_sluice(log=path, log_level=level)
+        sluice = make_sluice(log=path, log_level=level, **AS_WHO_STARTS_IT)
         sluice.write_config()
         command = [sluice._binary("SLUICED", "sluiced"), "-c", str(sluice.conf)]
         sluice.process = subprocess.Popen(command, stdin=subprocess.DEVNULL,
@@ -186,24 +191,24 @@ def test_shared_memory_is_as_large_as_told(make_sluice, small, large):
 
 
 def test_bodies_in_memory_are_bounded(make):
-    """Ten clients that send at once and stop halfway hold more than 1 MiB together."""
+    """Ten clients that have all sent most of a message hold more than 1 MiB together."""
     sluice = make(max_body_memory="1M")
-    talks = [sluice.dialogue() for _ in range(10)]
-    refused = 0
+    talks, codes = [sluice.dialogue() for _ in range(10)], []
     for talk in talks:
         talk.greet()
-        if talk("MAIL FROM:<a@sender.test>").startswith("452"):
-            refused += 1
-            continue
+        talk("MAIL FROM:<a@sender.test>")
         talk("RCPT TO:<b@example.test>")
-        if not talk("DATA").startswith("354"):
-            refused += 1
-            continue
-        talk.send(b"Subject: x\r\n\r\n" + (b"z" * 76 + b"\r\n") * 2600)
-        time.sleep(0.1)
+        if talk("DATA").startswith("354"):
+            talk.send(b"Subject: x\r\n\r\n" + (b"z" * 76 + b"\r\n") * 2600)
+            time.sleep(0.1)
+        else:
+            codes.append("452")
+            talk.close()
     for talk in talks:
-        talk.close()
-    assert refused > 0
+        if talk.sock.fileno() >= 0:
+            codes.append(talk(b".\r\n")[:3])
+            talk.close()
+    assert set(codes) == {"250", "452"}
 
 
 @pytest.mark.parametrize("threads", [1, 5])
@@ -283,7 +288,7 @@ def test_extensions_are_not_offered(make):
     with sluice.dialogue() as talk:
         ehlo = talk.greet()[1]
         assert "CHUNKING" not in ehlo and "SMTPUTF8" not in ehlo
-        assert talk("BDAT 3 LAST")[0] == "5"
+        assert talk(b"BDAT 3 LAST\r\nabc")[0] == "5"
 
 
 # [virtual-mta]
@@ -346,10 +351,8 @@ def test_an_idle_connection_is_used_again(make, receiver):
 
 
 def test_a_host_that_does_not_answer_the_connect(make_sluice, dns):
-    """198.51.100.1 is nobody's; where packets to it are refused at once there is nothing to see."""
     dns.domain("far.test", "127.0.1.77")
     port = free_port("127.0.1.77")
-    import socket
     deaf = socket.socket()
     deaf.bind(("127.0.1.77", port))
     deaf.listen(0)
@@ -375,7 +378,7 @@ def test_a_receiver_that_stops_reading(make, receiver):
     sluice = make({"data-send-timeout": "2s"})
     send(sluice, body=(b"z" * 76 + b"\r\n") * 200000)
     receiver.wait("messages", 1, timeout=30)
-    assert "data" in sluice.records("tq,t")[0].dsnDiag.lower()
+    assert "while sending the message" in sluice.records("tq,t")[0].dsnDiag
 
 
 def test_starttls_is_not_used(make, receiver):

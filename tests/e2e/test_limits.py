@@ -75,11 +75,11 @@ def shared_ip(make_sluice, make_receiver, dns):
 
 def feed_and_watch(sluice, receiver, count, vmtas):
     """Queues first, so that mail waits all the time; returns the mean use until 90 % is out."""
+    start = receiver.stats()["messages"]
     receiver.script(limits=[{"per": "listen", "max": 20}],
                     rules=[{"stage": "connect", "delay": 1500}, {"stage": "dot", "delay": 20}])
     fill(sluice, count, lambda i: f"m{i}@d{i % 50}.test", vmtas)
     receiver.script(**strict(20))
-    start = receiver.stats()["messages"]
     receiver.wait("messages", start + count // 10, timeout=30)
     receiver.mark()
     receiver.wait("messages", start + count * 9 // 10, timeout=60)
