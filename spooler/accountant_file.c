@@ -186,7 +186,7 @@ static void out_trouble(struct out *o, usec_t now, const char *what)
 	log_error(&o->log,
 		  "cannot write accounting records; they stay in the spool, and it is tried again "
 		  "every second",
-		  LOG_S("file", o->path), LOG_S("doing", what), LOG_S("error", strerror(error)));
+		  LOG_S("doing", what), LOG_S("error", strerror(error)));
 }
 
 static int dir_sync_of(const char *path)

@@ -472,6 +472,48 @@ Test(accountant, writes_each_line_exactly_once_whenever_it_is_killed)
 	conf_free(c);
 }
 
+/* The three steps of beginning a new file, with a crash behind each. */
+Test(accountant, finds_out_where_a_crash_interrupted_a_new_file)
+{
+	struct conf *c = conf_of("[acct-file %D/acct.csv]\n" FIELDS);
+	char *path = in_dir("acct.csv"), *next = in_dir("acct.csv.next");
+	struct accountant *a;
+
+	committer_start();
+	a = start(c);
+	rows_add(a, 100);
+	accountant_stop(a);
+	file_write(next, "type,seq,rcpt,dsnDiag\n"); /* made, but no checkpoint names it */
+	a = start(c);
+	rows_add(a, 100);
+	accountant_stop(a);
+	check_lines("acct", 1, 200, "all");
+	cr_assert_eq(count_files("acct-20"), 0);
+
+	cr_assert_eq(rename(path, next), 0); /* the checkpoint names it; PATH is not renamed yet */
+	file_write(path, "type,seq,rcpt,dsnDiag\n");
+	a = start(c);
+	rows_add(a, 100);
+	wait_dropped(300);
+	wait_files("acct-20", 1);
+	accountant_stop(a);
+	check_lines("acct", 1, 300, "all");
+	cr_assert_eq(count_files(".next"), 0);
+
+	cr_assert_eq(rename(path, next), 0); /* PATH is renamed, PATH.next is not */
+	a = start(c);
+	rows_add(a, 100);
+	wait_dropped(400);
+	accountant_stop(a);
+	check_lines("acct", 1, 400, "all");
+	cr_assert_eq(count_files("acct-20"), 1);
+	cr_assert_eq(count_files(".next"), 0);
+	committer_stop();
+	conf_free(c);
+	free(path);
+	free(next);
+}
+
 Test(accountant, rotates_at_size_and_compresses)
 {
 	static const struct {
