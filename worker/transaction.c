@@ -523,9 +523,11 @@ static void on_data(struct transaction *t, const struct reply *r)
 		wait_for(t, PHASE_DOT);
 		return;
 	}
-	outcome_from_reply(&o, PHASE_DATA, r, t->c->site->set);
-	decide_rest(t, &o);
-	t->c->rset_needed = !t->mail_refused;
+	if (!t->mail_refused) { /* else this only says that there is no transaction */
+		outcome_from_reply(&o, PHASE_DATA, r, t->c->site->set);
+		decide_rest(t, &o);
+		t->c->rset_needed = true;
+	}
 	finish(t);
 }
 
