@@ -190,8 +190,7 @@ static void emit(struct line *l)
 	}
 }
 
-void log_line(enum log_level level, const struct log_ctx *ctx, const char *msg,
-	      const struct log_field *fields)
+void log_line(enum log_level level, const struct log_ctx *ctx, const struct log_field *fields)
 {
 	struct line l = {.n = 0};
 
@@ -200,9 +199,7 @@ void log_line(enum log_level level, const struct log_ctx *ctx, const char *msg,
 		put_key(&l, ctx->object);
 		put_value(&l, slice_str(ctx->name));
 	}
-	put_key(&l, "msg");
-	put_value(&l, slice_str(msg));
-	for (; fields && fields->key; fields++)
+	for (; fields->key; fields++)
 		put_field(&l, fields);
 	if (ctx && ctx->doing) {
 		put_key(&l, "doing");
@@ -216,8 +213,7 @@ static void vlast_words(const char *what, const char *fmt, va_list ap)
 	char text[1024];
 
 	vsnprintf(text, sizeof(text), fmt, ap);
-	log_line(LOG_LEVEL_ERROR, NULL, text,
-		 (const struct log_field[]){LOG_S("kind", what), LOG_END_});
+	log_error(NULL, text, LOG_S("kind", what));
 }
 
 void panic(const char *fmt, ...)

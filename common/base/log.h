@@ -49,19 +49,20 @@ struct log_field {
 #define LOG_I(k, v) ((struct log_field){.key = (k), .kind = LOG_FIELD_I64, .i = (int64_t)(v)})
 #define LOG_END_ ((struct log_field){.key = NULL})
 
-void log_line(enum log_level level, const struct log_ctx *ctx, const char *msg,
-	      const struct log_field *fields);
+/* The first field is the message. */
+void log_line(enum log_level level, const struct log_ctx *ctx, const struct log_field *fields);
 
 #define LOG_AT_(level, ctx, msg, ...)                                                              \
 	do {                                                                                       \
 		if (log_enabled(level))                                                            \
-			log_line(level, ctx, msg,                                                  \
-				 (const struct log_field[]){__VA_ARGS__ __VA_OPT__(, ) LOG_END_}); \
+			log_line(level, ctx,                                                       \
+				 (const struct log_field[]){LOG_S("msg", msg), ##__VA_ARGS__,      \
+							    LOG_END_});                            \
 	} while (0)
-#define log_error(ctx, msg, ...) LOG_AT_(LOG_LEVEL_ERROR, ctx, msg __VA_OPT__(, ) __VA_ARGS__)
-#define log_warn(ctx, msg, ...) LOG_AT_(LOG_LEVEL_WARN, ctx, msg __VA_OPT__(, ) __VA_ARGS__)
-#define log_info(ctx, msg, ...) LOG_AT_(LOG_LEVEL_INFO, ctx, msg __VA_OPT__(, ) __VA_ARGS__)
-#define log_debug(ctx, msg, ...) LOG_AT_(LOG_LEVEL_DEBUG, ctx, msg __VA_OPT__(, ) __VA_ARGS__)
+#define log_error(ctx, ...) LOG_AT_(LOG_LEVEL_ERROR, ctx, __VA_ARGS__)
+#define log_warn(ctx, ...) LOG_AT_(LOG_LEVEL_WARN, ctx, __VA_ARGS__)
+#define log_info(ctx, ...) LOG_AT_(LOG_LEVEL_INFO, ctx, __VA_ARGS__)
+#define log_debug(ctx, ...) LOG_AT_(LOG_LEVEL_DEBUG, ctx, __VA_ARGS__)
 
 bool log_enabled(enum log_level level);
 
