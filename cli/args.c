@@ -133,8 +133,8 @@ static int option_value(struct invocation *i, enum option_id o, const char *valu
 		break;
 	}
 	if (!fits || (!value && types[o] != VALUE_FLAG))
-		return cli_error(CLI_USAGE, "--%.*s %s: %s", (int)strcspn(name, " "), name, rows[o].arg,
-				 rows[o].doc);
+		return cli_error(CLI_USAGE, "--%.*s %s: %s", (int)strcspn(name, " "), name,
+				 rows[o].arg, rows[o].doc);
 	i->text[o] = value;
 	i->given |= UINT32_C(1) << o;
 	return 0;
@@ -148,8 +148,10 @@ static int option_take(struct invocation *i, int argc, char **argv, int *at)
 	enum option_id o = option_find(i->cmd, word, n);
 
 	if (o == OPTION_COUNT)
-		return cli_error(CLI_USAGE, "%s has no option --%.*s, or more than one that begins so: sluice %s -h",
-				 i->cmd->name, (int)n, word, i->cmd->name);
+		return cli_error(
+			CLI_USAGE,
+			"%s has no option --%.*s, or more than one that begins so: sluice %s -h",
+			i->cmd->name, (int)n, word, i->cmd->name);
 	if (types[o] == VALUE_FLAG) {
 		if (value)
 			return cli_error(CLI_USAGE, "--%.*s takes no value", (int)n, word);
@@ -290,7 +292,6 @@ static int command_take(const char *const *words, size_t n, struct invocation *i
 
 /* --- all of it --- */
 
-
 /* Options of the program itself, wherever they stand. 1: taken, 0: not one of them. */
 static int global_option(int argc, char **argv, int *at, struct cli *cli, struct invocation *i)
 {
@@ -318,18 +319,22 @@ static int check_args(const struct invocation *i)
 	if (i->help)
 		return 0;
 	if (i->arg_count < c->args_min || i->arg_count > c->args_max)
-		return cli_error(CLI_USAGE, "%s: sluice %s %s", i->arg_count < c->args_min ?
-				 "something is missing" : "too many arguments", c->name, c->args);
+		return cli_error(CLI_USAGE, "%s: sluice %s %s",
+				 i->arg_count < c->args_min ? "something is missing"
+							    : "too many arguments",
+				 c->name, c->args);
 	if (c->filters && !(i->given & c->filters) && i->arg_count == 0)
 		return cli_error(CLI_USAGE, "say which: sluice %s -h shows the filters", c->name);
 	if (option_given(i, OPTION_VMTA) && option_given(i, OPTION_QUEUE) &&
 	    strchr(i->text[OPTION_QUEUE], '/'))
-		return cli_error(CLI_USAGE, "--queue names a virtual MTA already: leave --vmta out");
+		return cli_error(CLI_USAGE,
+				 "--queue names a virtual MTA already: leave --vmta out");
 	return 0;
 }
 
 /* Everything that is no global option, in order: words of the name, arguments, options of the command. */
-static int collect(int argc, char **argv, struct cli *cli, struct invocation *i, char **rest, int *ret_n)
+static int collect(int argc, char **argv, struct cli *cli, struct invocation *i, char **rest,
+		   int *ret_n)
 {
 	int at, taken;
 	bool plain = false;
@@ -354,14 +359,16 @@ static int parse_rest(char **rest, int n, struct invocation *i)
 	while ((int)words < n && rest[words][0] != '-')
 		words++;
 	if (words == 0)
-		return n == 0 ? 0 : cli_error(CLI_USAGE, "%s: name a command first: sluice help", rest[0]);
+		return n == 0 ? 0
+			      : cli_error(CLI_USAGE, "%s: name a command first: sluice help",
+					  rest[0]);
 	err = command_take((const char *const *)rest, words, i, &used);
 	for (at = (int)used; !err && at < n; at++) {
 		if (!plain && strcmp(rest[at], "--") == 0)
 			plain = true;
 		else if (!plain && strcmp(rest[at], "-f") == 0 && i->cmd->options & OPT(FROM))
-			err = at + 1 < n ? option_value(i, OPTION_FROM, rest[++at]) :
-					   cli_error(CLI_USAGE, "-f needs an address");
+			err = at + 1 < n ? option_value(i, OPTION_FROM, rest[++at])
+					 : cli_error(CLI_USAGE, "-f needs an address");
 		else if (!plain && strncmp(rest[at], "--", 2) == 0)
 			err = option_take(i, n, rest, &at);
 		else if (!plain && rest[at][0] == '-' && rest[at][1])

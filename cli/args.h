@@ -19,7 +19,7 @@ bool args_time(const char *text, uint64_t *ret_seconds);
 struct option_row {
 	const char *names; /* separated by spaces; the first is shown */
 	const char *key;
-	const char *arg;   /* "" for flags */
+	const char *arg; /* "" for flags */
 	const char *doc;
 };
 const struct option_row *option_row(enum option_id id);

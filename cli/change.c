@@ -3,7 +3,8 @@
 #include "cli/text.h"
 
 /* A line with counts: "%" stands for the next of keys. */
-static void print_counts(struct cli *cli, const json_t *result, const char *form, const char *const *keys)
+static void print_counts(struct cli *cli, const json_t *result, const char *form,
+			 const char *const *keys)
 {
 	struct buf b = BUF_INIT;
 
@@ -38,7 +39,8 @@ void change_print_pause(struct cli *cli, const json_t *result)
 {
 	static const char *const keys[] = {"queues"};
 
-	print_counts(cli, result, "paused: % queues with mail match now, later ones are held too", keys);
+	print_counts(cli, result, "paused: % queues with mail match now, later ones are held too",
+		     keys);
 }
 
 void change_print_resume(struct cli *cli, const json_t *result)
@@ -50,7 +52,8 @@ void change_print_resume(struct cli *cli, const json_t *result)
 
 void change_print_reload(struct cli *cli, const json_t *result ATTR_UNUSED)
 {
-	fputs("the configuration is good; all processes have it unless this was a dry run\n", cli->out);
+	fputs("the configuration is good; all processes have it unless this was a dry run\n",
+	      cli->out);
 }
 
 void change_print_drain(struct cli *cli, const json_t *result ATTR_UNUSED)

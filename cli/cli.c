@@ -26,7 +26,8 @@ int cli_error(int status, const char *fmt, ...)
 	return status;
 }
 
-void cli_show_object(struct cli *cli, const json_t *object, void (*show)(struct cli *, const json_t *))
+void cli_show_object(struct cli *cli, const json_t *object,
+		     void (*show)(struct cli *, const json_t *))
 {
 	if (cli->json) {
 		json_dumpf(object, cli->out, JSON_INDENT(2));

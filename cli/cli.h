@@ -65,10 +65,11 @@ enum option_id {
 #define OPTION_ENUM(id, names, type, key, arg, doc) OPTION_##id,
 	OPTION_LIST(OPTION_ENUM)
 #undef OPTION_ENUM
-	OPTION_COUNT
+		OPTION_COUNT
 };
 #define OPT(id) (UINT32_C(1) << OPTION_##id)
-#define OPTS_FILTER (OPT(QUEUE) | OPT(VMTA) | OPT(JOB) | OPT(ORIG) | OPT(RCPT) | OPT(ENVID) | OPT(OLDER))
+#define OPTS_FILTER \
+	(OPT(QUEUE) | OPT(VMTA) | OPT(JOB) | OPT(ORIG) | OPT(RCPT) | OPT(ENVID) | OPT(OLDER))
 
 struct command;
 
@@ -76,10 +77,10 @@ struct command;
 struct invocation {
 	const struct command *cmd; /* NULL: none given */
 	bool help;
-	uint32_t given;            /* OPT() bits */
+	uint32_t given; /* OPT() bits */
 	const char *text[OPTION_COUNT];
 	uint64_t number[OPTION_COUNT]; /* NUMBER, TIME (seconds) */
-	const char **args;             /* what is neither option nor part of the name; heap */
+	const char **args; /* what is neither option nor part of the name; heap */
 	size_t arg_count;
 };
 
@@ -90,18 +91,18 @@ static inline bool option_given(const struct invocation *i, enum option_id o)
 
 /* --- how an answer is shown --- */
 enum column_kind {
-	COL_TEXT,  /* cut to fit a terminal */
-	COL_NAME,  /* not cut while there is a COL_TEXT to cut */
+	COL_TEXT, /* cut to fit a terminal */
+	COL_NAME, /* not cut while there is a COL_TEXT to cut */
 	COL_COUNT, /* 1,234,567 */
 	COL_BYTES, /* in kB */
-	COL_TIME,  /* ms: local date and time */
-	COL_WHEN,  /* ms: "in 5m", "3h ago" */
-	COL_SPAN,  /* seconds: 1d2h */
-	COL_YES    /* yes or nothing */
+	COL_TIME, /* ms: local date and time */
+	COL_WHEN, /* ms: "in 5m", "3h ago" */
+	COL_SPAN, /* seconds: 1d2h */
+	COL_YES /* yes or nothing */
 };
 
 struct column {
-	const char *key;   /* in the row */
+	const char *key; /* in the row */
 	const char *title; /* NULL ends the list */
 	enum column_kind kind;
 };
@@ -109,21 +110,21 @@ struct column {
 enum shape { SHAPE_ROWS, SHAPE_OBJECT, SHAPE_NONE };
 
 struct command {
-	const char *name;    /* "show queues" */
-	const char *args;    /* for the usage line */
-	const char *doc;     /* one line */
+	const char *name; /* "show queues" */
+	const char *args; /* for the usage line */
+	const char *doc; /* one line */
 	const char *example; /* behind "sluice " */
-	uint32_t options;    /* OPT() bits that it takes */
-	uint32_t filters;    /* of these one at least is required; 0: none */
+	uint32_t options; /* OPT() bits that it takes */
+	uint32_t filters; /* of these one at least is required; 0: none */
 	size_t args_min, args_max;
 	int (*run)(struct cli *cli, const struct invocation *i);
 	/* remote commands only: */
-	const char *remote;  /* name in the protocol when it is not the own */
+	const char *remote; /* name in the protocol when it is not the own */
 	const char *arg_key; /* where the first argument goes in the request */
 	bool arg_is_pattern; /* of queues: "gmail.com" becomes "gmail.com/" and a star */
 	enum shape shape;
-	const struct column *columns;             /* SHAPE_ROWS */
-	const char *nothing;                      /* SHAPE_ROWS: said when there is none */
+	const struct column *columns; /* SHAPE_ROWS */
+	const char *nothing; /* SHAPE_ROWS: said when there is none */
 	void (*show)(struct cli *, const json_t *); /* SHAPE_OBJECT: for people */
 };
 
@@ -133,6 +134,7 @@ extern const size_t cli_command_count;
 /* "sluice: " and the text on standard error; returns status. */
 int cli_error(int status, const char *fmt, ...) ATTR_PRINTF(2, 3);
 /* The one result of a command: JSON, or show() for people. */
-void cli_show_object(struct cli *cli, const json_t *object, void (*show)(struct cli *, const json_t *));
+void cli_show_object(struct cli *cli, const json_t *object,
+		     void (*show)(struct cli *, const json_t *));
 
 #endif

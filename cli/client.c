@@ -16,9 +16,10 @@ static int no_connection(const char *path, char **ret_error)
 {
 	bool forbidden = errno == EACCES || errno == EPERM;
 
-	*ret_error = xasprintf(forbidden ? "%s: %s: be root or a member of control-group" :
-					   "%s: %s: is sluiced running, with the same configuration?",
-			       path, strerror(errno));
+	*ret_error =
+		xasprintf(forbidden ? "%s: %s: be root or a member of control-group"
+				    : "%s: %s: is sluiced running, with the same configuration?",
+			  path, strerror(errno));
 	return forbidden ? CLI_REFUSED : CLI_NO_DAEMON;
 }
 
@@ -106,10 +107,11 @@ static int read_answer(int fd, const struct client_events *e, char **ret_error)
 	while (rc < 0 && getline(&text, &cap, in) > 0)
 		rc = take_line(text, e, ret_error);
 	if (rc < 0) {
-		*ret_error = xstrdup(errno == EAGAIN || errno == EWOULDBLOCK
-					     ? "the daemon went silent: see its log"
-					     : "the daemon closed the connection before its answer was "
-					       "complete: see its log");
+		*ret_error =
+			xstrdup(errno == EAGAIN || errno == EWOULDBLOCK
+					? "the daemon went silent: see its log"
+					: "the daemon closed the connection before its answer was "
+					  "complete: see its log");
 		rc = CLI_NO_DAEMON;
 	}
 	free(text);

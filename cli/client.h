@@ -7,7 +7,7 @@
 #include "cli/cli.h"
 
 struct client_events {
-	void (*on_data)(const json_t *data, void *arg);         /* each {"data":…} */
+	void (*on_data)(const json_t *data, void *arg); /* each {"data":…} */
 	void (*on_progress)(const json_t *progress, void *arg); /* may be NULL */
 	void *arg;
 };

@@ -4,8 +4,9 @@
 
 static json_t *message_row(const struct conf_message *m)
 {
-	return json_pack("{s:s, s:s?, s:i, s:s}", "level", m->level == LOG_LEVEL_ERROR ? "error" : "warning",
-			 "file", m->at.file, "line", (int)m->at.line, "text", m->text);
+	return json_pack("{s:s, s:s?, s:i, s:s}", "level",
+			 m->level == LOG_LEVEL_ERROR ? "error" : "warning", "file", m->at.file,
+			 "line", (int)m->at.line, "text", m->text);
 }
 
 static json_t *report(const struct conf_messages *msgs, bool loaded)
@@ -21,7 +22,8 @@ static json_t *report(const struct conf_messages *msgs, bool loaded)
 	if (!loaded && errors == 0)
 		errors = 1;
 	return json_pack("{s:i, s:i, s:o}", "errors", errors, "warnings",
-			 (int)msgs->n - (errors < (int)msgs->n ? errors : (int)msgs->n), "messages", list);
+			 (int)msgs->n - (errors < (int)msgs->n ? errors : (int)msgs->n), "messages",
+			 list);
 }
 
 static void print_report(struct cli *cli, const json_t *r)
@@ -29,8 +31,8 @@ static void print_report(struct cli *cli, const json_t *r)
 	int errors = (int)json_integer_value(json_object_get(r, "errors")),
 	    warnings = (int)json_integer_value(json_object_get(r, "warnings"));
 
-	fprintf(cli->out, "%s: %d error%s, %d warning%s\n", cli->conf_path, errors, errors == 1 ? "" : "s",
-		warnings, warnings == 1 ? "" : "s");
+	fprintf(cli->out, "%s: %d error%s, %d warning%s\n", cli->conf_path, errors,
+		errors == 1 ? "" : "s", warnings, warnings == 1 ? "" : "s");
 }
 
 int config_check_run(struct cli *cli, const struct invocation *i)

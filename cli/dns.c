@@ -4,10 +4,14 @@
 #include "cli/text.h"
 
 static const struct column route_fields[] = {
-	{"domain", "domain", COL_NAME},	      {"status", "status", COL_NAME},
-	{"text", "reason", COL_TEXT},	      {"implicit_mx", "no MX, host itself", COL_YES},
-	{"secure", "DNSSEC", COL_YES},	      {"ttl", "valid for", COL_SPAN},
-	{"resolver", "answered by", COL_NAME}, {"cached", "from the cache", COL_YES},
+	{"domain", "domain", COL_NAME},
+	{"status", "status", COL_NAME},
+	{"text", "reason", COL_TEXT},
+	{"implicit_mx", "no MX, host itself", COL_YES},
+	{"secure", "DNSSEC", COL_YES},
+	{"ttl", "valid for", COL_SPAN},
+	{"resolver", "answered by", COL_NAME},
+	{"cached", "from the cache", COL_YES},
 	{NULL, NULL, COL_TEXT},
 };
 

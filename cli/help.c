@@ -31,7 +31,8 @@ static void print_options(FILE *to, uint32_t options)
 		int n = name_width(r->names);
 
 		if (options >> o & 1)
-			fprintf(to, "  --%.*s %-*s %s\n", n, r->names, n < 22 ? 22 - n : 1, r->arg, r->doc);
+			fprintf(to, "  --%.*s %-*s %s\n", n, r->names, n < 22 ? 22 - n : 1, r->arg,
+				r->doc);
 	}
 }
 
@@ -55,7 +56,8 @@ void help_all(FILE *to)
 		const struct command *c = &cli_commands[k];
 		int used = (int)(text_width(slice_str(c->name)) + text_width(slice_str(c->args)));
 
-		fprintf(to, "  %s %s%*s %s\n", c->name, c->args, used < 31 ? 31 - used : 1, "", c->doc);
+		fprintf(to, "  %s %s%*s %s\n", c->name, c->args, used < 31 ? 31 - used : 1, "",
+			c->doc);
 	}
 	fputs("\nCommands and options may be shortened while they stay unique. "
 	      "sluice COMMAND -h: options and an example.\n",
@@ -91,7 +93,8 @@ static void man_option(FILE *to, const struct option_row *r)
 {
 	char name[64];
 
-	snprintf(name, sizeof(name), "--%.*s%s%s", name_width(r->names), r->names, *r->arg ? " " : "", r->arg);
+	snprintf(name, sizeof(name), "--%.*s%s%s", name_width(r->names), r->names,
+		 *r->arg ? " " : "", r->arg);
 	roff_line(to, ".TP\n.B ", name, "\n");
 	roff_line(to, "", r->doc, ".\n");
 }
@@ -113,10 +116,12 @@ void help_man(FILE *to)
 {
 	size_t k;
 
-	fputs(".\\\" made by: sluice help --man\n.TH SLUICE 1 \"\" \"Sluice " SLUICE_VERSION "\"\n.SH NAME\n"
+	fputs(".\\\" made by: sluice help --man\n.TH SLUICE 1 \"\" \"Sluice " SLUICE_VERSION
+	      "\"\n.SH NAME\n"
 	      "sluice \\- look at and steer the outbound mail server Sluice\n.SH SYNOPSIS\n"
 	      ".B sluice\n[\\-c FILE] [\\-\\-json] COMMAND [arguments]\n.SH DESCRIPTION\n"
-	      "Asks the running daemon over its control socket, and reads the spool where the daemon is not\n"
+	      "Asks the running daemon over its control socket, and reads the spool where the "
+	      "daemon is not\n"
 	      "needed. Words of commands and options may be shortened while they stay unique.\n"
 	      "A queue is DOMAIN/VMTA; in patterns * stands for any characters.\n.SH OPTIONS\n",
 	      to);

@@ -189,9 +189,11 @@ static json_t *reply_text(const struct smtp *s)
 }
 
 /* MAIL, then each RCPT: who was taken and who was not goes into result. */
-static int envelope(struct smtp *s, const char *from, const struct invocation *i, bool eightbit, json_t *result)
+static int envelope(struct smtp *s, const char *from, const struct invocation *i, bool eightbit,
+		    json_t *result)
 {
-	json_t *accepted = json_object_get(result, "accepted"), *refused = json_object_get(result, "refused");
+	json_t *accepted = json_object_get(result, "accepted"),
+	       *refused = json_object_get(result, "refused");
 	bool utf8 = has_8bit(from, strlen(from));
 	size_t k;
 	int rc;
@@ -209,8 +211,8 @@ static int envelope(struct smtp *s, const char *from, const struct invocation *i
 		if (rc == 2)
 			json_array_append_new(accepted, json_string(rcpt));
 		else if (rc > 0)
-			json_array_append_new(refused, json_pack("{s:s, s:o}", "rcpt", rcpt, "reply",
-								 reply_text(s)));
+			json_array_append_new(refused, json_pack("{s:s, s:o}", "rcpt", rcpt,
+								 "reply", reply_text(s)));
 		free(rcpt);
 		if (rc < 0)
 			return rc;
@@ -218,8 +220,8 @@ static int envelope(struct smtp *s, const char *from, const struct invocation *i
 	return json_array_size(accepted) ? 0 : ERR_REFUSED;
 }
 
-static int transaction(struct smtp *s, const struct conf *c, const char *from, const struct invocation *i,
-		       const struct buf *wire, json_t *result)
+static int transaction(struct smtp *s, const struct conf *c, const char *from,
+		       const struct invocation *i, const struct buf *wire, json_t *result)
 {
 	int rc = hello(s, conf_global(c)->host_name);
 
@@ -258,7 +260,8 @@ static void print_result(struct cli *cli, const json_t *result)
 static int say_failure(int err, const struct smtp *s, const char *name, const json_t *result)
 {
 	if (err == ERR_SYS)
-		return cli_error(CLI_NO_DAEMON, "%s: %s: is sluiced running, with the same configuration?", name,
+		return cli_error(CLI_NO_DAEMON,
+				 "%s: %s: is sluiced running, with the same configuration?", name,
 				 strerror(errno));
 	if (err != ERR_REFUSED)
 		return cli_error(CLI_NO_DAEMON, "%s: %s: the message may not have been taken", name,
@@ -278,8 +281,8 @@ static void say_refused(const json_t *result)
 			  json_string_value(json_object_get(row, "reply")));
 }
 
-static int inject(struct cli *cli, const struct conf *c, const struct invocation *i, const char *from,
-		  const struct buf *wire)
+static int inject(struct cli *cli, const struct conf *c, const struct invocation *i,
+		  const char *from, const struct buf *wire)
 {
 	json_t *result = json_pack("{s:n, s:[], s:[]}", "reply", "accepted", "refused");
 	struct smtp s = {.fd = -1};
@@ -333,7 +336,8 @@ int inject_run(struct cli *cli, const struct invocation *i)
 		return CLI_REFUSED;
 	if (conf_listener_count(c) == 0)
 		return cli_error(CLI_REFUSED, "%s has no [smtp-listener]", cli->conf_path);
-	from = option_given(i, OPTION_FROM) ? bare_address(i->text[OPTION_FROM]) : default_sender(c);
+	from = option_given(i, OPTION_FROM) ? bare_address(i->text[OPTION_FROM])
+					    : default_sender(c);
 	if (!from)
 		return cli_error(CLI_USAGE, "%s: this is no address", i->text[OPTION_FROM]);
 	rc = fd_read_all(STDIN_FILENO, MESSAGE_MAX, &text);

@@ -18,11 +18,16 @@
 #define LIST_MAX_DEFAULT 100
 
 static const struct column list_columns[] = {
-	{"msgid", "MESSAGE", COL_NAME},	     {"recipient", "RECIPIENT", COL_NAME},
-	{"queue", "QUEUE", COL_NAME},	     {"state", "STATE", COL_NAME},
-	{"due", "DUE", COL_WHEN},	     {"attempts", "TRIES", COL_COUNT},
-	{"size", "KB", COL_BYTES},	     {"received", "RECEIVED", COL_TIME},
-	{"last_reply", "LAST REPLY", COL_TEXT}, {NULL, NULL, COL_TEXT},
+	{"msgid", "MESSAGE", COL_NAME},
+	{"recipient", "RECIPIENT", COL_NAME},
+	{"queue", "QUEUE", COL_NAME},
+	{"state", "STATE", COL_NAME},
+	{"due", "DUE", COL_WHEN},
+	{"attempts", "TRIES", COL_COUNT},
+	{"size", "KB", COL_BYTES},
+	{"received", "RECEIVED", COL_TIME},
+	{"last_reply", "LAST REPLY", COL_TEXT},
+	{NULL, NULL, COL_TEXT},
 };
 
 /* --- rows --- */
@@ -65,7 +70,8 @@ static struct slice queue_name(struct spool_read *r, struct queue_name *q, uint3
 	if (q->id != id || q->text.n == 0) {
 		q->id = id;
 		buf_clear(&q->text);
-		if (spool_queue_get(r, id, &queue) == 0 && spool_vmta_get(r, queue.vmta, &vmta) == 0) {
+		if (spool_queue_get(r, id, &queue) == 0 &&
+		    spool_vmta_get(r, queue.vmta, &vmta) == 0) {
 			buf_add_slice(&q->text, queue.domain);
 			buf_add_char(&q->text, '/');
 			buf_add_slice(&q->text, vmta.name);
@@ -76,7 +82,8 @@ static struct slice queue_name(struct spool_read *r, struct queue_name *q, uint3
 	return buf_slice(&q->text);
 }
 
-static json_t *row_json(const struct spool_message *m, const struct spool_recipient *rc, struct slice queue)
+static json_t *row_json(const struct spool_message *m, const struct spool_recipient *rc,
+			struct slice queue)
 {
 	json_t *row = json_object();
 
@@ -104,12 +111,12 @@ struct listing {
 	struct order_filter filter;
 	struct table *table;
 	uint64_t max, shown;
-	bool more;           /* there was one beyond max */
-	bool by_job;         /* along the index of jobs */
-	uint64_t msgid;      /* position */
+	bool more; /* there was one beyond max */
+	bool by_job; /* along the index of jobs */
+	uint64_t msgid; /* position */
 	uint32_t rcpt;
 	bool started, ended;
-	json_t *burst;       /* rows read and not yet printed */
+	json_t *burst; /* rows read and not yet printed */
 	struct queue_name queue;
 };
 
@@ -118,7 +125,8 @@ static void take_row(struct listing *l, struct spool_read *r, const struct spool
 {
 	struct slice queue = queue_name(r, &l->queue, rc->queue);
 
-	if (!order_filter_match(&l->filter, queue, m->job, m->sender, rc->address, m->envid, m->received))
+	if (!order_filter_match(&l->filter, queue, m->job, m->sender, rc->address, m->envid,
+				m->received))
 		return;
 	if (l->max && l->shown == l->max) {
 		l->more = l->ended = true;
@@ -187,7 +195,8 @@ static struct slice option_slice(const struct invocation *i, enum option_id o)
 	return slice_str(i->text[o]);
 }
 
-static void listing_init(struct listing *l, struct cli *cli, const struct invocation *i, const char *queue)
+static void listing_init(struct listing *l, struct cli *cli, const struct invocation *i,
+			 const char *queue)
 {
 	uint64_t older = i->number[OPTION_OLDER] * MSEC_PER_SEC;
 	msec_t now = clock_wall();
@@ -200,7 +209,8 @@ static void listing_init(struct listing *l, struct cli *cli, const struct invoca
 	l->filter.envid = option_slice(i, OPTION_ENVID);
 	if (option_given(i, OPTION_OLDER))
 		l->filter.received_before = older < now ? now - older : 1;
-	l->by_job = l->filter.job.n && slice_chr(l->filter.job, '*') < 0 && slice_chr(l->filter.job, '?') < 0;
+	l->by_job = l->filter.job.n && slice_chr(l->filter.job, '*') < 0 &&
+		    slice_chr(l->filter.job, '?') < 0;
 	l->max = option_given(i, OPTION_MAX) ? i->number[OPTION_MAX] : LIST_MAX_DEFAULT;
 	l->table = table_new(cli, list_columns, "no recipients");
 	l->burst = json_array();
@@ -222,7 +232,8 @@ int messages_list_run(struct cli *cli, const struct invocation *i)
 		err = list_burst(&l, s);
 	err && !table_count(l.table) ? table_drop(l.table) : table_end(l.table);
 	if (err)
-		rc = cli_error(CLI_REFUSED, "%s: %s: sluice spool check tells more", spool_dir(s), err_text(err));
+		rc = cli_error(CLI_REFUSED, "%s: %s: sluice spool check tells more", spool_dir(s),
+			       err_text(err));
 	if (l.more && !cli->json)
 		fprintf(stderr, "there are more: --max 0 shows all\n");
 	json_decref(l.burst);
@@ -235,18 +246,18 @@ int messages_list_run(struct cli *cli, const struct invocation *i)
 /* --- show message --- */
 
 static const struct column message_fields[] = {
-	{"msgid", "message", COL_NAME},	      {"sender", "sender", COL_NAME},
-	{"size", "kB", COL_BYTES},	      {"received", "received", COL_TIME},
-	{"source_mta", "from", COL_NAME},     {"user", "user", COL_NAME},
-	{"job", "job", COL_NAME},	      {"envid", "envelope id", COL_NAME},
-	{"flags", "flags", COL_TEXT},	      {"body", "body", COL_NAME},
-	{"crashes", "crashes", COL_COUNT},    {NULL, NULL, COL_TEXT},
+	{"msgid", "message", COL_NAME},	   {"sender", "sender", COL_NAME},
+	{"size", "kB", COL_BYTES},	   {"received", "received", COL_TIME},
+	{"source_mta", "from", COL_NAME},  {"user", "user", COL_NAME},
+	{"job", "job", COL_NAME},	   {"envid", "envelope id", COL_NAME},
+	{"flags", "flags", COL_TEXT},	   {"body", "body", COL_NAME},
+	{"crashes", "crashes", COL_COUNT}, {NULL, NULL, COL_TEXT},
 };
 
 static const struct column recipient_columns[] = {
-	{"rcpt", "NO", COL_COUNT},	{"recipient", "RECIPIENT", COL_NAME},
-	{"queue", "QUEUE", COL_NAME},	{"state", "STATE", COL_NAME},
-	{"due", "DUE", COL_WHEN},	{"attempts", "TRIES", COL_COUNT},
+	{"rcpt", "NO", COL_COUNT},	 {"recipient", "RECIPIENT", COL_NAME},
+	{"queue", "QUEUE", COL_NAME},	 {"state", "STATE", COL_NAME},
+	{"due", "DUE", COL_WHEN},	 {"attempts", "TRIES", COL_COUNT},
 	{"expiry", "EXPIRES", COL_WHEN}, {"last_reply", "LAST REPLY", COL_TEXT},
 	{NULL, NULL, COL_TEXT},
 };
@@ -296,7 +307,8 @@ static json_t *message_json(const struct spool_message *m)
 }
 
 /* Up to a burst of recipients from *from on; false at the end. */
-static int message_burst(struct spool *s, uint64_t msgid, uint32_t *from, json_t **ret_message, json_t *rows)
+static int message_burst(struct spool *s, uint64_t msgid, uint32_t *from, json_t **ret_message,
+			 json_t *rows)
 {
 	struct queue_name queue = {0};
 	struct spool_recipient rc;
@@ -312,7 +324,8 @@ static int message_burst(struct spool *s, uint64_t msgid, uint32_t *from, json_t
 	for (n = 0; !err && n < BURST_ROWS && got == 1; n++) {
 		got = spool_message_recipient(r, msgid, from, &rc);
 		if (got == 1)
-			json_array_append_new(rows, row_json(&m, &rc, queue_name(r, &queue, rc.queue)));
+			json_array_append_new(rows,
+					      row_json(&m, &rc, queue_name(r, &queue, rc.queue)));
 	}
 	spool_read_end(r);
 	buf_done(&queue.text);
@@ -382,7 +395,8 @@ static size_t parse_id(const char *text, uint64_t ret[2])
 
 static int show_one(struct cli *cli, const struct invocation *i, struct spool *s, uint64_t msgid)
 {
-	return option_given(i, OPTION_CONTENT) ? print_content(cli, s, msgid) : message_show(cli, s, msgid);
+	return option_given(i, OPTION_CONTENT) ? print_content(cli, s, msgid)
+					       : message_show(cli, s, msgid);
 }
 
 int messages_show_run(struct cli *cli, const struct invocation *i)
@@ -393,21 +407,25 @@ int messages_show_run(struct cli *cli, const struct invocation *i)
 	int rc, err = ERR_NOT_FOUND;
 
 	if (n == 0)
-		return cli_error(CLI_USAGE, "%s: the id of a message is a number: sluice list shows it",
+		return cli_error(CLI_USAGE,
+				 "%s: the id of a message is a number: sluice list shows it",
 				 i->args[0]);
 	if (option_given(i, OPTION_CONTENT) && cli->json)
-		return cli_error(CLI_USAGE, "--content prints the message as it is: leave --json out");
+		return cli_error(CLI_USAGE,
+				 "--content prints the message as it is: leave --json out");
 	rc = cli_spool_open(cli, &s);
 	if (rc)
 		return rc;
 	for (k = 0; k < n && err == ERR_NOT_FOUND; k++)
 		err = show_one(cli, i, s, ids[k]);
 	if (err == ERR_NOT_FOUND)
-		rc = cli_error(CLI_REFUSED, "message %s is not in the spool: it is done, see the accounting files",
-			       i->args[0]);
+		rc = cli_error(
+			CLI_REFUSED,
+			"message %s is not in the spool: it is done, see the accounting files",
+			i->args[0]);
 	else if (err)
-		rc = cli_error(CLI_REFUSED, "message %s: %s: sluice spool check tells more", i->args[0],
-			       err_text(err));
+		rc = cli_error(CLI_REFUSED, "message %s: %s: sluice spool check tells more",
+			       i->args[0], err_text(err));
 	spool_close(s);
 	return rc;
 }

@@ -46,7 +46,8 @@ static struct slice value_of(struct slice line)
 		return end >= 0 ? slice_sub(v, 1, (size_t)end) : slice_from(v, 1);
 	}
 	for (end = 1; (size_t)end < v.n; end++)
-		if ((v.p[end] == '#' || v.p[end] == ';') && (v.p[end - 1] == ' ' || v.p[end - 1] == '\t'))
+		if ((v.p[end] == '#' || v.p[end] == ';') &&
+		    (v.p[end - 1] == ' ' || v.p[end - 1] == '\t'))
 			return slice_trim(slice_sub(v, 0, (size_t)end));
 	return v;
 }

@@ -85,7 +85,8 @@ static void show_answer(struct answer *a, int rc)
 	clear_progress(a);
 	if (a->table)
 		/* a document that was begun is ended, an error says nothing of rows that are not there */
-		rc == CLI_DONE || table_count(a->table) ? table_end(a->table) : table_drop(a->table);
+		rc == CLI_DONE || table_count(a->table) ? table_end(a->table)
+							: table_drop(a->table);
 	else if (rc == CLI_DONE)
 		cli_show_object(a->cli, a->object, a->cmd->show);
 	json_decref(a->object);

@@ -25,42 +25,28 @@ const struct column show_queue_columns[] = {
 };
 
 const struct column show_vmta_columns[] = {
-	{"vmta", "VMTA", COL_NAME},
-	{"recipients", "RCPT", COL_COUNT},
-	{"bytes", "KB", COL_BYTES},
-	{"queues", "QUEUES", COL_COUNT},
-	{"connections", "CONN", COL_COUNT},
-	{"in_hand", "IN HAND", COL_COUNT},
-	{"state", "WORKER", COL_NAME},
-	{"pid", "PID", COL_NAME},
-	{"orphan", "ORPHAN", COL_YES},
-	{NULL, NULL, COL_TEXT},
+	{"vmta", "VMTA", COL_NAME},	    {"recipients", "RCPT", COL_COUNT},
+	{"bytes", "KB", COL_BYTES},	    {"queues", "QUEUES", COL_COUNT},
+	{"connections", "CONN", COL_COUNT}, {"in_hand", "IN HAND", COL_COUNT},
+	{"state", "WORKER", COL_NAME},	    {"pid", "PID", COL_NAME},
+	{"orphan", "ORPHAN", COL_YES},	    {NULL, NULL, COL_TEXT},
 };
 
 const struct column show_limit_columns[] = {
-	{"kind", "LIMIT", COL_NAME},
-	{"name", "NAME", COL_TEXT},
-	{"in_use", "IN USE", COL_COUNT},
-	{"cap", "CAP", COL_COUNT},
-	{"waiting", "WAITING", COL_COUNT},
-	{NULL, NULL, COL_TEXT},
+	{"kind", "LIMIT", COL_NAME},	   {"name", "NAME", COL_TEXT},
+	{"in_use", "IN USE", COL_COUNT},   {"cap", "CAP", COL_COUNT},
+	{"waiting", "WAITING", COL_COUNT}, {NULL, NULL, COL_TEXT},
 };
 
 const struct column show_setting_columns[] = {
-	{"directive", "DIRECTIVE", COL_NAME},
-	{"value", "VALUE", COL_TEXT},
-	{"section", "SECTION", COL_TEXT},
-	{"file", "FILE", COL_TEXT},
-	{"line", "LINE", COL_COUNT},
-	{NULL, NULL, COL_TEXT},
+	{"directive", "DIRECTIVE", COL_NAME}, {"value", "VALUE", COL_TEXT},
+	{"section", "SECTION", COL_TEXT},     {"file", "FILE", COL_TEXT},
+	{"line", "LINE", COL_COUNT},	      {NULL, NULL, COL_TEXT},
 };
 
 const struct column show_paused_columns[] = {
-	{"queue", "QUEUES", COL_NAME},
-	{"job", "JOB", COL_NAME},
-	{"since", "SINCE", COL_TIME},
-	{"by", "BY", COL_TEXT},
-	{NULL, NULL, COL_TEXT},
+	{"queue", "QUEUES", COL_NAME}, {"job", "JOB", COL_NAME}, {"since", "SINCE", COL_TIME},
+	{"by", "BY", COL_TEXT},	       {NULL, NULL, COL_TEXT},
 };
 
 /* --- show queue --- */
@@ -85,13 +71,18 @@ static const struct column queue_fields[] = {
 };
 
 static const struct column mx_columns[] = {
-	{"preference", "PREF", COL_COUNT}, {"host", "MX", COL_NAME},   {"address", "ADDRESS", COL_NAME},
-	{"state", "STATE", COL_TEXT},	   {NULL, NULL, COL_TEXT},
+	{"preference", "PREF", COL_COUNT},
+	{"host", "MX", COL_NAME},
+	{"address", "ADDRESS", COL_NAME},
+	{"state", "STATE", COL_TEXT},
+	{NULL, NULL, COL_TEXT},
 };
 
 static const struct column connection_columns[] = {
-	{"host", "CONNECTED TO", COL_NAME},   {"address", "ADDRESS", COL_NAME},
-	{"messages", "MESSAGES", COL_COUNT}, {"doing", "DOING", COL_TEXT},
+	{"host", "CONNECTED TO", COL_NAME},
+	{"address", "ADDRESS", COL_NAME},
+	{"messages", "MESSAGES", COL_COUNT},
+	{"doing", "DOING", COL_TEXT},
 	{NULL, NULL, COL_TEXT},
 };
 
@@ -123,7 +114,8 @@ int show_queue_run(struct cli *cli, const struct invocation *i)
 	const char *slash = strrchr(i->args[0], '/');
 
 	if (!slash || slash == i->args[0] || !slash[1] || strchr(i->args[0], '*'))
-		return cli_error(CLI_USAGE, "name one queue as DOMAIN/VMTA; for patterns: sluice show queues");
+		return cli_error(CLI_USAGE,
+				 "name one queue as DOMAIN/VMTA; for patterns: sluice show queues");
 	return remote_run(cli, i);
 }
 
@@ -131,9 +123,10 @@ int show_queue_run(struct cli *cli, const struct invocation *i)
 
 static void on_setting(const struct conf_setting *s, void *arg)
 {
-	json_t *row = json_pack("{s:s, s:s, s:s?, s:s?, s:i}", "directive", s->keyword, "value", s->value,
-				"section", s->section, "file", s->origin.line ? s->origin.file : NULL,
-				"line", (int)s->origin.line);
+	json_t *row =
+		json_pack("{s:s, s:s, s:s?, s:s?, s:i}", "directive", s->keyword, "value", s->value,
+			  "section", s->section, "file", s->origin.line ? s->origin.file : NULL,
+			  "line", (int)s->origin.line);
 
 	table_add(arg, row);
 	json_decref(row);
@@ -177,8 +170,8 @@ static void print_version(struct cli *cli, const json_t *v)
 {
 	const char *d = json_string_value(json_object_get(v, "daemon"));
 
-	fprintf(cli->out, "sluice %s, daemon %s\n", json_string_value(json_object_get(v, "version")),
-		d ? d : "not reachable");
+	fprintf(cli->out, "sluice %s, daemon %s\n",
+		json_string_value(json_object_get(v, "version")), d ? d : "not reachable");
 }
 
 int show_version_run(struct cli *cli, const struct invocation *i ATTR_UNUSED)

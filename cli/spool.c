@@ -22,7 +22,8 @@ static int become_owner(const char *dir)
 
 	if (geteuid() == 0 && stat(data, &st) == 0 && st.st_uid != 0 &&
 	    (setgroups(0, NULL) < 0 || setgid(st.st_gid) < 0 || setuid(st.st_uid) < 0))
-		rc = cli_error(CLI_REFUSED, "cannot become the owner of %s: %s", data, strerror(errno));
+		rc = cli_error(CLI_REFUSED, "cannot become the owner of %s: %s", data,
+			       strerror(errno));
 	free(data);
 	return rc;
 }
@@ -40,8 +41,7 @@ int cli_spool_open(struct cli *cli, struct spool **ret)
 	if (rc == 0) {
 		err = spool_open(&o, ret, &error);
 		if (err)
-			rc = cli_error(CLI_REFUSED, "%s",
-				       error ? error : err_text(err));
+			rc = cli_error(CLI_REFUSED, "%s", error ? error : err_text(err));
 	}
 	free(error);
 	place_done(&p);
@@ -81,13 +81,20 @@ static json_t *stat_json(const char *dir, const struct spool_stat *s)
 		const char *key;
 		uint64_t value;
 	} numbers[] = {
-		{"map_size", s->map_size}, {"map_used", s->map_used},
-		{"reusable", s->reusable}, {"live_bytes", s->live_bytes},
-		{"disk_free", s->disk_free}, {"messages", s->messages},
-		{"recipients", s->recipients}, {"fresh", s->fresh},
-		{"due", s->due},	   {"queues", s->queues},
-		{"vmtas", s->vmtas},	   {"outbox", s->outbox},
-		{"dsns", s->dsns},	   {"orders", s->orders},
+		{"map_size", s->map_size},
+		{"map_used", s->map_used},
+		{"reusable", s->reusable},
+		{"live_bytes", s->live_bytes},
+		{"disk_free", s->disk_free},
+		{"messages", s->messages},
+		{"recipients", s->recipients},
+		{"fresh", s->fresh},
+		{"due", s->due},
+		{"queues", s->queues},
+		{"vmtas", s->vmtas},
+		{"outbox", s->outbox},
+		{"dsns", s->dsns},
+		{"orders", s->orders},
 		{"readers", s->readers},
 	};
 	json_t *o = json_pack("{s:s}", "dir", dir);
@@ -137,7 +144,8 @@ static void print_check(struct cli *cli, const json_t *result)
 
 	for (k = 0; (text = json_array_get(list, k)); k++)
 		fprintf(cli->out, "%s\n", json_string_value(text));
-	fprintf(cli->out, "%lld problem%s\n", json_integer_value(json_object_get(result, "problems")),
+	fprintf(cli->out, "%lld problem%s\n",
+		json_integer_value(json_object_get(result, "problems")),
 		json_array_size(list) == 1 ? "" : "s");
 }
 

@@ -6,10 +6,8 @@
 #include "cli/text.h"
 
 static const struct column server_fields[] = {
-	{"host", "host", COL_NAME},
-	{"version", "version", COL_NAME},
-	{"uptime", "up for", COL_SPAN},
-	{"generation", "configuration", COL_COUNT},
+	{"host", "host", COL_NAME},	{"version", "version", COL_NAME},
+	{"uptime", "up for", COL_SPAN}, {"generation", "configuration", COL_COUNT},
 	{NULL, NULL, COL_TEXT},
 };
 
@@ -48,18 +46,15 @@ static const struct column traffic_columns[] = {
 };
 
 static const struct column process_columns[] = {
-	{"role", "PROCESS", COL_NAME},
-	{"vmta", "VMTA", COL_NAME},
-	{"pid", "PID", COL_NAME},
-	{"state", "STATE", COL_NAME},
-	{"orphan", "ORPHAN", COL_YES},
-	{NULL, NULL, COL_TEXT},
+	{"role", "PROCESS", COL_NAME}, {"vmta", "VMTA", COL_NAME},    {"pid", "PID", COL_NAME},
+	{"state", "STATE", COL_NAME},  {"orphan", "ORPHAN", COL_YES}, {NULL, NULL, COL_TEXT},
 };
 
 /* {"in":{"messages":{…}}} → rows {"what":"in messages", …} */
 static json_t *traffic_rows(const json_t *traffic)
 {
-	static const char *const ways[] = {"in", "out"}, *const units[] = {"recipients", "messages", "bytes"};
+	static const char *const ways[] = {"in", "out"}, *const units[] = {"recipients", "messages",
+									   "bytes"};
 	json_t *rows = json_array();
 	size_t w, u;
 
@@ -85,8 +80,9 @@ static void print_accepting(struct cli *cli, const json_t *status)
 	if (json_is_true(json_object_get(status, "accepting")))
 		fputs("new mail is accepted\n", cli->out);
 	else
-		fprintf(cli->out, "%sNEW MAIL IS NOT ACCEPTED: %s%s\n", cli->color ? "\033[1;31m" : "",
-			buf_cstr(&why), cli->color ? "\033[0m" : "");
+		fprintf(cli->out, "%sNEW MAIL IS NOT ACCEPTED: %s%s\n",
+			cli->color ? "\033[1;31m" : "", buf_cstr(&why),
+			cli->color ? "\033[0m" : "");
 	buf_done(&why);
 }
 

@@ -17,9 +17,10 @@ struct table {
 	const char *nothing;
 	size_t column_count, rows;
 	size_t widths[COLUMNS_MAX];
-	bool filled[COLUMNS_MAX], hidden[COLUMNS_MAX]; /* empty ones are left out where room is short */
-	bool fixed;            /* widths are known, the title is out */
-	char **kept;           /* cells of the sample, row after row */
+	bool filled[COLUMNS_MAX],
+		hidden[COLUMNS_MAX]; /* empty ones are left out where room is short */
+	bool fixed; /* widths are known, the title is out */
+	char **kept; /* cells of the sample, row after row */
 	size_t kept_count;
 };
 
@@ -229,7 +230,8 @@ void table_fields(struct cli *cli, const json_t *object, const struct column *fi
 	}
 }
 
-void table_inside(struct cli *cli, const char *title, const json_t *array, const struct column *columns)
+void table_inside(struct cli *cli, const char *title, const json_t *array,
+		  const struct column *columns)
 {
 	struct table *t;
 	const json_t *row;

@@ -24,6 +24,7 @@ void table_end(struct table *t);
 /* "title: value" lines, aligned, of those fields that the object has and that are not empty. */
 void table_fields(struct cli *cli, const json_t *object, const struct column *fields);
 /* A titled table inside an object's output, nothing when the array is missing or empty. */
-void table_inside(struct cli *cli, const char *title, const json_t *array, const struct column *columns);
+void table_inside(struct cli *cli, const char *title, const json_t *array,
+		  const struct column *columns);
 
 #endif

@@ -6,7 +6,8 @@
 void text_count(struct buf *b, int64_t n)
 {
 	char digits[32];
-	int len = snprintf(digits, sizeof(digits), "%" PRIu64, n < 0 ? -(uint64_t)n : (uint64_t)n), i;
+	int len = snprintf(digits, sizeof(digits), "%" PRIu64, n < 0 ? -(uint64_t)n : (uint64_t)n),
+	    i;
 
 	if (n < 0)
 		buf_add_char(b, '-');

@@ -22,7 +22,7 @@
 
 #define SHM_WORKER_STRIDE ((sizeof(struct shm_worker) + 63) & ~(size_t)63)
 #define SHM_QUEUE_STRIDE 256
-#define SHM_QUEUE_GROUP_BITS 4      /* 16 queues with neighbouring ids lie in one page */
+#define SHM_QUEUE_GROUP_BITS 4 /* 16 queues with neighbouring ids lie in one page */
 #define SHM_QUEUE_INDEX_PAGE_BITS 10 /* 1024 ids in one page of the index */
 #define SHM_QUEUE_DELETED UINT32_MAX
 
@@ -58,8 +58,9 @@ struct shm {
 	uint64_t leases_at;
 	uint64_t ring_data_at;
 
-	_Alignas(SHM_CACHE_LINE) _Atomic uint32_t workers_used; /* one more than the highest slot asked for */
-	_Alignas(SHM_CACHE_LINE) _Atomic uint32_t live_queues;  /* committer */
+	_Alignas(SHM_CACHE_LINE) _Atomic uint32_t
+		workers_used; /* one more than the highest slot asked for */
+	_Alignas(SHM_CACHE_LINE) _Atomic uint32_t live_queues; /* committer */
 	_Alignas(SHM_CACHE_LINE) struct shm_signals signals;
 	_Alignas(SHM_CACHE_LINE) struct shm_counters spooler;
 	_Alignas(SHM_CACHE_LINE) struct shm_counters resolver;
@@ -69,13 +70,14 @@ struct shm {
 struct shm_ring {
 	_Atomic uint64_t capacity; /* written at the first use; then constant, as is data_from */
 	_Atomic uint64_t data_from; /* bytes from here to the data */
-	_Alignas(SHM_CACHE_LINE) _Atomic uint64_t head;      /* producer: behind the last whole record */
+	_Alignas(SHM_CACHE_LINE) _Atomic uint64_t head; /* producer: behind the last whole record */
 	_Alignas(SHM_CACHE_LINE) _Atomic uint64_t committed; /* consumer */
 };
 
 static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "64-bit atomics must be lock-free between processes");
 static_assert(ATOMIC_INT_LOCK_FREE == 2, "32-bit atomics must be lock-free between processes");
-static_assert(sizeof(_Atomic uint64_t) == 8 && sizeof(_Atomic uint32_t) == 4, "atomics have no lock inside");
+static_assert(sizeof(_Atomic uint64_t) == 8 && sizeof(_Atomic uint32_t) == 4,
+	      "atomics have no lock inside");
 static_assert(sizeof(struct shm_queue) <= SHM_QUEUE_STRIDE, "a queue slot fits its stride");
 static_assert(SHM_PAGE % SHM_QUEUE_STRIDE == 0, "queue slots do not straddle pages");
 static_assert(SHM_QUEUE_STRIDE << SHM_QUEUE_GROUP_BITS == SHM_PAGE, "a group of queues is a page");

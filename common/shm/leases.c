@@ -28,8 +28,8 @@ static void entry_set_cap(struct limits *l, uint32_t i, const struct limit_want 
 }
 
 /* Entries of all wants into ret; a want that names the entry of an earlier one again gets 0. */
-static int entries_get(struct limits *l, const struct limit_key *keys, const struct limit_want *wants,
-		       size_t n, uint32_t *ret)
+static int entries_get(struct limits *l, const struct limit_key *keys,
+		       const struct limit_want *wants, size_t n, uint32_t *ret)
 {
 	size_t i, j;
 
@@ -58,7 +58,8 @@ static bool has_room(const struct limits *l, uint32_t i, uint32_t slot)
 }
 
 /* What was kept for this worker in the other entries goes on to who can use it. */
-static void pass_on(struct limits *l, uint32_t slot, const uint32_t *entries, size_t n, size_t blocking)
+static void pass_on(struct limits *l, uint32_t slot, const uint32_t *entries, size_t n,
+		    size_t blocking)
 {
 	size_t i;
 
@@ -73,7 +74,8 @@ static void pass_on(struct limits *l, uint32_t slot, const uint32_t *entries, si
 	}
 }
 
-static int wait_for(struct limits *l, uint32_t slot, const uint32_t *entries, size_t n, size_t blocking)
+static int wait_for(struct limits *l, uint32_t slot, const uint32_t *entries, size_t n,
+		    size_t blocking)
 {
 	uint32_t sh = share_get(l, entries[blocking], slot);
 
@@ -258,7 +260,8 @@ static bool others_wait(const struct limits *l, uint32_t e, uint32_t slot)
 	return first && (l->shares[first].slot != slot || l->shares[first].queue_next != 0);
 }
 
-static bool share_yields(const struct limits *l, uint32_t i, bool idle, usec_t age, uint32_t messages)
+static bool share_yields(const struct limits *l, uint32_t i, bool idle, usec_t age,
+			 uint32_t messages)
 {
 	const struct limit_share *sh = &l->shares[i];
 	const struct limit_entry *e = &l->entries[sh->entry];

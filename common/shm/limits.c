@@ -12,10 +12,10 @@
 #include "common/shm/layout.h"
 
 static const char *const kind_names[] = {
-	[LIMIT_TOTAL] = "total",       [LIMIT_VMTA] = "vmta",
-	[LIMIT_POOL] = "pool",         [LIMIT_PROVIDER] = "provider",
-	[LIMIT_IP] = "ip",             [LIMIT_IP_PAIR] = "ip-pair",
-	[LIMIT_MX] = "mx",             [LIMIT_SOURCE_IP] = "source-ip",
+	[LIMIT_TOTAL] = "total", [LIMIT_VMTA] = "vmta",
+	[LIMIT_POOL] = "pool",	 [LIMIT_PROVIDER] = "provider",
+	[LIMIT_IP] = "ip",	 [LIMIT_IP_PAIR] = "ip-pair",
+	[LIMIT_MX] = "mx",	 [LIMIT_SOURCE_IP] = "source-ip",
 };
 static_assert(ARRAY_SIZE(kind_names) == LIMIT_KIND_COUNT, "each kind has a name");
 
@@ -42,8 +42,10 @@ void limits_table_init(struct shm *s)
 	struct limits_table *t = shm_at(s, s->limits_at);
 	pthread_mutexattr_t a;
 
-	if (pthread_mutexattr_init(&a) || pthread_mutexattr_setpshared(&a, PTHREAD_PROCESS_SHARED) ||
-	    pthread_mutexattr_setrobust(&a, PTHREAD_MUTEX_ROBUST) || pthread_mutex_init(&t->mutex, &a))
+	if (pthread_mutexattr_init(&a) ||
+	    pthread_mutexattr_setpshared(&a, PTHREAD_PROCESS_SHARED) ||
+	    pthread_mutexattr_setrobust(&a, PTHREAD_MUTEX_ROBUST) ||
+	    pthread_mutex_init(&t->mutex, &a))
 		fatal("shared memory: this system has no robust mutexes between processes");
 	pthread_mutexattr_destroy(&a);
 }

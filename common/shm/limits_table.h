@@ -34,17 +34,17 @@ struct list_head {
 struct limits_table {
 	pthread_mutex_t mutex;
 	_Alignas(64) _Atomic uint32_t waiting; /* shares that wait, all entries */
-	_Atomic uint64_t next_expiry;          /* usec_t of the first reservation to expire; 0 = none */
-	_Atomic uint64_t recoveries;           /* how often a process died holding the mutex */
-	uint64_t tickets;                      /* given to waiting shares: their order */
-	uint32_t entry_high, entry_free;       /* highest index ever used; head of the free ones */
+	_Atomic uint64_t next_expiry; /* usec_t of the first reservation to expire; 0 = none */
+	_Atomic uint64_t recoveries; /* how often a process died holding the mutex */
+	uint64_t tickets; /* given to waiting shares: their order */
+	uint32_t entry_high, entry_free; /* highest index ever used; head of the free ones */
 	uint32_t share_high, share_free;
 	struct list_head idle, contended;
 };
 
 struct limit_worker {
-	uint32_t shares;      /* first of its shares */
-	uint32_t lease_free;  /* first of its free leases */
+	uint32_t shares; /* first of its shares */
+	uint32_t lease_free; /* first of its free leases */
 	uint32_t lease_high;
 	uint32_t lease_count; /* in use */
 };
@@ -58,13 +58,14 @@ struct limit_entry {
 	uint32_t chain; /* next in its bucket, or next free */
 	uint32_t cap, conf_gen;
 	uint32_t in_use;
-	uint32_t reserved; /* waiting shares that a free slot is kept for: always the first in the queue */
+	uint32_t
+		reserved; /* waiting shares that a free slot is kept for: always the first in the queue */
 	uint32_t yielding; /* slots whose connection was told to close */
 	uint32_t shares;
 	_Atomic uint32_t waiting;
 	struct list_head queue; /* of waiting shares, by ticket */
-	uint32_t prev, next;    /* idle or contended */
-	uint32_t contended;     /* on that list */
+	uint32_t prev, next; /* idle or contended */
+	uint32_t contended; /* on that list */
 	usec_t idle_since;
 };
 

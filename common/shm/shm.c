@@ -48,7 +48,8 @@ static void config_check(const struct shm_config *c)
 	if (c->ring_size < MIN_RING || (c->ring_size & (c->ring_size - 1)) ||
 	    c->ring_size > UINT64_C(1) << 31)
 		fatal("shared memory: outcome-ring-size is %" PRIu64
-		      ", give a power of two from 64K to 2G", c->ring_size);
+		      ", give a power of two from 64K to 2G",
+		      c->ring_size);
 	if (c->max_live_queues < 1 || c->max_live_queues > UINT32_C(1) << 28)
 		fatal("shared memory: max-live-queues is %" PRIu32 ", give 1 to 268435456",
 		      c->max_live_queues);
@@ -88,10 +89,13 @@ static void layout_offsets(struct shm *s)
 	s->queue_index_at = place(&end, queues * sizeof(uint32_t), SHM_PAGE);
 	s->limit_buckets_at = place(&end, s->limit_buckets * sizeof(uint32_t), SHM_PAGE);
 	s->share_buckets_at = place(&end, s->share_buckets * sizeof(uint32_t), SHM_PAGE);
-	s->limit_entries_at = place(&end, (s->max_limits + UINT64_C(1)) * sizeof(struct limit_entry), SHM_PAGE);
-	s->shares_at = place(&end, (s->max_shares + UINT64_C(1)) * sizeof(struct limit_share), SHM_PAGE);
+	s->limit_entries_at =
+		place(&end, (s->max_limits + UINT64_C(1)) * sizeof(struct limit_entry), SHM_PAGE);
+	s->shares_at =
+		place(&end, (s->max_shares + UINT64_C(1)) * sizeof(struct limit_share), SHM_PAGE);
 	s->queues_at = place(&end, queues * SHM_QUEUE_STRIDE, SHM_PAGE);
-	s->leases_at = place(&end, workers * (s->max_leases + UINT64_C(1)) * sizeof(struct lease), SHM_PAGE);
+	s->leases_at = place(&end, workers * (s->max_leases + UINT64_C(1)) * sizeof(struct lease),
+			     SHM_PAGE);
 	s->ring_data_at = place(&end, workers * s->ring_size, SHM_PAGE);
 	s->size = place(&end, 0, SHM_PAGE);
 }
@@ -104,14 +108,16 @@ static void *map_pages(uint64_t size)
 	if (fd < 0)
 		fatal("shared memory: memfd_create: %s", strerror(errno));
 	if (ftruncate(fd, (off_t)size) < 0)
-		fatal("shared memory: cannot make %" PRIu64 " MiB: %s", size >> 20, strerror(errno));
+		fatal("shared memory: cannot make %" PRIu64 " MiB: %s", size >> 20,
+		      strerror(errno));
 	/* nobody can pull pages from under the family */
 	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
 		fatal("shared memory: cannot seal the size: %s", strerror(errno));
 	p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
 	if (p == MAP_FAILED)
 		fatal("shared memory: cannot map %" PRIu64 " MiB: %s; lower max-workers, "
-		      "outcome-ring-size or max-live-queues", size >> 20, strerror(errno));
+		      "outcome-ring-size or max-live-queues",
+		      size >> 20, strerror(errno));
 	close(fd);
 	return p;
 }

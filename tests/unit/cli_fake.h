@@ -49,7 +49,8 @@ static inline void fake_init(struct fake *f, uint16_t port)
 	fprintf(c,
 		"[global]\nhost-name = mta.test\npostmaster = p@mta.test\nruntime-dir = %s\n"
 		"spool-dir = %s\n[smtp-listener 127.0.0.1:%u]\n[source 127.0.0.1]\n"
-		"always-allow-relaying = yes\n[virtual-mta a]\nsmtp-source-host = 127.0.0.1 a.mta.test\n"
+		"always-allow-relaying = yes\n[virtual-mta a]\nsmtp-source-host = 127.0.0.1 "
+		"a.mta.test\n"
 		"[domain gmail.com/a]\nmax-smtp-out = 7\n",
 		f->dir, f->dir, port);
 	fclose(c);

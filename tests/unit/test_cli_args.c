@@ -48,7 +48,8 @@ Test(cli_args, find_the_command_and_make_its_request)
 		{"delete --queue gmail.com --vmta a", "delete", "{\"queue\":\"gmail.com/a\"}"},
 		{"delete --queue gmail.com", "delete", "{\"queue\":\"gmail.com/*\"}"},
 		{"pa q *", "pause queue", "{\"queue\":\"*/*\"}"},
-		{"schedule --no-spread -- -x/a", "schedule", "{\"no_spread\":true,\"queue\":\"-x/a\"}"},
+		{"schedule --no-spread -- -x/a", "schedule",
+		 "{\"no_spread\":true,\"queue\":\"-x/a\"}"},
 		{"resolve Example.com", "resolve", "{\"domain\":\"Example.com\"}"},
 		{"clear dns *", "clear dnscache", "{\"domain\":\"*\"}"},
 		{"reload --dry-run", "reload", "{\"dry_run\":true}"},
@@ -75,7 +76,8 @@ Test(cli_args, find_the_command_and_make_its_request)
 
 Test(cli_args, options_of_the_program_may_stand_anywhere)
 {
-	static const char *const lines[] = {"-c f --json show queue x/y", "show -c f queue x/y --json",
+	static const char *const lines[] = {"-c f --json show queue x/y",
+					    "show -c f queue x/y --json",
 					    "show queue x/y --json -c f"};
 	size_t k;
 
@@ -148,10 +150,17 @@ Test(cli_args, times_are_read)
 		bool good;
 		uint64_t seconds;
 	} cases[] = {
-		{"0", true, 0},		{"90", true, 90},	{"1w2d3h4m5s", true, 788645},
-		{"2D", true, 172800},	{"", false, 0},		{"m", false, 0},
-		{"1h1h", false, 0},	{"5m 3s", false, 0},	{"-5m", false, 0},
-		{"1h30", false, 0},	{"99999999999h", false, 0},
+		{"0", true, 0},
+		{"90", true, 90},
+		{"1w2d3h4m5s", true, 788645},
+		{"2D", true, 172800},
+		{"", false, 0},
+		{"m", false, 0},
+		{"1h1h", false, 0},
+		{"5m 3s", false, 0},
+		{"-5m", false, 0},
+		{"1h30", false, 0},
+		{"99999999999h", false, 0},
 	};
 	size_t k;
 
@@ -160,7 +169,8 @@ Test(cli_args, times_are_read)
 
 		cr_assert_eq(args_time(cases[k].text, &got), cases[k].good, "%s", cases[k].text);
 		if (cases[k].good)
-			cr_assert_eq(got, cases[k].seconds, "%s: %lu", cases[k].text, (unsigned long)got);
+			cr_assert_eq(got, cases[k].seconds, "%s: %lu", cases[k].text,
+				     (unsigned long)got);
 	}
 }
 
@@ -184,7 +194,8 @@ Test(cli_args, every_command_has_help_and_an_example_that_parses)
 		cr_assert_eq(parse(line, &cli, &i, copy), 0, "%s", c->example);
 		cr_assert_eq(i.cmd, c, "%s", c->example);
 		cr_assert(c->run && *c->doc);
-		cr_assert(c->run != remote_run || c->shape != SHAPE_ROWS || c->columns, "%s", c->name);
+		cr_assert(c->run != remote_run || c->shape != SHAPE_ROWS || c->columns, "%s",
+			  c->name);
 		invocation_done(&i);
 		snprintf(line, sizeof(line), "%s -h", c->name);
 		cr_assert_eq(parse(line, &cli, &i, copy), 0, "%s", line);

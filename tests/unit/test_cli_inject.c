@@ -55,7 +55,8 @@ static void server_start(struct server *s, const char *script)
 }
 
 /* Runs inject with this message on standard input. */
-static int inject(struct fake *f, struct server *s, const char *script, const char *message, const char *line)
+static int inject(struct fake *f, struct server *s, const char *script, const char *message,
+		  const char *line)
 {
 	FILE *in = tmpfile();
 	int rc;
@@ -74,15 +75,18 @@ static int inject(struct fake *f, struct server *s, const char *script, const ch
 
 Test(cli_inject, sends_the_message_as_smtp_wants_it)
 {
-	static const char script[] = "> 220 mta.test ESMTP\n< EHLO mta.test\n> 250-mta.test\n> 250-8BITMIME\n"
-				     "> 250 SMTPUTF8\n< MAIL FROM:<me@a.test> BODY=8BITMIME\n> 250 2.1.0 ok\n"
-				     "< RCPT TO:<you@b.test>\n> 250 2.1.5 ok\n< DATA\n> 354 go\n"
-				     "< Subject: x\n< \n< ..dot\n< \xc3\xa4 last\n< .\n> 250 2.0.0 queued as 17\n< QUIT\n> 221 bye\n";
+	static const char script[] =
+		"> 220 mta.test ESMTP\n< EHLO mta.test\n> 250-mta.test\n> 250-8BITMIME\n"
+		"> 250 SMTPUTF8\n< MAIL FROM:<me@a.test> BODY=8BITMIME\n> 250 2.1.0 ok\n"
+		"< RCPT TO:<you@b.test>\n> 250 2.1.5 ok\n< DATA\n> 354 go\n"
+		"< Subject: x\n< \n< ..dot\n< \xc3\xa4 last\n< .\n> 250 2.0.0 queued as 17\n< "
+		"QUIT\n> 221 bye\n";
 	struct server s;
 	struct fake f;
 
 	cr_assert_eq(inject(&f, &s, script, "Subject: x\r\n\n.dot\n\xc3\xa4 last",
-			    "inject -f me@a.test <you@b.test>"), CLI_DONE);
+			    "inject -f me@a.test <you@b.test>"),
+		     CLI_DONE);
 	cr_assert_str_eq(s.wrong, "");
 	cr_assert_str_eq(f.out, "250 2.0.0 queued as 17 (1 recipient)\n");
 	fake_done(&f);
@@ -90,14 +94,16 @@ Test(cli_inject, sends_the_message_as_smtp_wants_it)
 
 Test(cli_inject, says_which_recipients_were_refused, .init = cr_redirect_stderr)
 {
-	static const char script[] = "> 220 x\n< EHLO mta.test\n> 250 x\n< MAIL FROM:<>\n> 250 ok\n"
-				     "< RCPT TO:<a@b.test>\n> 550 5.1.1 nobody\n< RCPT TO:<c@d.test>\n> 250 ok\n"
-				     "< DATA\n> 354 go\n< hello\n< .\n> 250 ok\n< QUIT\n> 221 bye\n";
+	static const char script[] =
+		"> 220 x\n< EHLO mta.test\n> 250 x\n< MAIL FROM:<>\n> 250 ok\n"
+		"< RCPT TO:<a@b.test>\n> 550 5.1.1 nobody\n< RCPT TO:<c@d.test>\n> 250 ok\n"
+		"< DATA\n> 354 go\n< hello\n< .\n> 250 ok\n< QUIT\n> 221 bye\n";
 	struct server s;
 	struct fake f;
 	json_t *doc;
 
-	cr_assert_eq(inject(&f, &s, script, "hello\n", "--json inject -f <> a@b.test c@d.test"), CLI_REFUSED);
+	cr_assert_eq(inject(&f, &s, script, "hello\n", "--json inject -f <> a@b.test c@d.test"),
+		     CLI_REFUSED);
 	cr_assert_str_eq(s.wrong, "");
 	cr_assert(strstr(fake_said(), "a@b.test: 550 5.1.1 nobody"));
 	doc = json_loads(f.out, 0, NULL);
@@ -115,13 +121,17 @@ Test(cli_inject, fails_as_the_server_does, .init = cr_redirect_stderr)
 		const char *says;
 	} cases[] = {
 		{"> 521 no mail here\n", CLI_REFUSED, "521 no mail here"},
-		{"> 220 x\n< EHLO mta.test\n> 250 x\n< MAIL FROM:<a@b>\n> 452 4.3.1 spool full\n", CLI_REFUSED,
-		 "452 4.3.1 spool full"},
-		{"> 220 x\n< EHLO mta.test\n> 250 x\n< MAIL FROM:<a@b>\n> 250 ok\n< RCPT TO:<c@d>\n> 550 no\n",
+		{"> 220 x\n< EHLO mta.test\n> 250 x\n< MAIL FROM:<a@b>\n> 452 4.3.1 spool full\n",
+		 CLI_REFUSED, "452 4.3.1 spool full"},
+		{"> 220 x\n< EHLO mta.test\n> 250 x\n< MAIL FROM:<a@b>\n> 250 ok\n< RCPT "
+		 "TO:<c@d>\n> 550 no\n",
 		 CLI_REFUSED, "no recipient was accepted"},
-		{"> 220 x\n< EHLO mta.test\n> 250 x\n< MAIL FROM:<a@b>\n> 250 ok\n< RCPT TO:<c@d>\n> 250 ok\n"
-		 "< DATA\n> 354 go\n< hello\n< .\n> 451 4.3.0 later\n", CLI_REFUSED, "451 4.3.0 later"},
-		{"> 220 x\n< EHLO mta.test\n", CLI_NO_DAEMON, "the message may not have been taken"},
+		{"> 220 x\n< EHLO mta.test\n> 250 x\n< MAIL FROM:<a@b>\n> 250 ok\n< RCPT "
+		 "TO:<c@d>\n> 250 ok\n"
+		 "< DATA\n> 354 go\n< hello\n< .\n> 451 4.3.0 later\n",
+		 CLI_REFUSED, "451 4.3.0 later"},
+		{"> 220 x\n< EHLO mta.test\n", CLI_NO_DAEMON,
+		 "the message may not have been taken"},
 		{"> hello\n", CLI_NO_DAEMON, "invalid input"},
 	};
 	struct server s;
@@ -131,8 +141,8 @@ Test(cli_inject, fails_as_the_server_does, .init = cr_redirect_stderr)
 	for (k = 0; k < sizeof(cases) / sizeof(cases[0]); k++) {
 		const char *said;
 
-		cr_assert_eq(inject(&f, &s, cases[k].script, "hello\n", "inject -f a@b c@d"), cases[k].status,
-			     "case %zu", k);
+		cr_assert_eq(inject(&f, &s, cases[k].script, "hello\n", "inject -f a@b c@d"),
+			     cases[k].status, "case %zu", k);
 		said = fake_said();
 		cr_assert(strstr(said, cases[k].says), "case %zu: %s", k, said);
 		cr_assert_str_eq(f.out, "");

@@ -8,10 +8,14 @@
 Test(cli_remote, shows_rows_as_a_table_that_fits)
 {
 	static const char answer[] =
-		"{\"data\":{\"queue\":\"gmail.com/a\",\"recipients\":1234567,\"bytes\":98765432,\"connections\":20,"
-		"\"mode\":\"backoff\",\"paused\":false,\"next_retry\":null,\"next_expiry\":null,\"waiting_for\":\"\","
-		"\"last_error\":\"421 4.7.28 \\u001b[31mtoo many\\u202e messages from your network, try again later\"}}\n"
-		"{\"data\":{\"queue\":\"x.test/a\",\"recipients\":1,\"bytes\":1,\"connections\":0,\"mode\":\"normal\","
+		"{\"data\":{\"queue\":\"gmail.com/"
+		"a\",\"recipients\":1234567,\"bytes\":98765432,\"connections\":20,"
+		"\"mode\":\"backoff\",\"paused\":false,\"next_retry\":null,\"next_expiry\":null,"
+		"\"waiting_for\":\"\","
+		"\"last_error\":\"421 4.7.28 \\u001b[31mtoo many\\u202e messages from your "
+		"network, try again later\"}}\n"
+		"{\"data\":{\"queue\":\"x.test/"
+		"a\",\"recipients\":1,\"bytes\":1,\"connections\":0,\"mode\":\"normal\","
 		"\"paused\":true,\"waiting_for\":\"paused\",\"last_error\":\"\"}}\n" OK;
 	struct fake f;
 	char *line, *rest;
@@ -19,7 +23,8 @@ Test(cli_remote, shows_rows_as_a_table_that_fits)
 	fake_init(&f, 2525);
 	fake_answers(&f, answer);
 	cr_assert_eq(fake_run(&f, 100, "show queues gmail.com --max 20"), CLI_DONE);
-	cr_assert_str_eq(f.got, "{\"command\":\"show queues\",\"args\":{\"max\":20,\"pattern\":\"gmail.com/*\"}}\n");
+	cr_assert_str_eq(f.got, "{\"command\":\"show "
+				"queues\",\"args\":{\"max\":20,\"pattern\":\"gmail.com/*\"}}\n");
 	cr_assert(strstr(f.out, "gmail.com/a  1,234,567  98,766    20  backoff"), "%s", f.out);
 	cr_assert(strstr(f.out, "x.test/a             1       1     0  normal   yes"), "%s", f.out);
 	cr_assert(strstr(f.out, "421 4.7.28 ?"), "%s", f.out);
@@ -38,7 +43,8 @@ Test(cli_remote, cuts_nothing_where_there_is_no_terminal)
 	memset(text, 'x', 1000);
 	text[1000] = '\0';
 	fake_init(&f, 2525);
-	snprintf(answer, sizeof(answer), "{\"data\":{\"queue\":\"q/a\",\"last_error\":\"%s\"}}\n" OK, text);
+	snprintf(answer, sizeof(answer),
+		 "{\"data\":{\"queue\":\"q/a\",\"last_error\":\"%s\"}}\n" OK, text);
 	fake_answers(&f, answer);
 	cr_assert_eq(fake_run(&f, 0, "show queues"), CLI_DONE);
 	cr_assert(strstr(f.out, text));
@@ -51,13 +57,18 @@ Test(cli_remote, prints_one_json_document)
 		const char *line, *answer, *expect;
 	} cases[] = {
 		{"show limits", OK, "[]"},
-		{"show limits", "{\"data\":{\"kind\":\"ip\",\"cap\":2}}\n" OK, "[{\"kind\":\"ip\",\"cap\":2}]"},
-		{"show limits", "{\"data\":{\"a\":1}}\n{\"data\":{\"b\":2}}\n" OK, "[{\"a\":1},{\"b\":2}]"},
-		{"show queue x/a", "{\"data\":{\"mode\":\"normal\"}}\n" OK, "{\"mode\":\"normal\"}"},
-		{"delete --job x", "{\"progress\":{\"deleted\":5}}\n{\"data\":{\"deleted\":7,\"in_flight\":1}}\n" OK,
+		{"show limits", "{\"data\":{\"kind\":\"ip\",\"cap\":2}}\n" OK,
+		 "[{\"kind\":\"ip\",\"cap\":2}]"},
+		{"show limits", "{\"data\":{\"a\":1}}\n{\"data\":{\"b\":2}}\n" OK,
+		 "[{\"a\":1},{\"b\":2}]"},
+		{"show queue x/a", "{\"data\":{\"mode\":\"normal\"}}\n" OK,
+		 "{\"mode\":\"normal\"}"},
+		{"delete --job x",
+		 "{\"progress\":{\"deleted\":5}}\n{\"data\":{\"deleted\":7,\"in_flight\":1}}\n" OK,
 		 "{\"deleted\":7,\"in_flight\":1}"},
 		{"reload", OK, "{}"},
-		{"show settings gmail.com", "{\"data\":{\"directive\":\"x\"}}\n" OK, "[{\"directive\":\"x\"}]"},
+		{"show settings gmail.com", "{\"data\":{\"directive\":\"x\"}}\n" OK,
+		 "[{\"directive\":\"x\"}]"},
 	};
 	struct fake f;
 	size_t k;
@@ -87,16 +98,22 @@ Test(cli_remote, says_what_people_want_to_know)
 	} cases[] = {
 		{"delete --job x", "{\"data\":{\"deleted\":812344,\"in_flight\":37}}\n" OK,
 		 "deleted 812,344; 37 in flight\n"},
-		{"delete --job x --dry-run", "{\"data\":{\"would_delete\":3}}\n" OK, "would delete 3\n"},
-		{"schedule *", "{\"data\":{\"queues\":154,\"matching\":3888,\"recipients\":5}}\n" OK,
+		{"delete --job x --dry-run", "{\"data\":{\"would_delete\":3}}\n" OK,
+		 "would delete 3\n"},
+		{"schedule *",
+		 "{\"data\":{\"queues\":154,\"matching\":3888,\"recipients\":5}}\n" OK,
 		 "154 of 3,888 matching queues scheduled: 5 recipients\n"},
 		{"show queues", OK, "no queues\n"},
 		{"clear dnscache *", "{\"data\":{\"cleared\":12}}\n" OK, "12 answers forgotten\n"},
-		{"show version", "{\"data\":{\"version\":\"9.9\"}}\n" OK, "sluice 0.1.0, daemon 9.9\n"},
+		{"show version", "{\"data\":{\"version\":\"9.9\"}}\n" OK,
+		 "sluice 0.1.0, daemon 9.9\n"},
 		{"resolve x.test",
-		 "{\"data\":{\"domain\":\"x.test\",\"status\":\"ok\",\"ttl\":300,\"hosts\":[{\"preference\":10,"
-		 "\"host\":\"mx.x.test\",\"status\":\"ok\",\"addresses\":[\"192.0.2.1\",\"::1\"]}]}}\n" OK,
-		 "domain              x.test\nstatus              ok\nvalid for           5m\n\nmail hosts\n"
+		 "{\"data\":{\"domain\":\"x.test\",\"status\":\"ok\",\"ttl\":300,\"hosts\":[{"
+		 "\"preference\":10,"
+		 "\"host\":\"mx.x.test\",\"status\":\"ok\",\"addresses\":[\"192.0.2.1\",\"::1\"]}]}"
+		 "}\n" OK,
+		 "domain              x.test\nstatus              ok\nvalid for           "
+		 "5m\n\nmail hosts\n"
 		 "PREF  HOST       STATUS  ADDRESSES\n  10  mx.x.test  ok      192.0.2.1, ::1\n"},
 	};
 	struct fake f;
@@ -113,12 +130,16 @@ Test(cli_remote, says_what_people_want_to_know)
 
 Test(cli_remote, shows_the_status)
 {
-	static const char answer[] =
-		"{\"data\":{\"version\":\"0.1.0\",\"host\":\"mta.test\",\"uptime\":93784,\"generation\":1,"
-		"\"accepting\":false,\"why_not\":\"disk: 12 MB free\",\"traffic\":{\"in\":{\"messages\":{\"total\":1000,"
-		"\"last_hour\":10,\"top_hour\":20,\"last_minute\":1,\"top_minute\":2}}},\"counters\":{"
-		"\"connections_in_open\":3},\"spool\":{\"dir\":\"/s\",\"recipients\":12345},\"processes\":["
-		"{\"role\":\"worker\",\"slot\":0,\"vmta\":\"a\",\"pid\":77,\"state\":\"running\",\"orphan\":false}]}}\n" OK;
+	static const char answer[] = "{\"data\":{\"version\":\"0.1.0\",\"host\":\"mta.test\","
+				     "\"uptime\":93784,\"generation\":1,"
+				     "\"accepting\":false,\"why_not\":\"disk: 12 MB "
+				     "free\",\"traffic\":{\"in\":{\"messages\":{\"total\":1000,"
+				     "\"last_hour\":10,\"top_hour\":20,\"last_minute\":1,\"top_"
+				     "minute\":2}}},\"counters\":{"
+				     "\"connections_in_open\":3},\"spool\":{\"dir\":\"/"
+				     "s\",\"recipients\":12345},\"processes\":["
+				     "{\"role\":\"worker\",\"slot\":0,\"vmta\":\"a\",\"pid\":77,"
+				     "\"state\":\"running\",\"orphan\":false}]}}\n" OK;
 	static const char *const expect[] = {"1d2h", "NEW MAIL IS NOT ACCEPTED: disk: 12 MB free",
 					     "in, messages  1,000         10", "12,345",
 					     "worker   a     77   running"};
@@ -140,11 +161,13 @@ Test(cli_remote, exits_as_the_daemon_says, .init = cr_redirect_stderr)
 		int status;
 		const char *says;
 	} cases[] = {
-		{"show queue x/a", "{\"status\":\"error\",\"message\":\"there is no such queue\"}\n", CLI_REFUSED,
+		{"show queue x/a",
+		 "{\"status\":\"error\",\"message\":\"there is no such queue\"}\n", CLI_REFUSED,
 		 "sluice: there is no such queue\n"},
-		{"reload", "{\"status\":\"error\",\"message\":\"f:1: error: a\\nf:2: error: b\"}\n", CLI_REFUSED,
-		 "sluice: f:1: error: a\nf:2: error: b\n"},
-		{"show queues", "{\"data\":{\"queue\":\"x/a\"}}\n", CLI_NO_DAEMON, "before its answer was complete"},
+		{"reload", "{\"status\":\"error\",\"message\":\"f:1: error: a\\nf:2: error: b\"}\n",
+		 CLI_REFUSED, "sluice: f:1: error: a\nf:2: error: b\n"},
+		{"show queues", "{\"data\":{\"queue\":\"x/a\"}}\n", CLI_NO_DAEMON,
+		 "before its answer was complete"},
 		{"show queues", "", CLI_NO_DAEMON, "before its answer was complete"},
 		{"show queues", "what?\n", CLI_REFUSED, "of the same version"},
 		{"show queue x", NULL, CLI_USAGE, "name one queue as DOMAIN/VMTA"},
@@ -179,7 +202,8 @@ Test(cli_remote, shows_settings_of_the_file_when_the_daemon_is_down)
 	cr_assert_eq(fake_run(&f, 0, "--json show settings gmail.com/a"), CLI_DONE);
 	doc = json_loads(f.out, 0, NULL);
 	cr_assert_not_null(doc);
-	json_array_foreach(doc, k, row) {
+	json_array_foreach(doc, k, row)
+	{
 		if (strcmp(json_string_value(json_object_get(row, "directive")), "max-smtp-out"))
 			continue;
 		found = true;

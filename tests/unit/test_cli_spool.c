@@ -15,17 +15,21 @@ static void on_done(struct intake_message *m)
 }
 
 static void on_bad(void *arg ATTR_UNUSED, uint32_t slot ATTR_UNUSED, uint32_t forkno ATTR_UNUSED,
-		   uint64_t position ATTR_UNUSED, uint8_t type ATTR_UNUSED, struct slice payload ATTR_UNUSED,
-		   const char *why)
+		   uint64_t position ATTR_UNUSED, uint8_t type ATTR_UNUSED,
+		   struct slice payload ATTR_UNUSED, const char *why)
 {
 	cr_assert_fail("%s", why);
 }
 
-static void put_message(struct commit *c, uint64_t n, const char *job, uint32_t rcpts, const char *body)
+static void put_message(struct commit *c, uint64_t n, const char *job, uint32_t rcpts,
+			const char *body)
 {
-	struct intake_message m = {.msgid = MSGID + n, .sender = n % 2 ? "odd@s.test" : "even@s.test",
-				   .job = job, .received = clock_wall() - n * 3600 * MSEC_PER_SEC,
-				   .source_mta = "feeder.test (127.0.0.1)", .done = on_done,
+	struct intake_message m = {.msgid = MSGID + n,
+				   .sender = n % 2 ? "odd@s.test" : "even@s.test",
+				   .job = job,
+				   .received = clock_wall() - n * 3600 * MSEC_PER_SEC,
+				   .source_mta = "feeder.test (127.0.0.1)",
+				   .done = on_done,
 				   .recipient_count = rcpts};
 	struct intake_message *list = &m;
 	struct commit_result result;
@@ -33,9 +37,11 @@ static void put_message(struct commit *c, uint64_t n, const char *job, uint32_t 
 
 	m.recipients = calloc(rcpts, sizeof(*m.recipients));
 	for (k = 0; k < rcpts; k++)
-		m.recipients[k] = (struct intake_recipient){.address = k % 2 ? "u@gmail.com" : "u@x.test",
-							    .domain = k % 2 ? "gmail.com" : "x.test",
-							    .route = "a", .class = 1};
+		m.recipients[k] =
+			(struct intake_recipient){.address = k % 2 ? "u@gmail.com" : "u@x.test",
+						  .domain = k % 2 ? "gmail.com" : "x.test",
+						  .route = "a",
+						  .class = 1};
 	buf_add_str(&m.body, body);
 	m.size = m.body.n;
 	m.header_size = (uint32_t)(strstr(body, "\r\n\r\n") - body) + 4;
@@ -48,10 +54,13 @@ static void put_message(struct commit *c, uint64_t n, const char *job, uint32_t 
 /* Messages 0 to 3 with 1, 2, 3 and 2,500 recipients. */
 static void fill(struct fake *f)
 {
-	struct spool_options o = {.dir = f->dir, .map_size = UINT64_C(1) << 30, .writer = true, .nosync = true};
+	struct spool_options o = {
+		.dir = f->dir, .map_size = UINT64_C(1) << 30, .writer = true, .nosync = true};
 	struct shm_config sc = {.max_workers = 2, .ring_size = 65536, .max_live_queues = 64};
 	struct conf_messages msgs = {0};
-	struct commit_options co = {.shm = shm_new(&sc), .conf = conf_load(f->conf, &msgs), .family = 1,
+	struct commit_options co = {.shm = shm_new(&sc),
+				    .conf = conf_load(f->conf, &msgs),
+				    .family = 1,
 				    .bad_report = on_bad};
 	struct commit *c;
 	char *error = NULL;
@@ -191,7 +200,8 @@ Test(cli_spool, counts_and_checks)
 	spool_close(s);
 	doc = run_json(&f, "spool check", CLI_REFUSED);
 	cr_assert_geq(json_integer_value(json_object_get(doc, "problems")), 1);
-	cr_assert(strstr(json_string_value(json_array_get(json_object_get(doc, "list"), 0)), "1795312345678902"),
+	cr_assert(strstr(json_string_value(json_array_get(json_object_get(doc, "list"), 0)),
+			 "1795312345678902"),
 		  "%s", f.out);
 	json_decref(doc);
 	fake_done(&f);

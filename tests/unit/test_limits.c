@@ -20,8 +20,11 @@ static int bells[WORKERS];
 
 static struct shm *make(uint32_t max_limits, uint32_t max_leases)
 {
-	struct shm_config c = {.max_workers = WORKERS, .ring_size = 65536, .max_live_queues = 16,
-			       .max_limits = max_limits, .max_leases = max_leases};
+	struct shm_config c = {.max_workers = WORKERS,
+			       .ring_size = 65536,
+			       .max_live_queues = 16,
+			       .max_limits = max_limits,
+			       .max_leases = max_leases};
 	int i;
 
 	for (i = 0; i < WORKERS; i++)
@@ -39,7 +42,8 @@ static bool rang(int slot)
 
 static struct limit_want want(enum limit_kind kind, const char *name, uint32_t cap)
 {
-	return (struct limit_want){.kind = kind, .name = slice_str(name), .cap = cap, .conf_gen = 1};
+	return (struct limit_want){
+		.kind = kind, .name = slice_str(name), .cap = cap, .conf_gen = 1};
 }
 
 static int take1(struct shm *s, uint32_t slot, const char *ip, uint32_t cap, lease_id *ret)
@@ -80,7 +84,8 @@ Test(limits, take_all_or_none)
 	cr_assert_eq(info(s, "192.0.2.1").waiting, 1, "a worker waits once");
 	lease_give(s, 0, a);
 	cr_assert(rang(1) && !rang(0));
-	cr_assert_eq(lease_take(s, 0, w, 3, &a, &blocking), ERR_BUSY, "the slot is kept for worker 1");
+	cr_assert_eq(lease_take(s, 0, w, 3, &a, &blocking), ERR_BUSY,
+		     "the slot is kept for worker 1");
 	cr_assert_eq(lease_take(s, 1, w, 3, &b, &blocking), 0);
 	cr_assert_eq(info(s, "192.0.2.1").waiting, 1);
 	lease_give(s, 1, b);
@@ -168,8 +173,12 @@ Test(limits, follow_the_newest_configuration)
 		const char *what;
 		uint32_t cap, gen, expect;
 	} steps[] = {
-		{"first", 2, 1, 2},	     {"raised", 4, 2, 4},      {"an old one says otherwise", 9, 1, 4},
-		{"lowered", 1, 3, 1},	     {"same, higher", 5, 3, 1}, {"same, lower", 1, 3, 1},
+		{"first", 2, 1, 2},
+		{"raised", 4, 2, 4},
+		{"an old one says otherwise", 9, 1, 4},
+		{"lowered", 1, 3, 1},
+		{"same, higher", 5, 3, 1},
+		{"same, lower", 1, 3, 1},
 		{"raised again", 3, 4, 3},
 	};
 	struct shm *s = make(64, 64);
@@ -328,8 +337,8 @@ Test(limits, leave_the_waiting_lists)
 /* --- giving way --- */
 
 /* Worker 0 holds `mine`, worker 1 `other`, which waits if other_waits; worker 2 waits if third. */
-static bool yields(uint32_t cap, int mine, int other, bool other_waits, bool third, bool self, bool idle,
-		   usec_t age, uint32_t messages)
+static bool yields(uint32_t cap, int mine, int other, bool other_waits, bool third, bool self,
+		   bool idle, usec_t age, uint32_t messages)
 {
 	struct shm *s = make(64, 64);
 	lease_id first = 0, l;
@@ -368,17 +377,22 @@ Test(limits, connections_yield_by_the_rules)
 	} cases[] = {
 		{"idle, nobody waits", 3, 3, 0, false, false, false, true, 60, 100, false},
 		{"idle, somebody waits", 3, 3, 0, true, false, false, true, 0, 0, true},
-		{"idle, another site of this worker waits", 3, 3, 0, false, false, true, true, 0, 0, true},
-		{"busy, another site of this worker waits", 3, 3, 0, false, false, true, false, 60, 100, false},
+		{"idle, another site of this worker waits", 3, 3, 0, false, false, true, true, 0, 0,
+		 true},
+		{"busy, another site of this worker waits", 3, 3, 0, false, false, true, false, 60,
+		 100, false},
 		{"more than its share", 4, 4, 0, true, false, false, false, 0, 0, true},
-		{"more than its share, the waiting one has one", 4, 3, 1, true, false, false, false, 0, 0, true},
+		{"more than its share, the waiting one has one", 4, 3, 1, true, false, false, false,
+		 0, 0, true},
 		{"its share", 4, 2, 2, true, false, false, false, 60, 100, false},
 		{"less than its share", 4, 1, 3, true, false, false, false, 60, 100, false},
-		{"odd cap, one more than the other", 3, 2, 1, true, false, false, false, 60, 100, false},
+		{"odd cap, one more than the other", 3, 2, 1, true, false, false, false, 60, 100,
+		 false},
 		{"odd cap, all of it", 3, 3, 0, true, false, false, false, 0, 0, true},
 		{"cap 1 of two, at once", 1, 1, 0, true, false, false, false, 4, 19, false},
 		{"cap 1 of two, after 5 s", 1, 1, 0, true, false, false, false, 5, 0, true},
-		{"cap 1 of two, after 20 messages", 1, 1, 0, true, false, false, false, 0, 20, true},
+		{"cap 1 of two, after 20 messages", 1, 1, 0, true, false, false, false, 0, 20,
+		 true},
 		{"cap 2 of three, has both", 2, 2, 0, true, true, false, false, 0, 0, true},
 		{"cap 2 of two, one each", 2, 1, 1, true, false, false, false, 60, 100, false},
 		{"cap 2 of three, one each", 2, 1, 1, false, true, false, false, 5, 0, true},
@@ -386,9 +400,9 @@ Test(limits, connections_yield_by_the_rules)
 	size_t i;
 
 	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
-		cr_assert_eq(yields(cases[i].cap, cases[i].mine, cases[i].other, cases[i].other_waits,
-				    cases[i].third, cases[i].self, cases[i].idle,
-				    cases[i].sec * USEC_PER_SEC, cases[i].messages),
+		cr_assert_eq(yields(cases[i].cap, cases[i].mine, cases[i].other,
+				    cases[i].other_waits, cases[i].third, cases[i].self,
+				    cases[i].idle, cases[i].sec * USEC_PER_SEC, cases[i].messages),
 			     cases[i].expect, "%s", cases[i].what);
 }
 

@@ -51,8 +51,10 @@ static size_t choose(struct limit_want *w, int *which)
 
 	for (i = 0; i < n; i++, at = (at + step) % ENTRIES) {
 		which[i] = at;
-		w[i] = (struct limit_want){.kind = LIMIT_IP, .name = slice_str(names[at]),
-					   .cap = caps[at], .conf_gen = 1};
+		w[i] = (struct limit_want){.kind = LIMIT_IP,
+					   .name = slice_str(names[at]),
+					   .cap = caps[at],
+					   .conf_gen = 1};
 	}
 	return n;
 }
@@ -67,7 +69,8 @@ static bool bell_wait(uint32_t slot)
 	return read(bells[slot], &n, sizeof(n)) == sizeof(n);
 }
 
-static void hold(struct shm *s, struct shared *sh, uint32_t slot, lease_id l, const int *which, size_t n)
+static void hold(struct shm *s, struct shared *sh, uint32_t slot, lease_id l, const int *which,
+		 size_t n)
 {
 	uint64_t mine = UINT64_C(1) << 8 * slot;
 	usec_t until = clock_now() + (usec_t)(rand() % 300);
@@ -161,9 +164,13 @@ static void check_empty(struct shm *s)
 
 Test(limits_stress, caps_hold_and_nobody_is_stuck_while_processes_are_killed, .timeout = 30)
 {
-	struct shm_config c = {.max_workers = WORKERS, .ring_size = 65536, .max_live_queues = 16,
-			       .max_limits = 64, .max_leases = 8};
-	struct shared *sh = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct shm_config c = {.max_workers = WORKERS,
+			       .ring_size = 65536,
+			       .max_live_queues = 16,
+			       .max_limits = 64,
+			       .max_leases = 8};
+	struct shared *sh =
+		mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	struct shm *s = shm_new(&c);
 	struct limits_table *t = shm_at(s, s->limits_at);
 	pid_t pids[WORKERS];

@@ -13,8 +13,11 @@
 
 static struct shm *make(void)
 {
-	struct shm_config c = {.max_workers = 2, .ring_size = 65536, .max_live_queues = 16,
-			       .max_limits = 16, .max_leases = 16};
+	struct shm_config c = {.max_workers = 2,
+			       .ring_size = 65536,
+			       .max_live_queues = 16,
+			       .max_limits = 16,
+			       .max_leases = 16};
 
 	return shm_new(&c);
 }
@@ -102,8 +105,8 @@ Test(ring, tells_bad_records_from_good_ones)
 			cr_assert(ring_put(r, 1, "0123456789", 10));
 		*raw(s, cases[i].at) ^= 0x40;
 		for (j = 0; j < 4; j++)
-			cr_assert_eq(ring_next(r, &pos, &type, &got), cases[i].got[j], "%s, record %zu",
-				     cases[i].what, j);
+			cr_assert_eq(ring_next(r, &pos, &type, &got), cases[i].got[j],
+				     "%s, record %zu", cases[i].what, j);
 		cr_assert_eq(pos, ring_position(r), "the consumer can go on");
 		shm_free(s);
 	}
@@ -200,7 +203,8 @@ static uint64_t consume(struct shm_ring *r, uint64_t *pos, uint64_t want)
 
 Test(ring, loses_and_doubles_nothing_when_producers_are_killed, .timeout = 20)
 {
-	struct shared *sh = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct shared *sh =
+		mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	struct shm *s = make();
 	uint64_t pos = 0, want = 0, put;
 	usec_t end = clock_now() + USEC_PER_SEC;

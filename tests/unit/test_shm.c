@@ -9,8 +9,11 @@
 
 static struct shm *make(uint32_t workers, uint32_t queues)
 {
-	struct shm_config c = {.max_workers = workers, .ring_size = 65536, .max_live_queues = queues,
-			       .max_limits = 64, .max_leases = 16};
+	struct shm_config c = {.max_workers = workers,
+			       .ring_size = 65536,
+			       .max_live_queues = queues,
+			       .max_limits = 64,
+			       .max_leases = 16};
 
 	return shm_new(&c);
 }
@@ -30,8 +33,8 @@ static size_t resident(struct shm *s)
 
 Test(shm, of_production_size_touches_almost_nothing)
 {
-	struct shm_config c = {.max_workers = 2048, .ring_size = UINT64_C(4) << 20,
-			       .max_live_queues = 1000000};
+	struct shm_config c = {
+		.max_workers = 2048, .ring_size = UINT64_C(4) << 20, .max_live_queues = 1000000};
 	struct shm *s = shm_new(&c);
 	uint32_t i, pos = 0;
 
