@@ -101,8 +101,22 @@ static void add_answer(struct route *r, const struct route_part *p)
 		add_failure(r, a, a->status == DNS_OK ? missing : a->status);
 }
 
+/* Stable: the random order of equal ones stays. There are few. */
+static void route_sort(struct route *r)
+{
+	for (uint32_t i = 1; i < r->count; i++) {
+		struct route_target t = r->targets[i];
+		uint32_t k = i;
+
+		for (; k > 0 && r->targets[k - 1].preference > t.preference; k--)
+			r->targets[k] = r->targets[k - 1];
+		r->targets[k] = t;
+	}
+}
+
 static void route_finish(struct route *r)
 {
+	route_sort(r);
 	if (r->count) {
 		uint32_t n = 0;
 
