@@ -9,7 +9,9 @@
 
 #include "common/base/log.h"
 #include "common/dns/dns.h"
+#include "common/dns/wire.h"
 #include "common/loop/loop.h"
+#include "common/loop/stream.h"
 #include "tests/lib/testdns/testdns.h"
 #include "worker/resolver.h"
 
@@ -616,6 +618,100 @@ Test(resolver, a_trailing_dot_makes_no_difference)
 	add_plain(one, "dot.test");
 	start_resolver(1);
 	expect("dot.test.", DNS_OK, "10 mx.dot.test 192.0.2.1");
+}
+
+/* ---- the socket ---- */
+
+static unsigned replies;
+static bool closed;
+
+static void on_raw(struct stream *s, enum stream_event what, void *arg ATTR_UNUSED)
+{
+	struct slice body;
+
+	if (what == STREAM_DATA) {
+		while (dns_frame(stream_input(s), DNS_REPLY_MAX, &body) == 1) {
+			stream_consume(s, body.n + 4);
+			replies++;
+		}
+		loop_stop(l);
+	} else if (what == STREAM_EOF || what == STREAM_ERROR) {
+		closed = true;
+		loop_stop(l);
+	}
+}
+
+static struct stream *connect_raw(void)
+{
+	char path[64];
+
+	file_in(resolver_dir, "resolver.sock", path, sizeof(path));
+	return stream_connect_unix(l, path, on_raw, NULL);
+}
+
+Test(resolver, a_worker_that_asks_more_than_it_reads_is_slowed_down_not_forgotten)
+{
+	const unsigned count = 100000;
+	struct buf b = BUF_INIT;
+	struct stream *s;
+
+	start_resolver(1);
+	s = connect_raw();
+	for (unsigned i = 0; i < count; i++) {
+		struct dns_request q = {.id = i, .domain = SLICE_LIT("[192.0.2.1]")};
+
+		dns_request_encode(&b, &q);
+	}
+	stream_write(s, b.p, b.n);
+	stream_pause_input(s, true);
+	run_for(100 * USEC_PER_MSEC);
+	cr_assert_gt(stream_output_pending(s), 0, "the resolver read everything");
+	stream_pause_input(s, false);
+	while (replies < count)
+		loop_run(l);
+	cr_assert_eq(replies, count);
+	stream_free(s);
+	buf_done(&b);
+}
+
+Test(resolver, a_client_that_talks_nonsense_is_closed_and_others_go_on)
+{
+	struct stream *s;
+
+	add_plain(one, "sane.test");
+	start_resolver(1);
+	s = connect_raw();
+	stream_write(s, "GET / HTTP/1.0\r\n\r\n", 18);
+	while (!closed)
+		loop_run(l);
+	stream_free(s);
+	closed = false;
+	s = connect_raw();
+	stream_write(s, "\x03\x00\x00\x00\x01\x01\x00", 7);
+	while (!closed)
+		loop_run(l);
+	stream_free(s);
+	expect("sane.test", DNS_OK, "10 mx.sane.test 192.0.2.1");
+}
+
+Test(resolver, answers_for_a_worker_that_has_gone_are_dropped)
+{
+	struct dns_request q = {.id = 1, .domain = SLICE_LIT("gone.test")};
+	struct buf b = BUF_INIT;
+	struct stream *s;
+
+	add_plain(one, "gone.test");
+	testdns_set_delay(one, "gone.test", 30 * USEC_PER_MSEC);
+	start_resolver(1);
+	s = connect_raw();
+	dns_request_encode(&b, &q);
+	stream_write(s, b.p, b.n);
+	run_for(10 * USEC_PER_MSEC);
+	stream_free(s);
+	run_for(60 * USEC_PER_MSEC);
+	buf_done(&b);
+	expect("gone.test", DNS_OK, "10 mx.gone.test 192.0.2.1");
+	cr_assert_eq(testdns_asked(one, "gone.test", TESTDNS_MX), 1);
 }
 
 /* ---- the client and a resolver that comes and goes ---- */

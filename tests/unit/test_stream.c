@@ -534,6 +534,22 @@ Test(stream, closing_streams_are_released_with_the_loop)
 	a.s = NULL;
 }
 
+Test(stream, gives_its_socket_to_the_caller)
+{
+	char text[8] = "";
+	int fd;
+
+	connect_pair();
+	fd = stream_release_fd(b.s);
+	b.s = NULL;
+	write_str(&a, "hello");
+	run_for(5 * USEC_PER_MSEC);
+	cr_assert_eq(read(fd, text, sizeof(text)), 5);
+	cr_assert_str_eq(text, "hello");
+	cr_assert_str_eq(b.events, "");
+	close(fd);
+}
+
 /* ---- TLS ---- */
 
 static void make_certificate(void)
