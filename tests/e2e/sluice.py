@@ -108,6 +108,7 @@ class Sluice:
         self.acct = ({"records": "d,b,t,tq"} if acct is True else acct) or None
         self.extra = extra
         self.process = None
+        self.kills = []
         self.log = []
         self._log_lock = threading.Condition()
 
@@ -241,13 +242,24 @@ class Sluice:
         assert found, f"no process of role {role} {vmta or ''} in {self.processes()}"
         return found[0]["pid"]
 
-    def kill(self, role, vmta=None, sig=signal.SIGKILL):
-        """Kills a process by role and returns its pid."""
+    def kill(self, role, vmta=None):
+        """kill -9 of a process by role; returns its pid once it is dead. self.kills gets the span
+        of wall time in which it died."""
         pid = self.process.pid if role == "master" else self.pid(role, vmta)
-        os.kill(pid, sig)
-        if role == "master":
-            self.process.wait(10)
+        self._kill([pid])
         return pid
+
+    def _kill(self, pids):
+        began = time.time()
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        if self.process.pid in pids:
+            self.process.wait(10)
+        wait_until(lambda: not set(pids) & set(self.family()), 10, "the killed to be dead", 0.002)
+        self.kills.append((began, time.time()))
 
     def wait_respawn(self, role, old_pid, vmta=None, timeout=20.0):
         def found():
@@ -259,15 +271,10 @@ class Sluice:
 
     def kill_all(self):
         """kill -9 of the whole family at once; they end in any order."""
-        pids = self.family()
-        for pid in pids:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-        self.process.wait(10)
+        pids = sorted(self.family())
+        self._kill(pids)
         wait_until(lambda: not self.family(), 10, "the family to be gone")
-        return sorted(pids)
+        return pids
 
     def reload(self, by_signal=False, write=True):
         if write:
@@ -423,7 +430,7 @@ def ledger(accepted, sluice_records, deliveries, kills=(), slack=2.0):
     """Compares what was accepted with what came of it.
 
     accepted: recipients that got their 250. sluice_records: d and b records. deliveries: accepted
-    "dot" events and "mail" events of the receiver's journal. kills: wall times.
+    "dot" events and "mail" events of the receiver's journal. kills: spans of wall time (from, to).
     Returns Verdict(lost: accepted without a final record; doubled: with more than one; unexpected:
     final record or delivery without acceptance; duplicates: delivered more than once; excess:
     those of them whose earlier transaction was not open at any kill)."""
@@ -444,6 +451,6 @@ def ledger(accepted, sluice_records, deliveries, kills=(), slack=2.0):
     excess = []
     for rcpt in duplicates:
         for start, end in sorted(seen[rcpt])[:-1]:
-            if not any(start <= kill <= end + slack for kill in kills):
+            if not any(start <= last and first <= end + slack for first, last in kills):
                 excess.append(rcpt)
     return Verdict(lost, doubled, unexpected, duplicates, excess)

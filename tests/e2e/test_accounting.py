@@ -1,7 +1,6 @@
 """Accounting files: strict CSV, PowerMTA's columns, every recipient exactly once, any accident."""
 import json
 import re
-import signal
 import subprocess
 
 from peers import wait_until
@@ -125,7 +124,7 @@ def test_accounting_goes_on_over_spooler_deaths(sluice, receiver):
     for i in range(60):
         sluice.inject("a@sender.test", f"m{i}@example.test")
         if i % 20 == 10:
-            old = sluice.kill("spooler", sig=signal.SIGKILL)
+            old = sluice.kill("spooler")
             sluice.wait_respawn("spooler", old)
             wait_until(lambda: sluice.cli("show", "status")["accepting"], 10, "new mail accepted")
     wait_until(lambda: len(sluice.final()) == 60, 30, "60 final records")

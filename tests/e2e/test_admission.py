@@ -19,8 +19,12 @@ def make(make_sluice, receiver, dns):
 
 
 def accepts(sluice):
+    """The reply to MAIL, or the greeting that turned us away."""
     with sluice.dialogue() as talk:
-        talk.greet()
+        greeting = "".join(talk.reply())
+        if not greeting.startswith("220"):
+            return greeting
+        talk("EHLO client.test")
         return talk("MAIL FROM:<a@sender.test>")
 
 

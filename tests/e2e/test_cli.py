@@ -35,8 +35,8 @@ def test_views_for_people_and_programs(held, view):
 
 def test_status(held):
     status = held.cli("show", "status")
-    roles = sorted(p["role"] for p in status["processes"])
-    assert roles == ["master", "resolver", "spooler", "worker"]
+    assert sorted((p["role"], p["vmta"]) for p in status["processes"] if p["vmta"] != "{default}") \
+        == [("master", None), ("resolver", None), ("spooler", None), ("worker", "a")]
     assert status["accepting"] is True
     assert status["counters"]["received_recipients"] == 3
     assert status["counters"]["received_messages"] == 1

@@ -55,7 +55,7 @@ class Feeder:
         return found
 
 
-def settle(sluice, receiver, feeder, kills, timeout=60):
+def settle(sluice, receiver, feeder, timeout=60):
     """Waits until every accepted recipient has its record, then compares."""
     feeder.finish()
     fates = feeder.fates()
@@ -70,7 +70,7 @@ def settle(sluice, receiver, feeder, kills, timeout=60):
     except TimeoutError:
         pass        # the ledger says which
     wait_until(lambda: sluice.queued() == 0, 20, "an empty spool")
-    verdict = ledger(accepted, sluice.records("d,b"), receiver.journal(), kills)
+    verdict = ledger(accepted, sluice.records("d,b"), receiver.journal(), sluice.kills)
     assert verdict.lost == []
     assert verdict.doubled == []
     assert set(verdict.unexpected) <= unknown
@@ -86,37 +86,33 @@ def settle(sluice, receiver, feeder, kills, timeout=60):
 def test_a_process_dies_under_load(setup, tmp_path, role):
     sluice, receiver = setup
     feeder = Feeder(sluice, tmp_path, 3000, rate=1500)
-    kills = []
     for i in range(3):
         receiver.wait("messages", 200 + 500 * i, timeout=30)
         vmta = f"v{i}" if role == "worker" else None
-        kills.append(time.time())
         old = sluice.kill(role, vmta)
         sluice.wait_respawn(role, old, vmta)
-    settle(sluice, receiver, feeder, kills)
+    settle(sluice, receiver, feeder)
 
 
 def test_the_family_dies_at_once_and_starts_again(setup, tmp_path):
     sluice, receiver = setup
     feeder = Feeder(sluice, tmp_path, 3000, rate=1500)
-    kills = []
     for i in range(2):
         receiver.wait("messages", 300 + 700 * i, timeout=30)
-        kills.append(time.time())
         sluice.kill_all()
         sluice.start(write=False)
-    settle(sluice, receiver, feeder, kills)
+    settle(sluice, receiver, feeder)
 
 
 def test_master_dies_and_a_new_one_starts_beside_survivors(setup, tmp_path):
     sluice, receiver = setup
     feeder = Feeder(sluice, tmp_path, 3000, rate=1000)
     receiver.wait("messages", 300, timeout=30)
-    kill = time.time()
     survivors = set(sluice.family()) - {sluice.kill("master")}
     sluice.start(write=False, timeout=30)
+    sluice.kills.append((sluice.kills[-1][0], time.time()))     # survivors end when they see it
     assert not survivors & set(sluice.family()), "survivors of the old family are still there"
-    settle(sluice, receiver, feeder, [kill, kill + 1, kill + 2, kill + 3, kill + 4, kill + 5])
+    settle(sluice, receiver, feeder)
 
 
 def test_survivors_end_by_themselves(setup):
@@ -145,29 +141,21 @@ def test_random_kills(setup, tmp_path):
     number = KILLS
     feeder = Feeder(sluice, tmp_path, number * 400, rate=800)
     rng = random.Random(int(os.environ.get("E2E_SEED", "1")))
-    kills = []
-    for _ in range(number):
+    while len(sluice.kills) < number:
         time.sleep(rng.uniform(0.05, 0.5))
         target = rng.choice(["worker", "worker", "worker", "spooler", "resolver", "master", "all"])
         if target == "all":
-            kills.append(time.time())
             sluice.kill_all()
             sluice.start(write=False, timeout=70)
         elif target == "master":
-            began = time.time()
             sluice.kill("master")
             sluice.start(write=False, timeout=70)
-            kills += [began + i for i in range(int(time.time() - began) + 2)]
+            sluice.kills[-1] = (sluice.kills[-1][0], time.time())
         else:
             vmta = rng.choice(list(VMTAS)) if target == "worker" else None
-            found = sluice.processes(target, vmta)
-            if found and found[0]["pid"] > 0:
-                kills.append(time.time())
-                try:
-                    os.kill(found[0]["pid"], signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
-    verdict = settle(sluice, receiver, feeder, kills, timeout=120)
+            if [p for p in sluice.processes(target, vmta) if p["pid"] > 0]:
+                sluice.kill(target, vmta)
+    verdict = settle(sluice, receiver, feeder, timeout=120)
     print(f"{number} kills, {len(verdict.duplicates)} duplicates, all of transactions open at one")
 
 

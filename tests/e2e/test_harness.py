@@ -362,8 +362,8 @@ def test_the_ledger_sees_what_is_wrong():
     assert ledger("abc", good, delivery(1, 1, 1.1, "a")).lost == ["b"]
     assert ledger("ab", good, once).unexpected == ["c"]
     twice = once + delivery(2, 50.0, 50.1, "a")
-    assert ledger("abc", good, twice, kills=[1.05]).excess == []
-    assert ledger("abc", good, twice, kills=[40.0]).excess == ["a"]
+    assert ledger("abc", good, twice, kills=[(1.05, 1.06)]).excess == []
+    assert ledger("abc", good, twice, kills=[(40.0, 40.1)]).excess == ["a"]
     assert ledger("abc", good, twice).duplicates == ["a"]
 
 
