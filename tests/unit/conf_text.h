@@ -6,6 +6,7 @@
 #define SLUICE_TESTS_CONF_TEXT_H
 
 #include <criterion/criterion.h>
+#include <dirent.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -15,18 +16,36 @@
 #include "common/base/xalloc.h"
 #include "common/conf/conf.h"
 
-/* Writes n bytes to a file in a new temporary directory; returns its path (free it). */
+static char text_dir[] = "/tmp/sluice-conf-XXXXXX";
+
+static inline void remove_text_dir(void)
+{
+	DIR *d = opendir(text_dir);
+	struct dirent *e;
+
+	while (d && (e = readdir(d)))
+		unlinkat(dirfd(d), e->d_name, 0);
+	if (d)
+		closedir(d);
+	rmdir(text_dir);
+}
+
+/*
+ * Writes n bytes to a file in a temporary directory, which goes at the end of the process; returns
+ * its path (free it).
+ */
 static inline char *text_file(const char *name, const void *p, size_t n)
 {
-	static char dir[] = "/tmp/sluice-conf-XXXXXX";
 	static bool made;
 	char *path;
 	FILE *f;
 
-	if (!made)
-		cr_assert_not_null(mkdtemp(dir));
+	if (!made) {
+		cr_assert_not_null(mkdtemp(text_dir));
+		atexit(remove_text_dir);
+	}
 	made = true;
-	path = xasprintf("%s/%s", dir, name);
+	path = xasprintf("%s/%s", text_dir, name);
 	f = fopen(path, "w");
 	cr_assert_not_null(f);
 	cr_assert_eq(fwrite(p, 1, n, f), n);
