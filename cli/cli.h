@@ -34,6 +34,7 @@ struct cli {
 	int width; /* of the terminal; 0: output is no terminal */
 	FILE *out;
 	struct conf *conf; /* loaded at the first use; NULL: not yet, or it cannot be */
+	uint64_t spool_map_size; /* 0: as the daemon's; tests under valgrind need a small one */
 };
 
 /* --- options: X(ID, "name alias…", TYPE, "key in the request", "ARGUMENT", "documentation") --- */

@@ -30,7 +30,7 @@ static int become_owner(const char *dir)
 
 int cli_spool_open(struct cli *cli, struct spool **ret)
 {
-	struct spool_options o = {0};
+	struct spool_options o = {.map_size = cli->spool_map_size};
 	char *error = NULL;
 	struct place p;
 	int err, rc = place_find(cli, &p);

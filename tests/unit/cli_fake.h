@@ -103,7 +103,7 @@ static inline void fake_join(struct fake *f)
 /* Runs the command as main() would; what it printed is in f->out. Words are split at blanks. */
 static inline int fake_run(struct fake *f, int width, const char *line)
 {
-	struct cli cli = {.width = width};
+	struct cli cli = {.width = width, .spool_map_size = UINT64_C(1) << 30};
 	struct invocation i;
 	char *argv[40] = {NULL}, copy[1000], *p = copy;
 	int argc = 0, rc;
