@@ -21,7 +21,8 @@ static void usage(FILE *to)
 	      "  --debug    everything to standard error, all processes as the present user\n"
 	      "  --check    check the configuration and exit: 0 good, 1 errors\n"
 	      "  --version  print the version and exit\n"
-	      "  --print-reference  print all directives as Markdown and exit\n",
+	      "  --print-reference  print all directives as Markdown and exit\n"
+	      "  --list-directives  print section and keyword of all directives and exit\n",
 	      to);
 }
 
@@ -137,6 +138,7 @@ int main(int argc, char **argv)
 		{"config", required_argument, NULL, 'c'}, {"debug", no_argument, NULL, 'd'},
 		{"check", no_argument, NULL, 'k'},        {"version", no_argument, NULL, 'v'},
 		{"print-reference", no_argument, NULL, 'r'},
+		{"list-directives", no_argument, NULL, 'l'},
 		{"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
 	static struct master m = {.magic = MASTER_MAGIC, .conf_path = DEFAULT_CONF};
 	bool check_only = false;
@@ -159,6 +161,9 @@ int main(int argc, char **argv)
 			return 0;
 		case 'r':
 			conf_print_reference(stdout);
+			return 0;
+		case 'l':
+			conf_print_directives(stdout);
 			return 0;
 		case 'h':
 			usage(stdout);

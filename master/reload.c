@@ -19,37 +19,9 @@ struct reload {
 	void *arg;
 };
 
-/* Directives of which a change needs a restart; NULL-safe compare. */
-static bool same(const char *a, const char *b)
+static void warn_restart(const char *keyword, void *arg ATTR_UNUSED)
 {
-	return (!a && !b) || (a && b && strcmp(a, b) == 0);
-}
-
-static void warn_restart(const struct conf *old, const struct conf *new)
-{
-	const struct conf_global *a = conf_global(old), *b = conf_global(new);
-	const struct {
-		const char *keyword;
-		bool same;
-	} fixed[] = {
-		{"spool-dir", same(a->spool_dir, b->spool_dir)},
-		{"runtime-dir", same(a->runtime_dir, b->runtime_dir)},
-		{"control-socket", same(a->control_socket, b->control_socket)},
-		{"user", same(a->user, b->user)},
-		{"group", same(a->group, b->group)},
-		{"control-group", same(a->control_group, b->control_group)},
-		{"monitor-group", same(a->monitor_group, b->monitor_group)},
-		{"max-workers", a->max_workers == b->max_workers},
-		{"max-live-queues", a->max_live_queues == b->max_live_queues},
-		{"outcome-ring-size", a->outcome_ring_size == b->outcome_ring_size},
-		{"session-threads", a->session_threads == b->session_threads},
-	};
-	size_t i;
-
-	for (i = 0; i < ARRAY_SIZE(fixed); i++)
-		if (!fixed[i].same)
-			log_warn(NULL, "changed, but takes effect only with a restart",
-				 LOG_S("directive", fixed[i].keyword));
+	log_warn(NULL, "changed, but takes effect only with a restart", LOG_S("directive", keyword));
 }
 
 static char *messages_text(const struct conf_messages *msgs)
@@ -90,7 +62,7 @@ static void refuse(const char *error, reload_done *done, void *arg)
 static void switch_to(struct master *m, struct conf *conf, const struct listener *listeners,
 		      size_t count)
 {
-	warn_restart(m->conf, conf);
+	(void)conf_restart_needed(m->conf, conf, warn_restart, NULL);
 	close_unused(m->listeners, m->listener_count, listeners, count);
 	memcpy(m->listeners, listeners, count * sizeof(*listeners));
 	m->listener_count = count;

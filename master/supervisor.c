@@ -528,7 +528,7 @@ static void on_exit_of(struct child *c, int status)
 		break;
 	case ROLE_SPOOLER:
 		atomic_store(&shm_signals(m->shm)->spooler_up, 0);
-		/* fallthrough */
+		FALLTHROUGH;
 	case ROLE_RESOLVER:
 		if (m->stopping)
 			c->state = CHILD_IDLE;

@@ -16,7 +16,7 @@
 #ifndef SLUICE_SPOOLER_COMMIT_PRIVATE_H
 #define SLUICE_SPOOLER_COMMIT_PRIVATE_H
 
-#include <uthash.h>
+#include "common/base/hash.h"
 
 #include "common/acct/record.h"
 #include "common/base/err.h"

@@ -381,7 +381,7 @@ void query_vmtas(struct query *y, const json_t *args)
 
 void query_paused(struct query *y, const json_t *args)
 {
-	json_t *list = json_array(), *row;
+	json_t *list = json_array();
 	struct spool_read *r;
 	struct order o;
 	uint64_t after = 0;
@@ -401,8 +401,8 @@ void query_paused(struct query *y, const json_t *args)
 						o.filter.job.n, "since", (json_int_t)o.created, "by",
 						o.who.p, o.who.n));
 	spool_read_end(r);
-	json_array_foreach(list, i, row)
-		query_data(y, json_incref(row));
+	for (i = 0; i < json_array_size(list); i++)
+		query_data(y, json_incref(json_array_get(list, i)));
 	json_decref(list);
 	query_succeed(y);
 }

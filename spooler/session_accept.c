@@ -3,10 +3,8 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
-/* The default hash falls through its cases without saying so. */
-#define HASH_FUNCTION(key, n, value) HASH_OAT(key, n, value)
-#include <uthash.h>
 
+#include "common/base/hash.h"
 #include "common/base/xalloc.h"
 #include "spooler/session_private.h"
 

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <uthash.h>
+#include "common/base/hash.h"
 
 #include "common/base/xalloc.h"
 #include "common/loop/loop.h"

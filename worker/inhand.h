@@ -16,7 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/queue.h>
-#include <uthash.h>
+#include "common/base/hash.h"
 
 #include "common/base/clock.h"
 

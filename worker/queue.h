@@ -12,7 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/queue.h>
-#include <uthash.h>
+#include "common/base/hash.h"
 
 #include "common/base/clock.h"
 #include "common/base/slice.h"

@@ -212,7 +212,8 @@ VALUE(dsn_diag)
 	if (!r->text.n)
 		return nothing;
 	buf_clear(&m->scratch);
-	buf_add_str(&m->scratch, r->code ? "smtp;" : "x-sluice;");
+	/* our own texts are no replies of a receiver */
+	buf_add_str(&m->scratch, slice_istarts(r->text, "local: ") ? "x-sluice;" : "smtp;");
 	buf_add_slice(&m->scratch, r->text);
 	return buf_slice(&m->scratch);
 }

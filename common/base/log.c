@@ -208,7 +208,7 @@ void log_line(enum log_level level, const struct log_ctx *ctx, const struct log_
 	emit(&l);
 }
 
-static void vlast_words(const char *what, const char *fmt, va_list ap)
+static void ATTR_PRINTF(2, 0) vlast_words(const char *what, const char *fmt, va_list ap)
 {
 	char text[1024];
 

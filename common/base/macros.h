@@ -13,6 +13,7 @@
 #define ATTR_PRINTF(f, a) __attribute__((format(printf, f, a)))
 #define ATTR_NORETURN __attribute__((noreturn))
 #define ATTR_UNUSED __attribute__((unused))
+#define FALLTHROUGH __attribute__((fallthrough))
 #define WARN_UNUSED __attribute__((warn_unused_result))
 
 /* "PRISLICE": printf a slice as "%.*s", SLICE_ARG(s). */

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <uthash.h>
+#include "common/base/hash.h"
 
 #include "common/base/err.h"
 #include "common/base/xalloc.h"
