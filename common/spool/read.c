@@ -267,7 +267,7 @@ int spool_body_read(struct spool_read *r, const struct spool_message *m, uint64_
 		    size_t n, size_t *ret_n)
 {
 	struct spool_key k = key_u64(m->id);
-	struct slice v;
+	struct slice v = {NULL, 0};
 	int rc;
 
 	if (offset >= m->size) {
