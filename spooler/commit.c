@@ -294,6 +294,8 @@ int commit_batch(struct commit *c, struct intake_message **messages, struct comm
 		c->w = NULL;
 		txn_forget(c);
 		rings_publish(c);
+		if (c->orders_changed) /* after a start: workers must be asked again */
+			standing_publish(c);
 	} else if (rc == 0) {
 		rc = txn_commit(c);
 	}
