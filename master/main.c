@@ -9,10 +9,13 @@
 #include <unistd.h>
 
 #include "common/base/xalloc.h"
+#include "common/shm/limits.h"
 #include "common/version.h"
 
 #define DEFAULT_CONF "/etc/sluice/sluice.conf"
 #define TICK USEC_PER_SEC
+#define LIMITS_BUSY (25 * USEC_PER_MSEC)
+#define LIMITS_QUIET (100 * USEC_PER_MSEC)
 
 static void usage(FILE *to)
 {
@@ -71,6 +74,15 @@ static void on_tick(void *arg)
 	loop_timer_set(m->tick, TICK);
 }
 
+/* Slots reserved for a worker that does not take them pass on. */
+static void on_limits(void *arg)
+{
+	struct master *m = arg;
+	bool reserved = limits_tick(m->shm) != USEC_INFINITY;
+
+	loop_timer_set(m->limits, reserved ? LIMITS_BUSY : LIMITS_QUIET);
+}
+
 static void on_control_connection(int what ATTR_UNUSED, void *arg)
 {
 	control_accept(arg);
@@ -125,6 +137,8 @@ static int serve(struct master *m)
 		loop_io_new(m->loop, m->control_listener, LOOP_READ, on_control_connection, m);
 	m->tick = loop_timer_new(m->loop, on_tick, m);
 	loop_timer_set(m->tick, TICK);
+	m->limits = loop_timer_new(m->loop, on_limits, m);
+	loop_timer_set(m->limits, LIMITS_QUIET);
 	supervisor_start(m);
 	loop_run(m->loop);
 	(void)unlink(conf_global(m->conf)->control_socket);

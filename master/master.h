@@ -97,7 +97,7 @@ struct master {
 	bool stopping;
 	bool draining;
 	usec_t started;
-	struct loop_timer *tick;
+	struct loop_timer *tick, *limits;
 	struct history *history;
 	struct reload *reload; /* in progress, or NULL */
 	struct ipc_reader reader;

@@ -294,12 +294,7 @@ static void on_drain(struct spooler *s, struct ipc_message *m)
 
 static void on_drain_in(struct spooler *s, struct ipc_message *m)
 {
-	if (dec_var(&m->payload)) {
-		smtp_server_drain(s->server);
-		return;
-	}
-	smtp_server_stop(s->server);
-	start_server(s);
+	smtp_server_drain(s->server, dec_var(&m->payload) != 0);
 }
 
 /* False: told to stop, or master is gone. */

@@ -13,7 +13,7 @@
 struct row {
 	uint32_t id, vmta, flags, connections, in_hand;
 	uint64_t recipients, bytes;
-	msec_t not_before;
+	msec_t not_before, first_due;
 	char text[SHM_QUEUE_TEXT];
 	char *name; /* domain/vmta */
 	bool paused;
@@ -65,6 +65,7 @@ static void collect(struct query *y, struct rows *rows)
 
 static void fill_row(struct spool_read *r, struct row *row)
 {
+	struct spool_due_row due;
 	struct spool_queue q;
 	struct spool_vmta m;
 
@@ -76,6 +77,8 @@ static void fill_row(struct spool_read *r, struct row *row)
 	if (spool_site_get(r, q.vmta, q.domain, &row->site) < 0)
 		row->site = (struct spool_site){.mode = 0, .reason = slice_of("", 0)};
 	row->reason = slice_dup(row->site.reason);
+	if (spool_due_scan(r, row->id, UINT64_MAX, &(struct spool_due_pos){0}, &due, 1))
+		row->first_due = due.due;
 }
 
 /* Names and stored state. False: the spool cannot be read. */
@@ -130,7 +133,9 @@ static msec_t next_retry(const struct row *row, msec_t now)
 {
 	if (row->site.retry_at > now)
 		return row->site.retry_at;
-	return row->not_before > now && row->not_before < UINT64_MAX - 1 ? row->not_before : 0;
+	if (row->not_before > now && row->not_before < UINT64_MAX - 1)
+		return row->not_before;
+	return row->first_due > now ? row->first_due : 0;
 }
 
 static json_t *waiting_for(const struct row *row, msec_t retry)

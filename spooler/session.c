@@ -89,7 +89,7 @@ static void switch_conf(struct session_thread *t)
 	}
 	t->conf = server->conf;
 	session_conf_ref(t->conf);
-	if (!t->draining)
+	if (!t->stopping)
 		session_listen(t, &server->listeners);
 	pthread_mutex_unlock(&server->lock);
 
@@ -109,7 +109,6 @@ static void drain(struct session_thread *t)
 	struct session *s, *next;
 
 	t->draining = true;
-	session_listen_stop(t);
 	for (s = LIST_FIRST(&t->sessions); s; s = next) {
 		next = LIST_NEXT(s, link);
 		if (!s->mail && s->step == SESSION_COMMAND)
@@ -140,6 +139,8 @@ static void on_bell(int what ATTR_UNUSED, void *arg)
 	switch_conf(t);
 	if (!t->draining && atomic_load(&server->draining))
 		drain(t);
+	else if (!t->stopping)
+		t->draining = atomic_load(&server->draining);
 	if (!t->stopping && atomic_load(&server->stopping))
 		stop(t);
 	if (t->stopping && LIST_EMPTY(&t->sessions))
@@ -170,7 +171,7 @@ static void on_accept_again(void *arg)
 
 	pthread_mutex_lock(&t->server->lock);
 	set = t->server->listeners;
-	if (!t->draining)
+	if (!t->stopping)
 		session_listen(t, &set);
 	pthread_mutex_unlock(&t->server->lock);
 }
@@ -330,9 +331,9 @@ void smtp_server_reload(struct smtp_server *s, const struct conf *conf, const in
 	session_conf_unref(old);
 }
 
-void smtp_server_drain(struct smtp_server *s)
+void smtp_server_drain(struct smtp_server *s, bool on)
 {
-	atomic_store(&s->draining, true);
+	atomic_store(&s->draining, on);
 	ring_all(s);
 }
 

@@ -29,8 +29,11 @@ struct smtp_server *smtp_server_start(const struct smtp_server_options *o);
  */
 void smtp_server_reload(struct smtp_server *s, const struct conf *conf, const int *listeners,
 			size_t listener_count);
-/* No new connections; sessions get 421 4.3.2 after their present transaction. Returns at once. */
-void smtp_server_drain(struct smtp_server *s);
+/*
+ * On: new connections are answered with 421 4.3.2, sessions get it after their present transaction. Off:
+ * as before. Returns at once.
+ */
+void smtp_server_drain(struct smtp_server *s, bool on);
 /* Ends all sessions (those waiting for a commit get their reply first, within 5 s), joins the threads. */
 void smtp_server_stop(struct smtp_server *s);
 /* Open sessions now. */

@@ -78,6 +78,10 @@ static void admit(struct session_listener *listener, int fd, const struct ip *ip
 	struct smtp_server *server = t->server;
 	const struct conf_source *src = conf_source_for(t->conf->conf, ip, listener->source);
 
+	if (t->draining) {
+		turn_away(fd, ip, "421 4.3.2 this server takes no new mail now; try again later\r\n");
+		return;
+	}
 	if (!src->smtp_service) {
 		turn_away(fd, ip, "521 5.3.2 this server takes no mail from your address\r\n");
 		return;

@@ -251,20 +251,11 @@ enum session_step session_step_commit(struct session *s ATTR_UNUSED)
 	return SESSION_MORE;
 }
 
-static void count_accepted(struct session_thread *t, const struct intake_message *m)
-{
-	struct shm_counters *c = t->server->counters;
-
-	counter_add(c, COUNTER_RECEIVED_MESSAGES, 1);
-	counter_add(c, COUNTER_RECEIVED_RECIPIENTS, m->recipient_count);
-	counter_add(c, COUNTER_RECEIVED_BYTES, m->size);
-}
-
 static void answer(struct session *s, const struct intake_message *m)
 {
 	switch (m->result) {
 	case 0:
-		session_replyf(s, "250 2.6.0 message received, id=%llx",
+		session_replyf(s, "250 2.6.0 message received, id=%llu",
 			       (unsigned long long)m->msgid);
 		break;
 	case ERR_NOT_FOUND:
@@ -283,7 +274,6 @@ void session_mail_done(struct session_mail *mail)
 	int result = mail->m.result;
 
 	if (result == 0) {
-		count_accepted(t, &mail->m);
 		mail->big = false; /* the file is the spool's now */
 	} else {
 		counter_add(t->server->counters, COUNTER_REFUSED_MESSAGES, 1);

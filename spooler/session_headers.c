@@ -124,7 +124,7 @@ static void add_received(struct session *s, struct buf *out)
 	char id[17], ip[IP_TEXT_MAX + 8];
 	struct mail_received r = {.by = s->conf->host, .id = id, .when = mail->m.received};
 
-	(void)snprintf(id, sizeof(id), "%llx", (unsigned long long)mail->m.msgid);
+	(void)snprintf(id, sizeof(id), "%llu", (unsigned long long)mail->m.msgid);
 	(void)snprintf(ip, sizeof(ip), "%s%s", s->ip.family == IP_V6 ? "IPv6:" : "", s->ip_name);
 	if (!s->source->hide_message_source) {
 		r.helo = s->helo;

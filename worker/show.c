@@ -158,8 +158,12 @@ static json_t *waiting_for(const struct queue *q)
 
 	if (q->paused)
 		return json_string("paused");
-	if (site_in_retry(q->site))
-		return json_sprintf("retry at %llu", (unsigned long long)q->site->retry_at);
+	if (site_in_retry(q->site)) {
+		char when[CLOCK_TEXT_MAX];
+
+		clock_iso(q->site->retry_at, when);
+		return json_sprintf("retry at %s", when);
+	}
 	if (q->site->query)
 		return json_string("a DNS look-up");
 	if (!q->limited || !live)

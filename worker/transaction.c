@@ -245,19 +245,20 @@ void transaction_discard(struct transaction *t)
 	transaction_free(t);
 }
 
+/* For operators: the replies of the site, the last error of each queue. */
 static void note_replies(struct transaction *t)
 {
 	bool said = false;
 
 	for (uint32_t i = 0; i < t->count; i++) {
 		const struct txn_rcpt *x = &t->rcpts[i];
+		const struct outcome *o = x->outcome ? x->outcome : &t->message;
 
-		if (x->state != RCPT_DECIDED)
+		if (x->state != RCPT_DECIDED || o->class == OUTCOME_DELIVERED)
 			continue;
-		if (x->outcome && x->outcome->class != OUTCOME_DELIVERED)
-			site_note(t->c->site, x->outcome);
-		else if (!x->outcome && !said && t->message.class != OUTCOME_DELIVERED)
-			site_note(t->c->site, &t->message);
+		queue_set_text(x->e.item->queue, slice_str(o->text));
+		if (x->outcome || !said)
+			site_note(t->c->site, o);
 		said |= !x->outcome;
 	}
 }

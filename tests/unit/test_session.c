@@ -201,8 +201,6 @@ Test(session, takes_messages_over_sockets)
 	expect(fd, "221 ");
 	expect_end(fd);
 	cr_expect(r.intake.count == 2);
-	cr_expect(atomic_load(&r.counters.v[COUNTER_RECEIVED_MESSAGES]) == 2);
-	cr_expect(atomic_load(&r.counters.v[COUNTER_RECEIVED_RECIPIENTS]) == 2);
 	cr_expect(atomic_load(&r.counters.v[COUNTER_CONNECTIONS_IN]) == 1);
 	cr_expect(clock_now() - smtp_server_heartbeat(r.server) < 5 * USEC_PER_SEC);
 	rig_done(&r);
@@ -469,7 +467,7 @@ Test(session, drains)
 	say(busy, ENVELOPE);
 	expect(busy, "250 ");
 	expect(busy, "250 ");
-	smtp_server_drain(r.server);
+	smtp_server_drain(r.server, true);
 	expect(idle, "421 4.3.2");
 	expect_end(idle);
 	cr_expect(quiet(busy, 100));
@@ -539,7 +537,6 @@ Test(session, survives_a_client_that_leaves_during_the_commit)
 	usleep(100000);
 	cr_expect(fake_release(&r.intake));
 	wait_sessions(&r, 0);
-	cr_expect(atomic_load(&r.counters.v[COUNTER_RECEIVED_MESSAGES]) == 1);
 	rig_done(&r);
 }
 

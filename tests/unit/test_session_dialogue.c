@@ -62,7 +62,7 @@ static void talk_all(const struct talk *t, size_t n, const struct conf *conf)
 
 static const struct talk order[] = {
 	{"a message", HELLO ENVELOPE "DATA\r\nA: b\r\n\r\nbody\r\n.\r\nQUIT\r\n",
-	 "220 250 250 250 354 250 221", "250 2.6.0 message received, id=1001", FOR_R},
+	 "220 250 250 250 354 250 221", "250 2.6.0 message received, id=4097", FOR_R},
 	{"two messages", HELLO ENVELOPE "DATA\r\n.\r\n" ENVELOPE "DATA\r\nx\r\n.\r\nQUIT\r\n",
 	 "220 250 250 250 354 250 250 250 354 250 221", NULL, FOR_R FOR_R},
 	{"HELO", "HELO c\r\n" ENVELOPE "DATA\r\n.\r\n", "220 250 250 250 354 250", NULL, FOR_R},
@@ -450,11 +450,11 @@ Test(session_dialogue, adds_headers)
 
 	check_stored(&conf, "A: b\r\n\r\n",
 		     "Received: from client.example ([192.0.2.1])\r\n"
-		     "\tby mta.example (Sluice) with ESMTP id 1001\r\n\tfor <r@y.example>;\r\n\t",
+		     "\tby mta.example (Sluice) with ESMTP id 4097\r\n\tfor <r@y.example>;\r\n\t",
 		     "Message-ID");
 	conf.source.hide_message_source = true;
 	check_stored(&conf, "A: b\r\n\r\n",
-		     "Received: by mta.example (Sluice) with ESMTP id 1001\r\n", "client.example");
+		     "Received: by mta.example (Sluice) with ESMTP id 4097\r\n", "client.example");
 	conf.source.add_date_header = CONF_DATE_YES;
 	conf.source.add_message_id_header = true;
 	check_stored(&conf, "A: b\r\n\r\nbody\r\n", "A: b\r\nDate: Thu, 01 Jan 1970", NULL);
