@@ -283,7 +283,7 @@ class Sluice:
             since = len(self.log)
             os.kill(self.process.pid, signal.SIGHUP)
             return self.wait_log(since=since, msg="reloaded")
-        return self.cli("reload")
+        return self.cli("reload", timeout=30)
 
     def stop(self, timeout=40.0):
         """SIGTERM; returns the exit status. Nobody of the family may be left."""
