@@ -381,18 +381,6 @@ static int message_show(struct cli *cli, struct spool *s, uint64_t msgid)
 	return got;
 }
 
-/* What an id as it was typed may mean: a number, and in hexadecimal as in replies to feeders. */
-static size_t parse_id(const char *text, uint64_t ret[2])
-{
-	size_t n = 0, len = strlen(text);
-
-	if (slice_u64(slice_str(text), &ret[0]) && ret[0])
-		n = 1;
-	if (len && len <= 16 && strspn(text, "0123456789abcdefABCDEF") == len)
-		ret[n++] = strtoull(text, NULL, 16);
-	return n;
-}
-
 static int show_one(struct cli *cli, const struct invocation *i, struct spool *s, uint64_t msgid)
 {
 	return option_given(i, OPTION_CONTENT) ? print_content(cli, s, msgid)
@@ -402,11 +390,10 @@ static int show_one(struct cli *cli, const struct invocation *i, struct spool *s
 int messages_show_run(struct cli *cli, const struct invocation *i)
 {
 	struct spool *s;
-	uint64_t ids[2];
-	size_t n = parse_id(i->args[0], ids), k;
-	int rc, err = ERR_NOT_FOUND;
+	uint64_t id;
+	int rc, err;
 
-	if (n == 0)
+	if (!slice_u64(slice_str(i->args[0]), &id))
 		return cli_error(CLI_USAGE,
 				 "%s: the id of a message is a number: sluice list shows it",
 				 i->args[0]);
@@ -416,8 +403,7 @@ int messages_show_run(struct cli *cli, const struct invocation *i)
 	rc = cli_spool_open(cli, &s);
 	if (rc)
 		return rc;
-	for (k = 0; k < n && err == ERR_NOT_FOUND; k++)
-		err = show_one(cli, i, s, ids[k]);
+	err = show_one(cli, i, s, id);
 	if (err == ERR_NOT_FOUND)
 		rc = cli_error(
 			CLI_REFUSED,

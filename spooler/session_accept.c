@@ -78,7 +78,7 @@ static void admit(struct session_listener *listener, int fd, const struct ip *ip
 	struct smtp_server *server = t->server;
 	const struct conf_source *src = conf_source_for(t->conf->conf, ip, listener->source);
 
-	if (t->draining) {
+	if (atomic_load(&server->draining)) {
 		turn_away(fd, ip, "421 4.3.2 this server takes no new mail now; try again later\r\n");
 		return;
 	}

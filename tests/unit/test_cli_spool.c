@@ -163,7 +163,6 @@ Test(cli_spool, shows_a_message, .init = cr_redirect_stderr)
 	json_decref(doc);
 	cr_assert_eq(fake_run(&f, 0, "show message 1795312345678901 --content"), CLI_DONE);
 	cr_assert_str_eq(f.out, "Subject: 0\r\n\r\nhello\r\n.dot\r\n");
-	cr_assert_eq(fake_run(&f, 0, "show message 660d3baa00435"), CLI_DONE, "in hexadecimal");
 	cr_assert_eq(fake_run(&f, 80, "show message 1795312345678901"), CLI_DONE);
 	cr_assert(strstr(f.out, "even@s.test") && strstr(f.out, "u@x.test"), "%s", f.out);
 	cr_assert_eq(fake_run(&f, 0, "show message 5"), CLI_REFUSED);
