@@ -133,13 +133,20 @@ static void tell_others(struct master *m)
 			supervisor_send_conf(m, c);
 }
 
-/* A process that is starting may have been forked with the old memfd: it is waited for too. */
+/* Serves with the new configuration, or will when it comes back. */
+static bool has_switched(const struct child *c, uint64_t gen)
+{
+	if (c->pid <= 0 || c->state == CHILD_STOPPING)
+		return true;
+	return c->state != CHILD_STARTING && c->conf_gen >= gen;
+}
+
 static bool all_switched(const struct master *m)
 {
 	const struct child *c;
 
 	LIST_FOREACH(c, &m->children, link)
-		if (c->pid > 0 && c->state != CHILD_STOPPING && c->conf_gen < m->reload->gen)
+		if (!has_switched(c, m->reload->gen))
 			return false;
 	return true;
 }
@@ -152,8 +159,7 @@ void reload_on_conf_done(struct master *m, struct child *c, const struct slice *
 	if (!r)
 		return;
 	if (!r->spooler_done) {
-		/* a spooler that died starts with the new configuration */
-		if (c != m->spooler || (c->pid > 0 && c->conf_gen < r->gen))
+		if (c != m->spooler || !has_switched(c, r->gen))
 			return;
 		r->spooler_done = true;
 		tell_others(m);

@@ -172,17 +172,17 @@ static void on_ready(struct child *c, struct ipc_message *msg)
 {
 	static struct slice orphans[ORPHANS_MAX];
 	struct master *m = c->m;
-	size_t n;
+	size_t n = 0;
 
 	if (c->state == CHILD_STARTING)
 		c->state = CHILD_RUNNING;
-	c->conf_gen = m->conf_gen;
 	if (c->role == ROLE_SPOOLER) {
 		read_orphans(msg, orphans, ORPHANS_MAX, &n);
 		drain_all_dead(m);
 		if (!m->stopping)
 			supervisor_want_workers(m, orphans, n);
 	}
+	reload_on_conf_done(m, c, orphans, n);
 	if (m->stopping)
 		stop_next(m);
 	else
@@ -325,6 +325,7 @@ static void start_child(struct child *c)
 		return;
 	}
 	c->state = CHILD_STARTING;
+	c->conf_gen = m->conf_gen; /* of the memfd that it was forked with */
 	c->io = loop_io_new(m->loop, c->control_fd, LOOP_READ, on_control_io, c);
 	if (c->role == ROLE_WORKER)
 		atomic_store(&shm_worker(m->shm, c->slot)->pid, c->pid);
