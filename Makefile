@@ -68,7 +68,8 @@ link_src  = $(filter-out $(call link_out,$(1)),\
 	$(foreach l,$(filter-out -%,$(1)),$(if $(filter %.c,$l),$l,$(call src,$l))))
 
 # in a replay, committer and worker share one open spool (tests/replay/world.c)
-LDFLAGS_replay := -Wl,--wrap=spool_open -Wl,--wrap=spool_close
+LDFLAGS_replay := -Wl,--wrap=spool_open -Wl,--wrap=spool_close \
+	-Wl,--wrap=spool_read_begin -Wl,--wrap=spool_write_commit
 
 # $(1) folder below tests/, $(2) name
 define test_rule
@@ -102,7 +103,8 @@ endef
 $(foreach t,$(TOOLS),$(eval $(call tool_rule,$t)))
 tools: $(TOOLS:%=$(BUILD)/tests/%)
 
-FUZZ := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+# (files without a first line of links are bodies that unit tests run)
+FUZZ := $(patsubst tests/fuzz/%.c,%,$(shell grep -l '^/\* links:' tests/fuzz/fuzz_*.c))
 define fuzz_rule
 $(BUILD)/tests/$(1): $(call obj,tests/fuzz/$(1).c $(call link_src,$(call links_of,tests/fuzz/$(1).c)))
 	@echo "  LD      $$@"
@@ -115,7 +117,7 @@ fuzz: $(FUZZ:%=$(BUILD)/tests/%)
 E2E ?= tests/e2e
 e2e: all tools
 	SLUICED=$(abspath $(BUILD)/sluiced) SLUICE=$(abspath $(BUILD)/sluice) \
-	SLUICE_TOOLS=$(abspath $(BUILD)/tests) /usr/bin/python3 -m pytest -q -x $(E2E)
+	SLUICE_TOOLS=$(abspath $(BUILD)/tests) /usr/bin/python3 -m pytest -q -n 3 -p no:cacheprovider $(E2E)
 
 # --- what `make check` is made of; each step can be run alone ---
 
