@@ -9,11 +9,14 @@
 
 #define MAP_RESERVE (UINT64_C(64) << 20) /* of the map, kept for outcomes; at most 1/16 of it */
 
+#define LOOK_STEP (UINT64_C(16) << 20)   /* new bytes after which limits are looked at again */
+
 struct admission {
 	struct spool *spool;
 	struct shm *shm;
 	struct intake *intake;
 	uint64_t max_size, min_free;
+	uint64_t looked; /* live bytes at the last look */
 	bool known;
 	const char *refusal; /* what sessions say; NULL: mail is welcome */
 };
@@ -95,10 +98,18 @@ void admission_look(struct admission *a, uint64_t live_bytes)
 	char why[120] = "";
 	int rc;
 
+	a->looked = live_bytes;
 	if (spool_read_begin(a->spool, &r) < 0)
 		return;
 	rc = spool_stat(r, &st);
 	spool_read_end(r);
 	if (rc == 0)
 		publish(a, decide(a, &st, live_bytes, why, sizeof(why)), why);
+}
+
+void admission_moved(struct admission *a, uint64_t live_bytes)
+{
+	if (live_bytes >= a->looked + LOOK_STEP ||
+	    (!a->refusal && a->max_size != UINT64_MAX && live_bytes >= a->max_size))
+		admission_look(a, live_bytes);
 }

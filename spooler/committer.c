@@ -383,6 +383,8 @@ static bool turn(struct committer *c)
 	}
 	if (rc < 0)
 		fatal("%s: the spool cannot be written: %s", spool_dir(c->o.spool), err_text(rc));
+	if (r.messages)
+		admission_moved(c->admission, commit_live_bytes(c->engine));
 	if (r.outbox && c->o.on_outbox)
 		c->o.on_outbox(c->o.arg);
 	if (r.dsn && c->o.on_dsn)
