@@ -307,9 +307,10 @@ static void start_child(struct child *c)
 		atomic_store(&w->vmta_id, 0);
 		atomic_store(&w->orphan, c->orphan);
 		atomic_store(&w->heartbeat, clock_now());
-		atomic_store(&w->state, SHM_WORKER_STARTING);
-		atomic_store(&w->forkno, m->forks + 1);
+		/* the committer takes a new generation for an empty ring: it must be one by then */
 		ring_reset(shm_ring(m->shm, c->slot));
+		atomic_store(&w->forkno, m->forks + 1);
+		atomic_store(&w->state, SHM_WORKER_STARTING);
 	} else if (c->role == ROLE_SPOOLER) {
 		atomic_store(&shm_signals(m->shm)->spooler_heartbeat, clock_now());
 		atomic_store(&shm_signals(m->shm)->commit_began, 0);
