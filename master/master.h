@@ -129,7 +129,7 @@ int setup_listeners(const struct conf *conf, const struct listener *old, size_t 
 		    struct listener *ret, size_t *ret_count, char **ret_error) WARN_UNUSED;
 /* A sealed memfd with the merged text. */
 int setup_conf_fd(const struct conf *conf);
-/* Sends log lines where the configuration says. */
+/* Sends log lines of the whole family where the configuration says; before the first fork. */
 void setup_log(const struct conf *conf, bool debug);
 
 /* child.c: forks. In the child it never returns. 0 or ERR_SYS. */

@@ -71,7 +71,7 @@ static void switch_to(struct master *m, struct conf *conf, const struct listener
 	m->conf_gen++;
 	close(m->conf_fd);
 	m->conf_fd = setup_conf_fd(conf);
-	setup_log(conf, m->debug);
+	log_set_level((enum log_level)conf_global(conf)->log_level);
 }
 
 static void log_warnings(const struct conf_messages *msgs)

@@ -363,7 +363,6 @@ void setup_capabilities(const struct master *m)
 void setup_log(const struct conf *conf, bool debug)
 {
 	const struct conf_global *g = conf_global(conf);
-	static int file = -1;
 
 	log_set_level((enum log_level)g->log_level);
 	if (debug)
@@ -372,16 +371,8 @@ void setup_log(const struct conf *conf, bool debug)
 	if (g->log[0] == '/') {
 		int fd = open(g->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
 
-		if (fd < 0) {
-			log_error(NULL, "cannot open the log file; logging goes on as before",
-				  LOG_S("file", g->log), LOG_S("error", strerror(errno)));
-			return;
-		}
+		if (fd < 0)
+			fatal("cannot open the log file %s: %s", g->log, strerror(errno));
 		log_set_fd(fd);
-		if (file >= 0)
-			close(file);
-		file = fd;
-	} else {
-		log_set_fd(-1);
 	}
 }

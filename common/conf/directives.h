@@ -71,7 +71,7 @@ D(ip_connection_limit, "ip-connection-limit", IP_LIMITS, "", 0, 0, RELOAD, \
   "CIDR N [per-source-ip]: connections to each address inside CIDR over all virtual MTAs, or for each pair of source and destination; the most specific CIDR counts") \
 D(smtp_source_host, "smtp-source-host smtp-source-ip", SOURCE_HOSTS, "", 0, 0, RELOAD, \
   "IP [HOST]: local address and EHLO name of outbound connections of virtual MTAs that name none") \
-D(log, "log", LOG, "stderr", 0, 0, RELOAD, \
+D(log, "log", LOG, "stderr", 0, 0, RESTART, \
   "where log lines go: stderr, journald or a file") \
 D(log_level, "log-level", LOG_LEVEL, "info", 0, 0, RELOAD, \
   "least important lines that are logged: error, warn, info or debug") \
