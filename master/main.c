@@ -137,6 +137,7 @@ static int serve(struct master *m)
 		loop_io_new(m->loop, m->control_listener, LOOP_READ, on_control_connection, m);
 	m->tick = loop_timer_new(m->loop, on_tick, m);
 	loop_timer_set(m->tick, TICK);
+	status_tick(m); /* what comes now counts for the first minute */
 	m->limits = loop_timer_new(m->loop, on_limits, m);
 	loop_timer_set(m->limits, LIMITS_QUIET);
 	supervisor_start(m);

@@ -78,8 +78,6 @@ static json_t *traffic_json(struct master *m)
 	json_t *all = json_object();
 	size_t d, k;
 
-	if (!m->history)
-		status_tick(m);
 	for (d = 0; d < ARRAY_SIZE(directions); d++) {
 		json_t *dir = json_object();
 
