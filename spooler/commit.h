@@ -106,10 +106,12 @@ struct commit_order_result {
 	uint64_t done, held; /* recipients changed; in flight */
 	uint64_t matching, queues; /* schedule: queues with deferred mail that match; of these, changed ones */
 	uint64_t removed;    /* resume: pauses */
+	bool more;           /* only how far it is: there is another answer to come */
 };
 /*
- * Takes an order in the transaction under way (call from a job). `answer` is called once, when it has been
- * carried out; it must be cheap. Its strings are copied.
+ * Takes an order in the transaction under way (call from a job). `answer` is called with `more` while it goes
+ * on, after commits that changed something, and once without when it has been carried out; it must be
+ * cheap. Its strings are copied.
  */
 int commit_order_add(struct commit *c, struct spool_write *w, const struct order *o,
 		     void (*answer)(void *arg, const struct commit_order_result *r), void *arg);

@@ -703,9 +703,10 @@ static void tell_workers(struct commit *c)
 			bell_ring(c->o.bells[slot]);
 }
 
-static void answer_order(struct commit_order *o)
+static void answer_order(struct commit_order *o, bool more)
 {
-	struct commit_order_result r = {.done = o->now.done,
+	struct commit_order_result r = {.more = more,
+					.done = o->now.done,
 					.held = HASH_COUNT(o->held),
 					.matching = o->now.matching,
 					.queues = o->now.queues,
@@ -724,14 +725,18 @@ void standing_publish(struct commit *c)
 
 		o->stored = true;
 		o->saved = o->now;
+		bool moved = o->now.done != o->saved.done;
+
 		if (!o->asked)
 			ask_workers(c, o);
 		if (!o->now.finished) {
 			at = &o->next;
 			continue;
+			if (moved)
+				answer_order(o, true);
 		}
 		*at = o->next;
-		answer_order(o);
+		answer_order(o, false);
 		order_free(o);
 	}
 	if (c->orders_changed)

@@ -11,6 +11,7 @@
 #include "spooler/queries_private.h"
 
 #define WAIT_STEP_SEC 1
+#define PROGRESS_EVERY (200 * USEC_PER_MSEC)
 #define CHUNK 500
 
 /* Between a query's thread and the committer's; freed by whoever lets go last. */
@@ -22,7 +23,7 @@ struct errand {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	unsigned users;
-	bool answered;
+	bool answered, moved; /* the result is there; or how far it is */
 	struct commit_order_result result;
 };
 
@@ -49,10 +50,12 @@ static void on_answer(void *arg, const struct commit_order_result *r)
 
 	pthread_mutex_lock(&e->lock);
 	e->result = *r;
-	e->answered = true;
+	e->answered = !r->more;
+	e->moved = r->more;
 	pthread_cond_signal(&e->changed);
 	pthread_mutex_unlock(&e->lock);
-	errand_release(e);
+	if (!r->more)
+		errand_release(e);
 }
 
 static int run_errand(struct commit *engine, struct spool_write *w, struct commit_job *j)
@@ -91,20 +94,44 @@ static struct errand *errand_new(struct query *y, enum order_kind kind, const js
 	return e;
 }
 
+/* Waits until something has changed, or for a while. With the lock. */
+static void wait_for_news(struct errand *e)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += WAIT_STEP_SEC;
+	pthread_cond_timedwait(&e->changed, &e->lock, &until);
+}
+
+/* Tells the client how far it is. The lock is let go for that. */
+static void report_progress(struct query *y, struct errand *e, usec_t *said)
+{
+	const char *what = e->order.kind == ORDER_DELETE ? "deleted" : "recipients";
+	json_int_t done = (json_int_t)e->result.done;
+
+	if (*said && clock_now() < *said + PROGRESS_EVERY)
+		return;
+	*said = clock_now();
+	e->moved = false;
+	pthread_mutex_unlock(&e->lock);
+	query_line(y, json_pack("{s:{s:I}}", "progress", what, done));
+	pthread_mutex_lock(&e->lock);
+}
+
 /* False: the spooler ends before the order was carried out; it goes on after the next start. */
 static bool give_order(struct query *y, struct errand *e, struct commit_order_result *ret)
 {
 	bool answered;
+	usec_t said = 0;
 
 	e->users++;
 	committer_post(e->committer, &e->job);
 	pthread_mutex_lock(&e->lock);
 	while (!e->answered && !atomic_load(&y->q->stop)) {
-		struct timespec until;
-
-		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_sec += WAIT_STEP_SEC;
-		pthread_cond_timedwait(&e->changed, &e->lock, &until);
+		wait_for_news(e);
+		if (e->moved && !e->answered)
+			report_progress(y, e, &said);
 	}
 	answered = e->answered;
 	*ret = e->result;

@@ -17,6 +17,7 @@ import pathlib
 import re
 import signal
 import smtplib
+import socket
 import subprocess
 import threading
 import time
@@ -349,6 +350,15 @@ class Sluice:
             assert len(lists) == 1, f"not one list in the answer to {args}: {answer}"
             answer = lists[0]
         return answer or []
+
+    def control(self, command, **args):
+        """A command over the control socket: all lines of the answer (docs/control-protocol.md)."""
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(60)
+            s.connect(str(self.runtime / "control.sock"))
+            s.sendall(json.dumps({"command": command, "args": args}).encode() + b"\n")
+            with s.makefile() as lines:
+                return [json.loads(line) for line in lines]
 
     def counter(self, name):
         return self.cli("show", "status")["counters"][name]

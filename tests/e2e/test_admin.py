@@ -102,6 +102,19 @@ def test_delete_while_some_are_in_flight(two):
     sluice.wait_empty()
 
 
+def test_delete_and_schedule_say_how_far_they_are(two):
+    sluice, _ = two
+    sluice.cli("pause", "queue", "*/*")
+    client = sluice.smtp()
+    for i in range(3):
+        sluice.inject("a@sender.test", [f"m{k}@example.test" for k in range(900)], client=client)
+    sluice.wait_queued(2700)
+    answer = sluice.control("delete", queue="example.test/*")
+    progress = [line["progress"]["deleted"] for line in answer if "progress" in line]
+    assert progress and progress == sorted(progress) and 0 < progress[0] < 2700
+    assert answer[-2:] == [{"data": {"deleted": 2700, "in_flight": 0}}, {"status": "success"}]
+
+
 def test_delete_needs_a_filter(two):
     sluice, _ = two
     with pytest.raises(CliError) as refused:

@@ -7,6 +7,7 @@ struct asked {
 	struct commit_job job;
 	struct order order;
 	bool answered;
+	unsigned progress; /* answers before the last one */
 	struct commit_order_result r;
 };
 
@@ -14,7 +15,10 @@ static void on_answer(void *arg, const struct commit_order_result *r)
 {
 	struct asked *a = arg;
 
-	a->answered = true;
+	cr_assert_not(a->answered);
+	cr_assert_geq(r->done, a->r.done);
+	a->answered = !r->more;
+	a->progress += r->more;
 	a->r = *r;
 }
 
@@ -104,6 +108,7 @@ Test(orders, delete_waits_for_its_workers_and_spares_what_they_hold)
 	cr_assert_eq(fix_commit(&f, NULL), 0);
 	cr_assert(a.answered);
 	cr_assert(a.r.done == 1204 && a.r.held == 1, "%lu %lu", a.r.done, a.r.held);
+	cr_assert_eq(a.progress, 2, "after each 500");
 	cr_assert_eq(fix_stat(&f).recipients, 6);
 	cr_assert(fix_recipient(&f, 3, 0, &r));
 	cr_assert_eq(fix_records(&f, ACCT_BOUNCED), 1204);
