@@ -50,9 +50,14 @@ void change_print_resume(struct cli *cli, const json_t *result)
 	print_counts(cli, result, "resumed: % queues with mail match now", keys);
 }
 
-void change_print_reload(struct cli *cli, const json_t *result ATTR_UNUSED)
+void change_print_reload(struct cli *cli, const json_t *result)
 {
-	fputs("the configuration is good; all processes have it unless this was a dry run\n",
+	const char *notes = json_string_value(json_object_get(result, "notes"));
+
+	fputs(notes ? notes : "", cli->out);
+	fputs(json_is_true(json_object_get(result, "dry_run"))
+		      ? "the configuration is good; nothing was changed (dry run)\n"
+		      : "reloaded: all processes have the new configuration\n",
 	      cli->out);
 }
 

@@ -124,9 +124,9 @@ int show_queue_run(struct cli *cli, const struct invocation *i)
 static void on_setting(const struct conf_setting *s, void *arg)
 {
 	json_t *row =
-		json_pack("{s:s, s:s, s:s?, s:s?, s:i}", "directive", s->keyword, "value", s->value,
+		json_pack("{s:s, s:s, s:s?, s:s?, s:o}", "directive", s->keyword, "value", s->value,
 			  "section", s->section, "file", s->origin.line ? s->origin.file : NULL,
-			  "line", (int)s->origin.line);
+			  "line", s->origin.line ? json_integer(s->origin.line) : json_null());
 
 	table_add(arg, row);
 	json_decref(row);

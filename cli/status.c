@@ -7,7 +7,7 @@
 
 static const struct column server_fields[] = {
 	{"host", "host", COL_NAME},	{"version", "version", COL_NAME},
-	{"uptime", "up for", COL_SPAN}, {"generation", "configuration", COL_COUNT},
+	{"uptime", "up for", COL_SPAN}, {"generation", "reloads", COL_COUNT},
 	{NULL, NULL, COL_TEXT},
 };
 

@@ -71,7 +71,17 @@ static bool too_wide(const struct table *t)
 	return t->cli->width > 0 && total_width(t) > (size_t)t->cli->width;
 }
 
-/* What is empty gives way first, then texts, then names; numbers never. */
+/* The last column that is shown; 0 when only the first is left. */
+static size_t last_shown(const struct table *t)
+{
+	size_t i = t->column_count - 1;
+
+	while (i > 0 && t->hidden[i])
+		i--;
+	return i;
+}
+
+/* What is empty gives way first, then texts, then names; then whole columns, from the right. */
 static void fit(struct table *t)
 {
 	size_t i;
@@ -82,9 +92,14 @@ static void fit(struct table *t)
 		i = widest(t, COL_TEXT);
 		if (i == t->column_count)
 			i = widest(t, COL_NAME);
-		if (i == t->column_count)
+		if (i < t->column_count) {
+			t->widths[i]--;
+			continue;
+		}
+		i = last_shown(t);
+		if (i == 0)
 			return;
-		t->widths[i]--;
+		t->hidden[i] = true;
 	}
 }
 

@@ -53,7 +53,8 @@ static void keep_only(const struct heritage *h, const struct master *m)
 	keep[n++] = h->conf_fd;
 	keep[n++] = h->control_fd;
 	keep[n++] = h->death_fd;
-	keep[n++] = m->lock_fd; /* held by the whole family */
+	keep[n++] = m->lock_fd; /* both are held by the whole family */
+	keep[n++] = m->spool_fd;
 	if (log_fd() > STDERR_FILENO)
 		keep[n++] = log_fd();
 	qsort(keep, n, sizeof(int), compare_int);

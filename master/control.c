@@ -30,6 +30,7 @@ struct control {
 	int fd; /* before the request is complete: of the stream, borrowed */
 	enum right right;
 	uid_t uid;
+	bool dry_run; /* of a reload */
 };
 
 #define CONTROL_MAGIC 0x6374726c
@@ -147,10 +148,10 @@ static void one_setting(const struct conf_setting *s, void *arg)
 {
 	struct control *c = arg;
 
-	control_write(c, json_pack("{s:{s:s, s:s, s:s?, s:s?, s:i}}", "data", "directive",
+	control_write(c, json_pack("{s:{s:s, s:s, s:s?, s:s?, s:o}}", "data", "directive",
 				   s->keyword, "value", s->value, "section", s->section, "file",
 				   s->origin.line ? s->origin.file : NULL, "line",
-				   (int)s->origin.line));
+				   s->origin.line ? json_integer(s->origin.line) : json_null()));
 }
 
 static void do_settings(struct control *c, const json_t *args)
@@ -172,19 +173,23 @@ static void do_settings(struct control *c, const json_t *args)
 	succeed(c);
 }
 
-static void on_reload_done(const char *error, void *arg)
+static void on_reload_done(const char *error, const char *notes, void *arg)
 {
 	struct control *c = arg;
 
-	if (error)
+	if (error) {
 		fail(c, error);
-	else
-		succeed(c);
+		return;
+	}
+	control_write(c, json_pack("{s:{s:b, s:I, s:s}}", "data", "dry_run", c->dry_run,
+				   "generation", (json_int_t)c->m->conf_gen, "notes", notes));
+	succeed(c);
 }
 
 static void do_reload(struct control *c, const json_t *args)
 {
-	reload_begin(c->m, json_is_true(json_object_get(args, "dry_run")), on_reload_done, c);
+	c->dry_run = json_is_true(json_object_get(args, "dry_run"));
+	reload_begin(c->m, c->dry_run, on_reload_done, c);
 }
 
 static void do_shutdown(struct control *c, const json_t *args ATTR_UNUSED)
@@ -290,6 +295,25 @@ static const struct command {
 	{"clear dnscache", RIGHT_CHANGE, BY_RESOLVER, NULL},
 };
 
+/* Names the groups, so that the reader knows which to ask for. */
+static void deny(struct control *c, enum right needed)
+{
+	const struct conf_global *g = conf_global(c->m->conf);
+	struct buf b = BUF_INIT;
+
+	buf_add_str(&b, "permission denied: be root");
+	if (g->control_group)
+		buf_addf(&b, " or in group %s", g->control_group);
+	if (needed == RIGHT_READ && g->monitor_group)
+		buf_addf(&b, " or in group %s", g->monitor_group);
+	if (!g->control_group)
+		buf_addf(&b, "%s", needed == RIGHT_READ && g->monitor_group
+					   ? ""
+					   : ", or set control-group in [global]");
+	fail(c, buf_cstr(&b));
+	buf_done(&b);
+}
+
 static void dispatch(struct control *c, const char *line, const json_t *request)
 {
 	const char *name = json_string_value(json_object_get(request, "command"));
@@ -308,7 +332,7 @@ static void dispatch(struct control *c, const char *line, const json_t *request)
 	if (c->right < cmd->right) {
 		log_warn(NULL, "command refused: no permission", LOG_S("command", name),
 			 LOG_U("uid", c->uid));
-		fail(c, "permission denied: be root or a member of control-group");
+		deny(c, cmd->right);
 		return;
 	}
 	if (cmd->right == RIGHT_CHANGE)

@@ -43,7 +43,8 @@ static int check(const char *path)
 	return 0;
 }
 
-static void on_reload_done(const char *error ATTR_UNUSED, void *arg ATTR_UNUSED)
+static void on_reload_done(const char *error ATTR_UNUSED, const char *notes ATTR_UNUSED,
+			   void *arg ATTR_UNUSED)
 {
 	/* reload.c has logged it */
 }
@@ -127,6 +128,7 @@ static int serve(struct master *m)
 	setup_directories(m);
 	setup_lock(m);
 	open_listeners(m);
+	setup_check_sources(m->conf);
 	setup_shared(m);
 	setup_control_socket(m);
 	setup_capabilities(m);

@@ -57,6 +57,7 @@ struct child {
 	struct loop_timer *timer; /* successor, or the grace of a kill */
 	usec_t started;      /* monotonic */
 	unsigned failures;   /* quick deaths in a row */
+	bool lost;           /* its last process ended without being told to: say when it is back */
 	bool killed_by_us;   /* a signal that we sent ends it: no message is blamed */
 	uint64_t conf_gen;   /* last CONF_DONE */
 	LIST_ENTRY(child) link;
@@ -82,7 +83,7 @@ struct master {
 	struct shm *shm;
 	uint64_t family;
 	uint32_t forks;
-	int lock_fd;
+	int lock_fd, spool_fd; /* locked: the lock file, the spool's directory */
 	int death_read, death_write;
 	int *bells;
 	int spooler_bell;
@@ -127,6 +128,8 @@ void setup_capabilities(const struct master *m);
  */
 int setup_listeners(const struct conf *conf, const struct listener *old, size_t old_count,
 		    struct listener *ret, size_t *ret_count, char **ret_error) WARN_UNUSED;
+/* Warns of source addresses that this machine does not have (yet). */
+void setup_check_sources(const struct conf *conf);
 /* A sealed memfd with the merged text. */
 int setup_conf_fd(const struct conf *conf);
 /* Sends log lines of the whole family where the configuration says; before the first fork. */
@@ -148,8 +151,11 @@ void supervisor_send_conf(struct master *m, struct child *c);
 struct child *supervisor_worker(struct master *m, struct slice vmta); /* or NULL */
 const char *child_state_name(enum child_state s);
 
-/* reload.c: done(error, arg) with NULL on success; error is borrowed. */
-typedef void reload_done(const char *error, void *arg);
+/*
+ * reload.c: done(error, notes, arg), error NULL on success; notes: warnings, one a line, or "". Both
+ * are borrowed.
+ */
+typedef void reload_done(const char *error, const char *notes, void *arg);
 void reload_begin(struct master *m, bool dry_run, reload_done *done, void *arg);
 /* From the supervisor: a child has switched, or is gone. */
 void reload_on_conf_done(struct master *m, struct child *c, const struct slice *orphans,

@@ -15,9 +15,15 @@
 struct reload {
 	uint64_t gen;
 	bool spooler_done;
+	char *notes;
 	reload_done *done;
 	void *arg;
 };
+
+static void note_restart(const char *keyword, void *arg)
+{
+	buf_addf(arg, "warning: %s is changed, but takes effect only with a restart\n", keyword);
+}
 
 static void warn_restart(const char *keyword, void *arg ATTR_UNUSED)
 {
@@ -29,11 +35,14 @@ static char *messages_text(const struct conf_messages *msgs)
 	struct buf b = BUF_INIT;
 	size_t i;
 
-	for (i = 0; i < msgs->n; i++)
-		buf_addf(&b, "%s%s:%u: %s: %s", i ? "\n" : "", msgs->v[i].at.file,
-			 msgs->v[i].at.line,
-			 msgs->v[i].level == LOG_LEVEL_ERROR ? "error" : "warning",
-			 msgs->v[i].text);
+	for (i = 0; i < msgs->n; i++) {
+		const struct conf_message *v = &msgs->v[i];
+
+		buf_add_str(&b, i ? "\n" : "");
+		if (v->at.file)
+			buf_addf(&b, "%s:%u: ", v->at.file, v->at.line);
+		buf_addf(&b, "%s: %s", v->level == LOG_LEVEL_ERROR ? "error" : "warning", v->text);
+	}
 	return buf_take(&b);
 }
 
@@ -51,11 +60,25 @@ static void close_unused(const struct listener *old, size_t old_count, const str
 	}
 }
 
+/* What a good configuration should still tell. */
+static char *notes_text(const struct master *m, const struct conf *conf,
+			const struct conf_messages *msgs)
+{
+	char *warnings = messages_text(msgs);
+	struct buf b = BUF_INIT;
+
+	if (msgs->n)
+		buf_addf(&b, "%s\n", warnings);
+	(void)conf_restart_needed(m->conf, conf, note_restart, &b);
+	free(warnings);
+	return buf_take(&b);
+}
+
 static void refuse(const char *error, reload_done *done, void *arg)
 {
 	log_error(NULL, "the configuration was not changed", LOG_S("error", error));
 	(void)sd_notify(0, "READY=1");
-	done(error, arg);
+	done(error, "", arg);
 }
 
 /* Takes over the new generation in master itself. */
@@ -63,6 +86,7 @@ static void switch_to(struct master *m, struct conf *conf, const struct listener
 		      size_t count)
 {
 	(void)conf_restart_needed(m->conf, conf, warn_restart, NULL);
+	setup_check_sources(conf);
 	close_unused(m->listeners, m->listener_count, listeners, count);
 	memcpy(m->listeners, listeners, count * sizeof(*listeners));
 	m->listener_count = count;
@@ -89,11 +113,11 @@ void reload_begin(struct master *m, bool dry_run, reload_done *done, void *arg)
 	struct conf_messages msgs = {0};
 	struct conf *conf;
 	size_t count = 0;
-	char *error = NULL;
+	char *error = NULL, *notes;
 
 	if (m->reload || m->stopping) {
 		done(m->stopping ? "the server is stopping" : "another reload is in progress: try again",
-		     arg);
+		     "", arg);
 		return;
 	}
 	(void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)clock_now());
@@ -101,8 +125,11 @@ void reload_begin(struct master *m, bool dry_run, reload_done *done, void *arg)
 	if (!conf) {
 		error = messages_text(&msgs);
 	} else if (dry_run) {
-		done(NULL, arg);
+		notes = notes_text(m, conf, &msgs);
+		done(NULL, notes, arg);
+		free(notes);
 		conf_free(conf);
+		(void)sd_notify(0, "READY=1");
 		conf_messages_done(&msgs);
 		return;
 	} else if (setup_listeners(conf, m->listeners, m->listener_count, listeners, &count,
@@ -116,10 +143,11 @@ void reload_begin(struct master *m, bool dry_run, reload_done *done, void *arg)
 		return;
 	}
 	log_warnings(&msgs);
+	notes = notes_text(m, conf, &msgs);
 	conf_messages_done(&msgs);
 	switch_to(m, conf, listeners, count);
 	m->reload = xcalloc(1, sizeof(*m->reload));
-	*m->reload = (struct reload){.gen = m->conf_gen, .done = done, .arg = arg};
+	*m->reload = (struct reload){.gen = m->conf_gen, .notes = notes, .done = done, .arg = arg};
 	supervisor_send_conf(m, m->spooler);
 	reload_on_conf_done(m, m->spooler, NULL, 0);
 }
@@ -171,6 +199,7 @@ void reload_on_conf_done(struct master *m, struct child *c, const struct slice *
 	m->reload = NULL;
 	log_info(NULL, "reloaded", LOG_U("generation", r->gen));
 	(void)sd_notify(0, "READY=1");
-	r->done(NULL, r->arg);
+	r->done(NULL, r->notes, r->arg);
+	free(r->notes);
 	free(r);
 }

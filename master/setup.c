@@ -95,19 +95,35 @@ static void make_directory(const char *path, mode_t mode, uid_t uid, gid_t gid)
 		fatal("cannot make directory %s: %s", path, strerror(errno));
 	if (stat(path, &st) < 0 || !S_ISDIR(st.st_mode))
 		fatal("%s is not a directory", path);
-	if (geteuid() == 0 && (uid != 0 || gid != 0)) {
-		if (chown(path, uid, gid) < 0)
-			fatal("cannot give %s to its user: %s", path, strerror(errno));
-	}
-	if (st.st_uid == geteuid() || geteuid() == 0) {
+	/* CAP_CHOWN is all that is needed: root changes the mode of what is its own for the moment */
+	if ((st.st_mode & 07777) != mode && (geteuid() == 0 || st.st_uid == geteuid())) {
+		if (st.st_uid != geteuid() && chown(path, 0, (gid_t)-1) < 0)
+			fatal("cannot take %s over: %s", path, strerror(errno));
 		if (chmod(path, mode) < 0)
 			fatal("cannot set the mode of %s: %s", path, strerror(errno));
 	}
+	if (geteuid() == 0 && chown(path, uid, gid) < 0)
+		fatal("cannot give %s to its user: %s", path, strerror(errno));
+}
+
+/* The directory of an accounting file is made where there is none; one that is there is left alone. */
+static void make_acct_directory(const struct master *m, const char *path)
+{
+	char *dir = xstrdup(path), *slash = strrchr(dir, '/');
+	struct stat st;
+
+	if (slash && slash != dir) {
+		*slash = '\0';
+		if (stat(dir, &st) < 0 && errno == ENOENT)
+			make_directory(dir, 0750, m->spool_uid, m->spool_gid);
+	}
+	free(dir);
 }
 
 void setup_directories(struct master *m)
 {
 	const struct conf_global *g = conf_global(m->conf);
+	size_t i;
 
 	make_directory(g->spool_dir, 0750, m->spool_uid, m->spool_gid);
 	/*
@@ -115,6 +131,8 @@ void setup_directories(struct master *m)
 	 * it cannot replace the lock or the control socket.
 	 */
 	make_directory(g->runtime_dir, m->out_uid ? 01775 : 0755, 0, m->out_gid);
+	for (i = 0; i < conf_acct_file_count(m->conf); i++)
+		make_acct_directory(m, conf_acct_file_at(m->conf, i)->path);
 }
 
 /* RUNTIME-DIR/_var_spool_sluice.lock: one family for one spool. */
@@ -165,33 +183,48 @@ void setup_lock_note(const struct master *m, const char *who)
 		log_warn(NULL, "cannot write to the lock file", LOG_S("error", strerror(errno)));
 }
 
-void setup_lock(struct master *m)
+static void lock_wait(const struct conf_global *g, int fd, const char *path, bool named)
 {
-	char *path = lock_path(conf_global(m->conf));
 	unsigned waited_ms = 0;
 	bool told = false;
 
-	m->lock_fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-	if (m->lock_fd < 0)
-		fatal("cannot open the lock file %s: %s", path, strerror(errno));
-	while (flock(m->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
 		if (errno != EWOULDBLOCK && errno != EINTR)
 			fatal("cannot lock %s: %s", path, strerror(errno));
 		if (!told || waited_ms >= LOCK_WAIT_SEC * 1000) {
-			char *who = lock_holders(m->lock_fd);
+			char *who = named ? lock_holders(fd)
+					  : xstrdup("a sluiced with another runtime-dir");
 
 			if (waited_ms >= LOCK_WAIT_SEC * 1000)
 				fatal("spool %s is still in use by %s: stop that first",
-				      conf_global(m->conf)->spool_dir, who);
+				      g->spool_dir, who);
 			log_warn(NULL, "the spool is in use; waiting up to 60 s",
-				 LOG_S("spool", conf_global(m->conf)->spool_dir),
-				 LOG_S("holders", who));
+				 LOG_S("spool", g->spool_dir), LOG_S("holders", who));
 			free(who);
 			told = true;
 		}
 		(void)poll(NULL, 0, 50);
 		waited_ms += 50;
 	}
+}
+
+/*
+ * The lock file names its holders; the lock on the directory itself keeps away who has another
+ * runtime-dir, or found it empty.
+ */
+void setup_lock(struct master *m)
+{
+	const struct conf_global *g = conf_global(m->conf);
+	char *path = lock_path(g);
+
+	m->lock_fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+	if (m->lock_fd < 0)
+		fatal("cannot open the lock file %s: %s", path, strerror(errno));
+	lock_wait(g, m->lock_fd, path, true);
+	m->spool_fd = open(g->spool_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (m->spool_fd < 0)
+		fatal("cannot open the spool %s: %s", g->spool_dir, strerror(errno));
+	lock_wait(g, m->spool_fd, g->spool_dir, false);
 	if (ftruncate(m->lock_fd, 0) < 0)
 		log_warn(NULL, "cannot empty the lock file", LOG_S("error", strerror(errno)));
 	setup_lock_note(m, "master");
@@ -268,6 +301,36 @@ static int open_listener(const struct conf_listener *l, char **ret_error)
 		return -1;
 	}
 	return fd;
+}
+
+static void check_source(const struct conf_origin *at, const char *vmta,
+			 const struct conf_source_host *s)
+{
+	struct sockaddr_storage sa;
+	socklen_t len = ip_to_sockaddr(&s->ip, 0, &sa);
+	int fd = socket(sa.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	char text[IP_TEXT_MAX];
+
+	if (fd < 0)
+		return;
+	if (bind(fd, (struct sockaddr *)&sa, len) < 0 && errno == EADDRNOTAVAIL)
+		log_warn(NULL,
+			 "a source address is not on this machine: nothing can leave from it",
+			 LOG_S("address", ip_text(&s->ip, text)), LOG_S("vmta", vmta),
+			 LOG_S("file", at->file), LOG_U("line", at->line));
+	close(fd);
+}
+
+void setup_check_sources(const struct conf *conf)
+{
+	size_t i, j;
+
+	for (i = 0; i < conf_vmta_count(conf); i++) {
+		const struct conf_vmta *v = conf_vmta_at(conf, i);
+
+		for (j = 0; j < v->smtp_source_host.n; j++)
+			check_source(&v->at, v->name, &v->smtp_source_host.v[j]);
+	}
 }
 
 static int find_listener(const struct listener *set, size_t n, const struct conf_listener *l)

@@ -176,6 +176,12 @@ static void on_ready(struct child *c, struct ipc_message *msg)
 
 	if (c->state == CHILD_STARTING)
 		c->state = CHILD_RUNNING;
+	if (c->lost) {
+		struct log_ctx log = child_log(c);
+
+		log_info(&log, "started again", LOG_I("pid", c->pid));
+		c->lost = false;
+	}
 	if (c->role == ROLE_SPOOLER) {
 		read_orphans(msg, orphans, ORPHANS_MAX, &n);
 		drain_all_dead(m);
@@ -303,6 +309,8 @@ static void start_child(struct child *c)
 	if (c->role == ROLE_WORKER) {
 		struct shm_worker *w = shm_worker(m->shm, c->slot);
 
+		/* and while the slot is free it does not look at all */
+		atomic_store(&w->state, SHM_WORKER_FREE);
 		slice_copy(slice_str(c->vmta), w->vmta, sizeof(w->vmta));
 		atomic_store(&w->vmta_id, 0);
 		atomic_store(&w->orphan, c->orphan);
@@ -367,7 +375,7 @@ static void want_worker(struct master *m, struct slice vmta, bool orphan)
 
 	if (c) {
 		/* came back, or left: its process changes its ways only by a new start */
-		if (c->orphan != orphan && c->state == CHILD_RUNNING)
+		if (c->orphan != orphan && (c->state == CHILD_RUNNING || c->state == CHILD_STARTING))
 			send_stop(c, conf_global(m->conf)->shutdown_timeout);
 		c->orphan = orphan;
 		c->leaving = false;
@@ -515,6 +523,7 @@ static void on_exit_of(struct child *c, int status)
 	bool orderly = c->state == CHILD_STOPPING && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 
 	log_exit(c, status);
+	c->lost = !orderly;
 	c->pid = 0;
 	close_control(c);
 	loop_timer_clear(c->timer);

@@ -35,6 +35,35 @@ Test(cli_remote, shows_rows_as_a_table_that_fits)
 	fake_done(&f);
 }
 
+Test(cli_remote, leaves_out_whole_columns_of_a_narrow_terminal_rather_than_wrap)
+{
+	struct fake f;
+	char *line, *rest;
+
+	fake_init(&f, 2525);
+	fake_answers(&f, "{\"data\":{\"vmta\":\"a\",\"recipients\":1234567890,\"bytes\":9876543210,"
+			 "\"queues\":1000000,\"connections\":100000,\"in_hand\":200000,"
+			 "\"state\":\"running\",\"pid\":4711,\"orphan\":true}}\n" OK);
+	cr_assert_eq(fake_run(&f, 40, "show vmtas"), CLI_DONE);
+	cr_assert(strstr(f.out, "1,234,567,890"), "%s", f.out);
+	for (rest = f.out; (line = strsep(&rest, "\n"));)
+		cr_assert_leq(text_width(slice_str(line)), 40, "%s", line);
+	fake_done(&f);
+}
+
+Test(cli_remote, says_whether_a_reload_changed_anything)
+{
+	struct fake f;
+
+	fake_init(&f, 2525);
+	fake_answers(&f, "{\"data\":{\"dry_run\":true,\"generation\":1,\"notes\":\"f:1: warning: "
+			 "w\\n\"}}\n" OK);
+	cr_assert_eq(fake_run(&f, 0, "reload --dry-run"), CLI_DONE);
+	cr_assert_str_eq(f.out, "f:1: warning: w\nthe configuration is good; nothing was changed (dry "
+				"run)\n");
+	fake_done(&f);
+}
+
 Test(cli_remote, cuts_nothing_where_there_is_no_terminal)
 {
 	char answer[2000], text[1001];
