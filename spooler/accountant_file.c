@@ -232,7 +232,7 @@ static void out_begin(struct out *o, usec_t now)
 	     fstat(o->next_fd, &st) == 0 && dir_sync_of(o->path) == 0;
 	free(next);
 	if (!ok) {
-		out_trouble(o, now, "making PATH.next");
+		out_trouble(o, now, "making a new file in its directory");
 		return;
 	}
 	o->next = o->synced;

@@ -10,6 +10,7 @@
 #define MAP_RESERVE (UINT64_C(64) << 20) /* of the map, kept for outcomes; at most 1/16 of it */
 
 #define LOOK_STEP (UINT64_C(16) << 20)   /* new bytes after which limits are looked at again */
+#define LOOK_SHARE 4                     /* ... or this part of the room that was left */
 
 struct admission {
 	struct spool *spool;
@@ -17,6 +18,7 @@ struct admission {
 	struct intake *intake;
 	uint64_t max_size, min_free;
 	uint64_t looked; /* live bytes at the last look */
+	uint64_t step;   /* more than `looked` by this: look again */
 	bool known;
 	const char *refusal; /* what sessions say; NULL: mail is welcome */
 };
@@ -28,6 +30,7 @@ struct admission *admission_new(struct spool *spool, struct shm *shm, struct int
 	a->spool = spool;
 	a->shm = shm;
 	a->intake = in;
+	a->step = LOOK_STEP;
 	return a;
 }
 
@@ -74,6 +77,15 @@ static const char *decide(const struct admission *a, const struct spool_stat *st
 	return NULL;
 }
 
+/* A fast disk fills up in less than the second between two looks: nearer the limit they are closer. */
+static uint64_t next_step(const struct admission *a, const struct spool_stat *st)
+{
+	uint64_t disk = st->disk_free + st->reusable;
+	uint64_t room = disk > a->min_free ? disk - a->min_free : 0;
+
+	return room / LOOK_SHARE < LOOK_STEP ? room / LOOK_SHARE : LOOK_STEP;
+}
+
 static void publish(struct admission *a, const char *refusal, const char *why)
 {
 	struct shm_signals *sig = shm_signals(a->shm);
@@ -103,13 +115,15 @@ void admission_look(struct admission *a, uint64_t live_bytes)
 		return;
 	rc = spool_stat(r, &st);
 	spool_read_end(r);
-	if (rc == 0)
-		publish(a, decide(a, &st, live_bytes, why, sizeof(why)), why);
+	if (rc < 0)
+		return;
+	a->step = next_step(a, &st);
+	publish(a, decide(a, &st, live_bytes, why, sizeof(why)), why);
 }
 
 void admission_moved(struct admission *a, uint64_t live_bytes)
 {
-	if (live_bytes >= a->looked + LOOK_STEP ||
+	if (live_bytes >= a->looked + a->step ||
 	    (!a->refusal && a->max_size != UINT64_MAX && live_bytes >= a->max_size))
 		admission_look(a, live_bytes);
 }

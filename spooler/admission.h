@@ -1,8 +1,8 @@
 /*
  * admission.h - whether new mail is welcome: size of the spool, free space of its disk, room in its map.
  *
- * Looked at by the committer thread once a second, and at once when 16 MB have come or spool-max-size
- * is passed; sessions read the result through intake_admit(),
+ * Looked at by the committer thread once a second, and at once when 16 MB have come, or a quarter of the
+ * room that was left, or spool-max-size is passed; sessions read the result through intake_admit(),
  * operators through shared memory (accepting, why_not). A limit that was passed must be undershot by 5 %
  * before mail is taken again.
  */

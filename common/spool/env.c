@@ -53,8 +53,8 @@ int spool_error(struct spool *s, int rc)
 	case MDB_READERS_FULL:
 		return ERR_FULL;
 	case MDB_VERSION_MISMATCH:
-	case MDB_INVALID:
 		return ERR_VERSION;
+	case MDB_INVALID:
 	case MDB_CORRUPTED:
 	case MDB_PAGE_NOTFOUND:
 		return ERR_CORRUPT;
@@ -197,9 +197,10 @@ static char *open_error(const struct spool_options *o, int rc, int saved_errno)
 				 "version, or drain the spool with it first",
 				 o->dir);
 	case ERR_PERM:
-		return xasprintf("%s: permission denied, or a read-only file system; the user needs "
-				 "write access to lock.mdb (be root or in group sluice)",
-				 o->dir);
+		return xasprintf("%s: permission denied, or a read-only file system; %s", o->dir,
+				 o->writer ? "all in it must belong to the user of the spooler (chown -R)"
+					   : "the user needs write access to lock.mdb (be root or in "
+					     "group sluice)");
 	case ERR_FULL:
 		return xasprintf("%s: all %d reader slots are taken; too many processes read the "
 				 "spool",
@@ -207,7 +208,8 @@ static char *open_error(const struct spool_options *o, int rc, int saved_errno)
 	case ERR_DISK_FULL:
 		return xasprintf("%s: disk is full; make room", o->dir);
 	case ERR_CORRUPT:
-		return xasprintf("%s: the spool is damaged; keep a copy and run sluice spool check",
+		return xasprintf("%s: the spool is damaged (data.mdb): keep a copy of it, then put back a "
+				 "good one, or move the directory away to start with an empty spool",
 				 o->dir);
 	default:
 		return xasprintf("%s: cannot open the spool: %s (%s)", o->dir, err_text(rc),
