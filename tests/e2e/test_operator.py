@@ -1,0 +1,92 @@
+"""What operators run into: a spool used twice, files that are missing, damaged or full, wrong settings."""
+import os
+import subprocess
+import tempfile
+import pathlib
+import shutil
+
+import pytest
+
+from peers import tool, wait_until
+
+ROOT = os.geteuid() == 0
+
+
+def test_another_runtime_dir_does_not_open_the_same_spool_again(make_sluice, receiver, tmp_path):
+    first = make_sluice(smtp_port=receiver.port).start()
+    second = make_sluice(smtp_port=receiver.port, spool_dir=first.spool,
+                         runtime_dir=tmp_path / "elsewhere")
+    second.start(ready=False)
+    line = second.wait_log(contains="the spool is in use")
+    assert "another runtime-dir" in line
+    first.stop()
+    second.wait_log(msg="ready")
+
+
+def test_a_missing_directory_of_an_accounting_file_is_made(make_sluice, receiver, dns):
+    dns.domain("example.test", "127.0.1.1")
+    sluice = make_sluice(smtp_port=receiver.port)
+    sluice.acct_path = sluice.folder / "log" / "deeper" / "acct.csv"
+    sluice.start()
+    sluice.inject("a@sender.test", "b@example.test")
+    sluice.wait_records(1, "d")
+
+
+def test_reload_says_what_waits_for_a_restart_and_what_is_doubtful(make_sluice, receiver):
+    sluice = make_sluice(smtp_port=receiver.port).start()
+    sluice.global_["max-workers"] = "77"
+    sluice.vmtas["far"] = ["198.51.100.25 far.test"]
+    sluice.write_config()
+    assert "max-workers" in sluice.cli("reload", "--dry-run")["notes"]
+    assert sluice.cli("show", "status")["generation"] == 0
+    done = sluice.run("reload")
+    assert "max-workers is changed, but takes effect only with a restart" in done.stdout
+    assert "reloaded" in done.stdout
+    line = sluice.wait_log(contains="not on this machine")
+    assert "198.51.100.25" in line and "vmta=far" in line
+
+
+@pytest.mark.parametrize("damage", ["garbage", "short"])
+def test_a_damaged_spool_is_said_to_be_damaged_and_left_alone(make_sluice, receiver, damage):
+    sluice = make_sluice(smtp_port=receiver.port).start()
+    sluice.stop()
+    data = sluice.spool / "data.mdb"
+    before = os.urandom(8192) + data.read_bytes()[8192:] if damage == "garbage" else b"x" * 100
+    data.write_bytes(before)
+    sluice.start(ready=False)
+    sluice.wait_log(contains="the spool is damaged")
+    done = sluice.run("spool", "stat")
+    assert done.returncode == 1 and "damaged" in done.stderr
+    assert data.read_bytes() == before
+
+
+def test_says_when_a_process_is_back(make_sluice, receiver):
+    sluice = make_sluice(smtp_port=receiver.port).start()
+    for role, name in (("worker", "a"), ("resolver", "resolver"), ("spooler", "spooler")):
+        sluice.kill(role, name if role == "worker" else None)
+        sluice.wait_log(msg="started again", **{role: name})
+
+
+@pytest.mark.skipif(not ROOT, reason="mounts a small file system")
+def test_a_fast_feeder_does_not_use_up_the_room_for_outcomes(make_sluice, receiver, dns):
+    dns.domain("example.test", "127.0.1.1")
+    small = pathlib.Path(tempfile.mkdtemp(prefix="sluice-small-"))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(small)], check=True)
+    try:
+        sluice = make_sluice(smtp_port=receiver.port, spool_dir=small / "spool", min_free_space="16M")
+        sluice.start()
+        sluice.run("pause", "queue", "*")
+        fed = subprocess.run([tool("source"), "--to", f"{sluice.ip}:{sluice.port}", "--messages", "12000",
+                              "--connections", "4", "--size", "4000", "--domain", "example.test"],
+                             capture_output=True, text=True, timeout=60, check=False)
+        assert '"accepted":0' not in fed.stdout and fed.returncode != 0, fed.stdout
+        assert shutil.disk_usage(small).free > 2 << 20, "the reserve is used up"
+        assert not sluice.log_lines(contains="the spool cannot grow")
+        sluice.run("resume", "queue", "*")
+        sluice.wait_empty(60)
+        wait_until(lambda: sluice.cli("show", "status")["accepting"], 10, "mail accepted again")
+        sluice.stop()
+    finally:
+        sluice.clean_up()
+        subprocess.run(["umount", str(small)], check=False)
+        small.rmdir()
