@@ -153,9 +153,9 @@ static void stop_queue(struct queue *q, void *arg)
 	}
 }
 
-static void stop_done(struct process *p, const char *why)
+static void stop_done(struct process *p)
 {
-	log_info(NULL, "worker stops", LOG_S("because", why));
+	log_debug(NULL, "worker stops");
 	loop_stop(p->w.loop);
 }
 
@@ -173,11 +173,13 @@ static void on_stop_look(void *arg)
 		p->farewell = true;
 		p->stop_by = now + FAREWELL_TIME;
 	} else if (now >= p->stop_by) {
-		stop_done(p, "the time is over");
+		log_warn(NULL, "stops with transactions under way: shutdown-timeout is over; their mail "
+			       "may be delivered twice");
+		stop_done(p);
 		return;
 	}
 	if (n.transactions == 0 && n.slots == 0 && post_is_empty(p->w.post)) {
-		stop_done(p, "all is done");
+		stop_done(p);
 		return;
 	}
 	loop_timer_set(p->stop_look, STOP_LOOK);
