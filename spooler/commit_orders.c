@@ -174,7 +174,7 @@ int standing_load(struct commit *c)
 		order_append(c, order_from_row(&row));
 	}
 	spool_read_end(r);
-	c->orders_changed = true;
+	c->orders_changed = c->ask_again = true;
 	return rc;
 }
 
@@ -363,6 +363,8 @@ static bool recipient_matches(struct commit *c, const struct commit_order *o,
 {
 	const struct spool_message *m = &c->subject.m;
 
+	if (m->received > o->o.created) /* workers go on with what came later */
+		return false;
 	buf_clear(&c->original);
 	buf_add_slice(&c->original, q->domain);
 	buf_add_char(&c->original, '/');
@@ -739,9 +741,11 @@ void standing_publish(struct commit *c)
 		answer_order(o, false);
 		order_free(o);
 	}
+	if (c->ask_again)
+		atomic_fetch_add(&shm_signals(c->shm)->orders_asked_again, 1);
 	if (c->orders_changed)
 		tell_workers(c);
-	c->orders_changed = false;
+	c->orders_changed = c->ask_again = false;
 }
 
 void standing_abort(struct commit *c)

@@ -131,6 +131,7 @@ struct commit {
 	struct commit_result result;
 
 	struct commit_order *orders;
+	bool ask_again;      /* after a start: what workers answered before is not known */
 	bool orders_changed; /* workers must read them again after this commit */
 
 	/* recount */

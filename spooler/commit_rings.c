@@ -37,6 +37,20 @@ static int forget_positions(struct commit *c, const struct spool_key *keys, size
 	return spool_write_commit(w);
 }
 
+/*
+ * A spooler died between a commit and saying so. No worker starts while there is none: the ring that is
+ * there is the one that the position belongs to, or its forkno is another.
+ */
+static void repair_committed(struct commit *c, uint32_t slot)
+{
+	const struct commit_ring *at = &c->rings[slot];
+	struct shm_ring *ring = shm_ring(c->shm, slot);
+
+	if (atomic_load(&shm_worker(c->shm, slot)->forkno) == at->forkno &&
+	    ring_position(ring) >= at->committed && ring_committed(ring) < at->committed)
+		ring_set_committed(ring, at->committed);
+}
+
 /* Positions of other families mean nothing any more: their rings died with them. */
 int rings_load(struct commit *c)
 {
@@ -59,6 +73,7 @@ int rings_load(struct commit *c)
 							      .forkno = p.forkno,
 							      .committed = p.position,
 							      .next = p.position};
+			repair_committed(c, slot);
 			continue;
 		}
 		old = xreallocarray(old, old_count + 1, sizeof(*old));
@@ -85,8 +100,6 @@ static struct shm_ring *ring_of(struct commit *c, uint32_t slot, struct commit_r
 	ring = shm_ring(c->shm, slot);
 	if (!at->known || at->forkno != forkno)
 		*at = (struct commit_ring){.known = true, .forkno = forkno};
-	if (ring_committed(ring) < at->committed)
-		ring_set_committed(ring, at->committed); /* a spooler died between commit and this */
 	*ret = at;
 	return ring;
 }
@@ -144,6 +157,14 @@ static int apply(struct commit *c, uint32_t slot, uint8_t type, struct slice pay
 	}
 }
 
+/* Master has emptied the slot, or has given it to a new worker: what was read in its ring is nothing. */
+static bool is_over(struct commit *c, uint32_t slot, const struct commit_ring *at)
+{
+	const struct shm_worker *w = shm_worker(c->shm, slot);
+
+	return atomic_load(&w->state) == SHM_WORKER_FREE || atomic_load(&w->forkno) != at->forkno;
+}
+
 /* Applies at most TURN_OUTCOMES outcomes of a ring. 1 = there is more, 0 = empty, negative err. */
 static int collect_ring(struct commit *c, uint32_t slot, struct shm_ring *ring, struct commit_ring *at)
 {
@@ -155,6 +176,10 @@ static int collect_ring(struct commit *c, uint32_t slot, struct shm_ring *ring, 
 		uint8_t type = 0;
 		int rc = ring_next(ring, &at->next, &type, &payload);
 
+		if (rc == ERR_CORRUPT && is_over(c, slot, at)) {
+			at->next = before;
+			return 0;
+		}
 		if (rc == 0)
 			return 0;
 		c->result.wrote = true;
@@ -257,7 +282,9 @@ void commit_slot_drained(struct commit *c, uint32_t slot, uint32_t forkno)
 {
 	struct commit_ring *at = &c->rings[slot];
 
-	if (slot >= shm_max_workers(c->shm))
+	/* an answer that was asked for twice: the slot has its next worker already */
+	if (slot >= shm_max_workers(c->shm) ||
+	    atomic_load(&shm_worker(c->shm, slot)->forkno) != forkno)
 		return;
 	if (!at->known || at->forkno != forkno)
 		*at = (struct commit_ring){.known = true, .forkno = forkno};

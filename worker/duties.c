@@ -26,6 +26,7 @@ struct duties {
 	struct worker *w;
 	uint64_t seen_seq;
 	bool seen_any;
+	uint64_t asked_again;
 	struct held_order *v; /* all that are in the spool, by id */
 	size_t n;
 	uint64_t acked;       /* highest id answered */
@@ -306,13 +307,29 @@ static void read_all(struct duties *o, struct spool_read *r)
 	queues_reconfigure(o->w);
 }
 
-void duties_look(struct duties *o, struct spool_read *r)
+uint64_t duties_seq(const struct duties *o)
 {
-	uint64_t seq = atomic_load(&shm_signals(o->w->shm)->order_seq);
+	return atomic_load(&shm_signals(o->w->shm)->order_seq);
+}
 
-	if (!o->seen_any || seq != o->seen_seq) {
+/* A new spooler does not know who has answered. */
+static void forget_answers(struct duties *o)
+{
+	uint64_t again = atomic_load(&shm_signals(o->w->shm)->orders_asked_again);
+
+	if (again == o->asked_again)
+		return;
+	o->asked_again = again;
+	o->acked = 0;
+	o->walking = 0;
+}
+
+void duties_look(struct duties *o, struct spool_read *r, uint64_t seq)
+{
+	if (!o->seen_any || duties_seq(o) != o->seen_seq) {
 		o->seen_any = true;
 		o->seen_seq = seq;
+		forget_answers(o);
 		read_all(o, r);
 	}
 	for (size_t i = 0; i < o->n; i++) {

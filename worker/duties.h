@@ -20,8 +20,12 @@ struct worker;
 struct duties *duties_new(struct worker *w);
 void duties_free(struct duties *o);
 
-/* In a burst of reading: reads what is new, goes on with what takes longer. */
-void duties_look(struct duties *o, struct spool_read *r);
+/*
+ * In a burst of reading: reads what is new, goes on with what takes longer. seq is duties_seq() as it
+ * was before the read began: what changed since then may not be in it yet, and is read again.
+ */
+void duties_look(struct duties *o, struct spool_read *r, uint64_t seq);
+uint64_t duties_seq(const struct duties *o);
 /* Whether a queue is paused. */
 bool duties_pause(const struct duties *o, struct slice queue);
 /* A delete order is being carried out: what matches it must not be taken. */

@@ -175,19 +175,21 @@ static bool look_at(struct feed *f, struct spool_read *r, const struct queue *q,
 	       !duties_delete_matches(f->w->duties, r, q, &m, rcpt);
 }
 
-static void take(struct feed *f, struct spool_read *r, struct queue *q, uint64_t msgid,
+/* False: it must not be taken now. */
+static bool take(struct feed *f, struct spool_read *r, struct queue *q, uint64_t msgid,
 		 uint32_t rcpt, uint8_t class, bool fresh)
 {
 	struct item *it;
 	uint8_t job;
 
 	if (!look_at(f, r, q, msgid, rcpt, &job))
-		return;
+		return false;
 	it = inhand_add(f->w->inhand, msgid, rcpt, q, fresh);
 	it->class = class;
 	it->job = job;
 	queue_put(q, it, false);
 	touch(f, q);
+	return true;
 }
 
 /* --- fresh --- */
@@ -248,7 +250,9 @@ static void fresh_row(struct feed *f, struct spool_read *r, const struct spool_f
 		park(f, q, row->msgid, row->rcpt);
 		return;
 	}
-	take(f, r, q, row->msgid, row->rcpt, class, true);
+	/* the order that forbids it may have passed this message by already: it must be seen again */
+	if (!take(f, r, q, row->msgid, row->rcpt, class, true))
+		park(f, q, row->msgid, row->rcpt);
 }
 
 static size_t fresh_class(struct feed *f, struct spool_read *r, uint8_t class, size_t most)
@@ -379,7 +383,7 @@ static void due_row(struct feed *f, struct spool_read *r, struct queue *q,
 
 	if (spool_recipient_get(r, row->msgid, row->rcpt, &x) < 0 || expire(r, q, &x))
 		return;
-	take(f, r, q, row->msgid, row->rcpt,
+	(void)take(f, r, q, row->msgid, row->rcpt,
 	     x.class < SPOOL_CLASSES ? x.class : SPOOL_CLASS_DEFAULT, false);
 }
 
@@ -453,7 +457,7 @@ static void run(void *arg)
 {
 	struct feed *f = arg;
 	struct worker *w = f->w;
-	uint64_t committed = post_committed(w->post);
+	uint64_t committed = post_committed(w->post), seq = duties_seq(w->duties);
 	struct spool_read *r;
 
 	f->run_due = false;
@@ -463,7 +467,7 @@ static void run(void *arg)
 		return;
 	}
 	inhand_settle(w->inhand, committed);
-	duties_look(w->duties, r);
+	duties_look(w->duties, r, seq);
 	read_fresh(f, r);
 	read_wake(f, r);
 	read_due(f, r);

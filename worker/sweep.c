@@ -6,13 +6,16 @@
 #include "common/base/xalloc.h"
 #include "common/spool/spool.h"
 #include "worker/context.h"
+#include "worker/duties.h"
 #include "worker/inhand.h"
+#include "worker/post.h"
 #include "worker/retry.h"
 #include "worker/site.h"
 #include "worker/verdict.h"
 
 #define ROWS_PER_RUN 1000
 #define ROWS_AT_ONCE 100
+#define WAKES_PER_RUN 200
 
 struct sweep {
 	struct worker *w;
@@ -20,6 +23,9 @@ struct sweep {
 	uint32_t queue;             /* 0: the next one of the wake table */
 	struct spool_due_pos due;
 	const struct conf_domain *set;
+	msec_t first_expiry; /* of the queue, as far as it was walked */
+	uint32_t conf_gen; /* that set is from */
+	struct spool_wake_pos late; /* of the walk over queues that nothing wakes in time */
 };
 
 struct sweep *sweep_new(struct worker *w)
@@ -27,6 +33,8 @@ struct sweep *sweep_new(struct worker *w)
 	struct sweep *s = xcalloc(1, sizeof(*s));
 
 	s->w = w;
+	/* what an earlier worker put off for ever, as an orphan does, comes first */
+	s->late = (struct spool_wake_pos){.at = WAKE_NEVER - 1, .queue = UINT32_MAX, .started = true};
 	return s;
 }
 
@@ -44,6 +52,7 @@ static bool next_queue(struct sweep *s, struct spool_read *r)
 
 	s->queue = 0;
 	s->due = (struct spool_due_pos){0};
+	s->first_expiry = UINT64_MAX;
 	if (spool_wake_scan(r, s->w->vmta_id, UINT64_MAX, &s->wake, &row, 1) == 0) {
 		s->wake = (struct spool_wake_pos){0};
 		return false;
@@ -72,15 +81,86 @@ static void look(struct sweep *s, struct spool_read *r, const struct spool_due_r
 	struct spool_recipient x;
 	struct outcome o;
 	struct queue *q;
+	msec_t expiry;
 
-	if (inhand_find(s->w->inhand, row->msgid, row->rcpt) ||
-	    spool_message_get(r, row->msgid, &m) < 0 ||
-	    retry_expiry(s->set, m.received) > loop_wall(s->w->loop))
+	if (spool_message_get(r, row->msgid, &m) < 0)
+		return;
+	expiry = retry_expiry(s->set, m.received);
+	if (expiry < s->first_expiry)
+		s->first_expiry = expiry;
+	if (expiry > loop_wall(s->w->loop) || inhand_find(s->w->inhand, row->msgid, row->rcpt))
 		return;
 	q = queue_get(s->w, r, s->queue);
 	if (q && spool_recipient_get(r, row->msgid, row->rcpt, &x) == 0 &&
 	    verdict_expired(q, &m, &x, &o))
 		bounce(s, q, row, &o);
+}
+
+/* The whole queue was walked. */
+static void publish_expiry(const struct sweep *s)
+{
+	struct shm_queue *q = shm_queue_find(s->w->shm, s->queue);
+
+	if (q)
+		atomic_store_explicit(&q->next_expiry,
+				      s->first_expiry == UINT64_MAX ? 0 : s->first_expiry,
+				      memory_order_relaxed);
+}
+
+/* --- wake rows that are later than they have to be --- */
+
+/* Nothing holds the queue back, as far as the spool or this worker knows. */
+static bool may_run(struct worker *w, struct spool_read *r, uint32_t queue)
+{
+	const struct queue *q = queue_find(w, queue);
+	struct spool_queue row;
+	struct spool_site site;
+	char *domain, *name;
+	bool paused;
+
+	if (q)
+		return !queue_is_blocked(q) && post_committed(w->post) >= q->wake_position;
+	if (spool_queue_get(r, queue, &row) < 0)
+		return false;
+	if (spool_site_get(r, w->vmta_id, row.domain, &site) == 0 &&
+	    site.retry_at > loop_wall(w->loop))
+		return false;
+	domain = slice_dup(row.domain);
+	name = xasprintf("%s/%s", domain, w->vmta_name);
+	paused = duties_pause(w->duties, slice_str(name));
+	free(name);
+	free(domain);
+	return !paused;
+}
+
+/*
+ * A blocked queue's wake row is pushed back. Whoever did that may not be there any more to undo it: a
+ * site that was well sooner, an orphan whose virtual MTA is configured again. Such a row goes back to
+ * where the first mail is due.
+ */
+static void look_late(struct sweep *s, struct spool_read *r, const struct spool_wake_row *row)
+{
+	struct spool_due_pos pos = {.started = false};
+	struct spool_due_row first;
+
+	if (row->at <= loop_wall(s->w->loop) || !may_run(s->w, r, row->queue) ||
+	    spool_due_scan(r, row->queue, UINT64_MAX, &pos, &first, 1) == 0 || first.due >= row->at)
+		return;
+	(void)post_wake(s->w->post, row->queue, 0); /* no room: next time */
+}
+
+static void run_late(struct sweep *s, struct spool_read *r)
+{
+	struct spool_wake_row rows[WAKES_PER_RUN];
+	size_t n;
+
+	if (worker_is_orphan(s->w))
+		return;
+	n = spool_wake_scan(r, s->w->vmta_id, UINT64_MAX, &s->late, rows, WAKES_PER_RUN);
+	for (size_t i = 0; i < n; i++)
+		look_late(s, r, &rows[i]);
+	if (n < WAKES_PER_RUN)
+		s->late = (struct spool_wake_pos){0};
 }
 
 void sweep_run(struct sweep *s)
@@ -91,6 +171,10 @@ void sweep_run(struct sweep *s)
 
 	if (!s->w->spool || !s->w->vmta_id || s->w->stopping || spool_read_begin(s->w->spool, &r) < 0)
 		return;
+	run_late(s, r);
+	if (s->conf_gen != s->w->conf_gen) /* its settings are gone */
+		s->queue = 0;
+	s->conf_gen = s->w->conf_gen;
 	while (left) {
 		size_t n;
 
@@ -104,8 +188,10 @@ void sweep_run(struct sweep *s)
 				   left < ROWS_AT_ONCE ? left + 1 : ROWS_AT_ONCE);
 		for (size_t i = 0; i < n; i++)
 			look(s, r, &rows[i]);
-		if (n < ROWS_AT_ONCE && left)
+		if (n < ROWS_AT_ONCE && left) {
+			publish_expiry(s);
 			s->queue = 0;
+		}
 		left = left > n ? left - n : 0;
 	}
 	spool_read_end(r);

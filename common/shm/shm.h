@@ -106,6 +106,7 @@ uint64_t shm_counter_sum(const struct shm *s, enum counter k);
 /* --- flags and numbers that processes watch --- */
 struct shm_signals {
 	_Atomic uint64_t order_seq;   /* grows when an order or a pause changed in the spool: workers read them again */
+	_Atomic uint64_t orders_asked_again; /* grows when a new spooler needs all answers to orders once more */
 	_Atomic uint64_t commit_seq;  /* grows with every commit */
 	_Atomic uint32_t spooler_up;  /* 1 while a spooler serves */
 	_Atomic uint32_t accepting;   /* 1 while new mail is accepted; else why_not is set */

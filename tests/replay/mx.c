@@ -9,7 +9,7 @@
 struct session {
 	unsigned number;
 	struct buf in;
-	bool in_data, gone;
+	bool in_data, gone, mail;
 	unsigned accepted; /* recipients of this transaction */
 	size_t body;
 	char rcpts[200];
@@ -84,7 +84,8 @@ static void on_rcpt(struct fake_peer *p, struct mx *mx, struct slice line)
 {
 	struct session *s = fake_peer_state(p);
 
-	if (answer(p, mx, MX_RCPT, line, "250 2.1.5 ok") == '2') {
+	if (answer(p, mx, MX_RCPT, line, s->mail ? "250 2.1.5 ok" : "503 5.5.1 MAIL first") == '2' &&
+	    s->mail) {
 		size_t n = strlen(s->rcpts);
 
 		s->accepted++;
@@ -97,7 +98,7 @@ static void on_dot(struct fake_peer *p, struct mx *mx)
 {
 	struct session *s = fake_peer_state(p);
 
-	s->in_data = false;
+	s->in_data = s->mail = false;
 	if (answer(p, mx, MX_DONE, slice_str(s->rcpts), "250 2.0.0 queued") == '2')
 		mx->delivered += s->accepted;
 }
@@ -114,7 +115,7 @@ static void on_command(struct fake_peer *p, struct mx *mx, struct slice line)
 		s->accepted = 0;
 		s->rcpts[0] = '\0';
 		mx->transactions++;
-		(void)answer(p, mx, MX_MAIL, line, "250 2.1.0 ok");
+		s->mail = answer(p, mx, MX_MAIL, line, "250 2.1.0 ok") == '2';
 	} else if (slice_istarts(line, "RCPT")) {
 		on_rcpt(p, mx, line);
 	} else if (slice_istarts(line, "DATA")) {

@@ -15,6 +15,7 @@
 #include "common/base/xalloc.h"
 #include "common/ipc/ipc.h"
 #include "common/shm/limits.h"
+#include "common/spool/write.h"
 #include "worker/worker.h"
 
 /*
@@ -40,6 +41,48 @@ void __wrap_spool_close(struct spool *s)
 {
 	if (s != shared_spool)
 		__real_spool_close(s);
+}
+
+/*
+ * What only happens when the committer works while the worker reads: a commit between two
+ * instructions of the worker, before or behind the moment that its snapshot is from.
+ */
+static struct world *racing;
+static bool in_read, failing;
+
+int __real_spool_read_begin(struct spool *s, struct spool_read **ret);
+int __wrap_spool_read_begin(struct spool *s, struct spool_read **ret);
+int __real_spool_write_commit(struct spool_write *w);
+int __wrap_spool_write_commit(struct spool_write *w);
+
+static bool commit_turn(void *arg);
+
+static void race(void)
+{
+	if (racing && racing->race_percent && !in_read && rng_below(100) < racing->race_percent) {
+		in_read = true;
+		(void)commit_turn(racing);
+		in_read = false;
+	}
+}
+
+int __wrap_spool_read_begin(struct spool *s, struct spool_read **ret)
+{
+	int rc;
+
+	race();
+	rc = __real_spool_read_begin(s, ret);
+	if (rc == 0)
+		race();
+	return rc;
+}
+
+int __wrap_spool_write_commit(struct spool_write *w)
+{
+	if (!failing)
+		return __real_spool_write_commit(w);
+	spool_write_abort(w);
+	return ERR_DISK_FULL;
 }
 
 static const char base_conf[] = "[global]\n"
@@ -89,6 +132,31 @@ static void bad_report(void *arg ATTR_UNUSED, uint32_t slot ATTR_UNUSED, uint32_
 	cr_assert_fail("a report cannot be read: %s", why);
 }
 
+static void new_engine(struct world *x)
+{
+	const struct commit_options o = {.spool = x->spool,
+					 .shm = x->shm,
+					 .conf = x->conf,
+					 .family = x->h.family,
+					 .bells = x->bells,
+					 .bell_count = 1,
+					 .bad_report = bad_report};
+	char *error = NULL;
+
+	in_read = true;
+	cr_assert_eq(commit_new(&o, &x->commit, &error), 0, "%s", error);
+	cr_assert_eq(commit_vmtas(x->commit), 0);
+	while (!commit_recount(x->commit, 1000))
+		;
+	in_read = false;
+}
+
+void world_restart_spooler(struct world *x)
+{
+	commit_free(x->commit);
+	new_engine(x);
+}
+
 static void open_spool(struct world *x)
 {
 	char *error = NULL;
@@ -102,18 +170,7 @@ static void open_spool(struct world *x)
 				&x->spool, &error),
 		     0, "%s", error);
 	shared_spool = x->spool;
-	cr_assert_eq(commit_new(&(struct commit_options){.spool = x->spool,
-							 .shm = x->shm,
-							 .conf = x->conf,
-							 .family = x->h.family,
-							 .bells = x->bells,
-							 .bell_count = 1,
-							 .bad_report = bad_report},
-				&x->commit, &error),
-		     0, "%s", error);
-	cr_assert_eq(commit_vmtas(x->commit), 0);
-	while (!commit_recount(x->commit, 1000))
-		;
+	new_engine(x);
 }
 
 void world_new(struct world *x, const char *conf)
@@ -145,6 +202,7 @@ void world_new(struct world *x, const char *conf)
 	write_conf(x, conf);
 	load_conf(x);
 	open_spool(x);
+	racing = x;
 	x->msgids = WORLD_START * 1000;
 }
 
@@ -152,6 +210,7 @@ void world_free(struct world *x)
 {
 	char command[128];
 
+	racing = NULL;
 	commit_free(x->commit);
 	shared_spool = NULL;
 	spool_close(x->spool);
@@ -161,6 +220,7 @@ void world_free(struct world *x)
 	close(x->bells[0]);
 	close(x->spooler_bell);
 	free(x->records);
+	free(x->refused);
 	snprintf(command, sizeof(command), "rm -rf %s", x->dir);
 	cr_assert_eq(system(command), 0);
 	clock_real();
@@ -170,7 +230,13 @@ void world_free(struct world *x)
 
 static void on_committed(struct intake_message *m)
 {
-	cr_assert_eq(m->result, 0, "a message was refused: %s", err_text(m->result));
+	if (m->result < 0) {
+		struct world *x = racing;
+
+		cr_assert(failing, "a message was refused: %s", err_text(m->result));
+		x->refused = xreallocarray(x->refused, x->refused_count + 1, sizeof(*x->refused));
+		x->refused[x->refused_count++] = m->msgid;
+	}
 	buf_done(&m->body);
 	for (uint32_t i = 0; i < m->recipient_count; i++) {
 		free((void *)(uintptr_t)m->recipients[i].address);
@@ -319,11 +385,20 @@ static bool commit_turn(void *arg)
 {
 	struct world *x = arg;
 	struct commit_result result = {0};
+	int rc;
 
-	cr_assert_eq(commit_batch(x->commit, &x->mail, &x->jobs, &result), 0);
-	if (result.outbox)
+	if (fake_elapsed() < x->commit_next || (x->race_only && !in_read))
+		return false;
+	failing = x->fail_commits > 0;
+	rc = commit_batch(x->commit, &x->mail, &x->jobs, &result);
+	cr_assert(rc == 0 || (failing && rc == ERR_DISK_FULL), "commit: %s", err_text(rc));
+	if (rc < 0)
+		x->fail_commits--;
+	failing = false;
+	x->commit_next = fake_elapsed() + x->commit_gap;
+	if (!in_read)
 		read_outbox(x);
-	return result.wrote;
+	return rc == 0 && result.wrote && !x->commit_gap;
 }
 
 static void on_stop(void *arg)
@@ -362,8 +437,11 @@ static void bury(struct world *x)
 	uint64_t msgids[64];
 
 	atomic_store(&shm_worker(x->shm, 0)->state, SHM_WORKER_DEAD);
-	while (!commit_slot_empty(x->commit, 0, x->h.forkno))
+	do {
+		x->commit_next = 0;
+		x->race_only = false;
 		(void)commit_turn(x);
+	} while (!commit_slot_empty(x->commit, 0, x->h.forkno));
 	commit_slot_drained(x->commit, 0, x->h.forkno);
 	(void)limits_worker_dead(x->shm, 0, msgids, ARRAY_SIZE(msgids));
 	close(x->control[0]);

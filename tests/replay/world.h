@@ -44,6 +44,14 @@ struct world {
 	size_t record_count;
 	uint64_t outbox_seen;
 	uint64_t msgids;
+
+	/* a committer that is not always there; zero: it runs after each turn and never fails */
+	usec_t commit_gap, commit_next; /* at least this much between two commits */
+	unsigned fail_commits;          /* so many of the next ones find the disk full */
+	unsigned race_percent;          /* of the worker's reads: a commit just before or behind their begin */
+	bool race_only;                 /* and no other commits */
+	uint64_t *refused;              /* messages without a 250 */
+	size_t refused_count;
 };
 
 /*
@@ -62,6 +70,9 @@ uint64_t world_send_as(struct world *x, const char *sender, const char *rcpts, c
 void world_run(struct world *x, usec_t until);
 /* The same, but the worker vanishes as with SIGKILL: its ring is drained, a next run is its successor. */
 void world_run_and_kill(struct world *x, usec_t until);
+
+/* The spooler dies and its successor begins, while a worker runs or between two runs. */
+void world_restart_spooler(struct world *x);
 
 /* An order of the operator, given at a time while a run is under way. */
 void world_order_at(struct world *x, usec_t at, enum order_kind kind, const char *queue,
