@@ -110,6 +110,7 @@ static void run(struct child *c, int control_fd)
 			     .vmta = c->vmta,
 			     .orphan = c->orphan,
 			     .shm = m->shm,
+			     .conf_gen = m->conf_gen,
 			     .conf_fd = m->conf_fd,
 			     .control_fd = control_fd,
 			     .death_fd = m->death_read,

@@ -445,7 +445,7 @@ int worker_main(const struct heritage *h)
 	w->counters = &w->slot->counters;
 	w->loop = loop_new();
 	raise_descriptors();
-	if (!apply_conf(p, h->conf_fd, 0))
+	if (!apply_conf(p, h->conf_fd, p->h->conf_gen))
 		fatal("the configuration handed over by master cannot be read");
 	worker_setup(p);
 	listen_to_master(p);

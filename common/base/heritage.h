@@ -25,6 +25,7 @@ struct heritage {
 	const char *vmta;     /* workers: name of the virtual MTA */
 	bool orphan;          /* workers: the virtual MTA left the configuration; only expire, move, delete */
 	struct shm *shm;      /* mapped shared memory */
+	uint64_t conf_gen;    /* generation of the configuration: 0 at master's start, grows with each reload */
 	int conf_fd;          /* sealed memfd with the merged configuration */
 	int control_fd;       /* unix seqpacket socket to master (common/ipc/ipc.h) */
 	int death_fd;         /* read end of the pipe that only master can write: EOF = master is gone */
