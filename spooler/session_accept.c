@@ -12,6 +12,7 @@
 #define ACCEPT_BATCH 8
 /* How long nothing is accepted when there are no descriptors left. */
 #define ACCEPT_PAUSE USEC_PER_SEC
+#define FULL_LOG_EVERY (60 * USEC_PER_SEC)
 
 struct session_listener {
 	struct session_thread *thread;
@@ -72,6 +73,25 @@ static void turn_away(int fd, const struct ip *ip, const char *line)
 	close(fd);
 }
 
+/* Feeders see only a 421; whoever runs this must know which directive to raise. */
+static void log_full(struct session_thread *t, const struct ip *ip, const char *directive,
+		     uint64_t max)
+{
+	struct smtp_server *server = t->server;
+	usec_t now = loop_now(t->loop), due = atomic_load(&server->full_log_at);
+	char text[IP_TEXT_MAX];
+
+	if (now < due ||
+	    !atomic_compare_exchange_strong(&server->full_log_at, &due, now + FULL_LOG_EVERY)) {
+		atomic_fetch_add(&server->full_quiet, 1);
+		return;
+	}
+	log_warn(NULL, "connections of clients are refused: a limit is reached",
+		 LOG_S("directive", directive), LOG_U("limit", max),
+		 LOG_S("client", ip_text(ip, text)),
+		 LOG_U("not_shown_before", atomic_exchange(&server->full_quiet, 0)));
+}
+
 static void admit(struct session_listener *listener, int fd, const struct ip *ip)
 {
 	struct session_thread *t = listener->thread;
@@ -88,11 +108,13 @@ static void admit(struct session_listener *listener, int fd, const struct ip *ip
 	}
 	if (atomic_fetch_add(&server->open, 1) >= t->conf->global->total_max_smtp_in) {
 		atomic_fetch_sub(&server->open, 1);
+		log_full(t, ip, "total-max-smtp-in", t->conf->global->total_max_smtp_in);
 		turn_away(fd, ip, "421 4.7.0 too many connections; try again later\r\n");
 		return;
 	}
 	if (!client_take(server, ip, src->max_smtp_in)) {
 		atomic_fetch_sub(&server->open, 1);
+		log_full(t, ip, "max-smtp-in", src->max_smtp_in);
 		turn_away(fd, ip,
 			  "421 4.7.0 too many connections from your address; try again "
 			  "later\r\n");
@@ -106,7 +128,9 @@ static void pause_accepting(struct session_thread *t, int err)
 	size_t i;
 
 	if (!t->accept_warned)
-		log_warn(NULL, "cannot accept connections, trying again each second",
+		log_warn(NULL,
+			 "cannot accept connections, trying again each second; raise the limit "
+			 "of open files or lower total-max-smtp-in",
 			 LOG_S("error", strerror(err)));
 	t->accept_warned = true;
 	for (i = 0; i < t->listener_count; i++)

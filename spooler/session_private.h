@@ -76,6 +76,9 @@ struct smtp_server {
 	/* refused relaying is logged at most once a second */
 	_Atomic usec_t relay_log_at;
 	_Atomic uint64_t relay_quiet;
+	/* refused connections: at most once a minute */
+	_Atomic usec_t full_log_at;
+	_Atomic uint64_t full_quiet;
 };
 
 struct session;

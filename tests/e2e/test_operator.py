@@ -67,6 +67,18 @@ def test_says_when_a_process_is_back(make_sluice, receiver):
         sluice.wait_log(msg="started again", **{role: name})
 
 
+def test_says_which_limit_turns_feeders_away(make_sluice, receiver):
+    sluice = make_sluice(smtp_port=receiver.port, total_max_smtp_in="1").start()
+    with sluice.dialogue() as one:
+        one.reply()
+        for _ in range(5):
+            with sluice.dialogue() as other:
+                assert "".join(other.reply()).startswith("421")
+    line = sluice.wait_log(directive="total-max-smtp-in", limit="1")
+    assert "client=127.0.0.1" in line
+    assert len(sluice.log_lines(directive="total-max-smtp-in")) == 1, "once a minute"
+
+
 @pytest.mark.skipif(not ROOT, reason="mounts a small file system")
 def test_a_fast_feeder_does_not_use_up_the_room_for_outcomes(make_sluice, receiver, dns):
     dns.domain("example.test", "127.0.1.1")
