@@ -269,18 +269,21 @@ static size_t fresh_class(struct feed *f, struct spool_read *r, uint8_t class, s
 	return n;
 }
 
-/* Parked rows need room in the ring, and what has been read must not be lost. */
-static bool fresh_may_run(const struct feed *f)
+/* Parked rows need room in the ring, and what has been read must not be lost: so many, at most. */
+static size_t fresh_allowed(const struct feed *f)
 {
-	return !f->w->stopping &&
-	       post_room(f->w->post) >= FRESH_AT_ONCE * ring_cost(sizeof(struct report_park_item) + 96);
+	uint64_t n = post_room(f->w->post) / ring_cost(sizeof(struct report_park_item) + 96);
+
+	if (f->w->stopping)
+		return 0;
+	return n < FRESH_AT_ONCE ? (size_t)n : FRESH_AT_ONCE;
 }
 
 static void read_fresh(struct feed *f, struct spool_read *r)
 {
-	size_t left = FRESH_AT_ONCE, got = 1;
+	size_t left = fresh_allowed(f), got = 1;
 
-	if (!fresh_may_run(f))
+	if (!left)
 		return;
 	while (left && got) {
 		got = 0;

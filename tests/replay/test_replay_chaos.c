@@ -20,13 +20,16 @@
 #define PAUSED 2 /* the first of them are paused at times */
 #define CHAOS (3 * HOUR)
 #define HEALING (4 * HOUR)
-#define MAX_RCPTS 2000
+#define MAX_RCPTS 8000
 #define MAX_KILLS 64
 #define SEEDS 12
 
 #define CONF                                                                                       \
+	CONF_WITH("3", "4", "3")
+#define CONF_WITH(out, messages, rcpts)                                                            \
 	"[domain *]\nretry-after = 1m,5m,10m,30m\nretry-after-dns-error = 2m\nbounce-after = 4d\n" \
-	"max-smtp-out = 3\nmax-msg-per-connection = 4\nmax-rcpt-per-message = 3\n"
+	"max-smtp-out = " out "\nmax-msg-per-connection = " messages                                  \
+	"\nmax-rcpt-per-message = " rcpts "\n"
 
 enum mood { WELL, DEFERS, FLAKY, GONE, MOODS };
 
@@ -130,7 +133,7 @@ static void set_mood(struct place *p, enum mood mood)
 
 /* --- what happens --- */
 
-static void send_one(void)
+static void send_one(int site)
 {
 	char list[256] = "";
 	size_t at = 0;
@@ -144,7 +147,7 @@ static void send_one(void)
 
 		*r = (struct rcpt){.msgid = 0};
 		snprintf(r->address, sizeof(r->address), "r%zu@%s", rcpt_count + i,
-			 places[dice(SITES)].domain);
+			 places[site < 0 ? dice(SITES) : (unsigned)site].domain);
 		at += (size_t)snprintf(list + at, sizeof(list) - at, "%s%s", i ? " " : "", r->address);
 	}
 	id = world_send_as(&x, "", list, dice(3) ? "" : "job1", (uint8_t)dice(SPOOL_CLASSES),
@@ -182,9 +185,14 @@ static void something(void *arg ATTR_UNUSED)
 	static const usec_t gaps[] = {0, 0, 1000, 50000, USEC_PER_SEC, 9 * USEC_PER_SEC};
 	unsigned what = dice(100);
 
-	if (what < 50) {
+	static const char *const confs[] = {CONF, CONF_WITH("1", "1", "1"), CONF_WITH("20", "0", "100")};
+
+	if (what < 49) {
 		for (unsigned n = dice(4) ? 1 : 20; n; n--)
-			send_one();
+			send_one(-1);
+	} else if (what < 50) { /* more than a queue holds in memory */
+		for (unsigned site = dice(SITES), n = 500; n; n--)
+			send_one((int)site);
 	} else if (what < 70) {
 		set_mood(&places[dice(SITES)], (enum mood)dice(MOODS));
 	} else if (what < 80) {
@@ -193,8 +201,12 @@ static void something(void *arg ATTR_UNUSED)
 		x.commit_gap = gaps[dice(ARRAY_SIZE(gaps))];
 	} else if (what < 90) {
 		x.fail_commits = dice(4);
-	} else if (what < 94) {
+	} else if (what < 93) {
 		world_restart_spooler(&x);
+	} else if (what < 95) {
+		world_reload(&x, confs[dice(ARRAY_SIZE(confs))]);
+	} else if (what < 97) {
+		fake_wall_jump((int64_t)dice(2400) - 1200);
 	} else {
 		x.race_percent = dice(3) ? 0 : dice(100);
 	}
@@ -245,6 +257,8 @@ static void begin(unsigned seed)
 	seed_now = seed;
 	state = UINT64_C(0x9E3779B97F4A7C15) * (seed + 1);
 	rcpt_count = kill_count = 0;
+	world_shm.ring_size = seed % 4 ? 1 << 20 : 1 << 16;
+	world_shm.max_live_queues = seed % 5 ? 4096 : 2;
 	world_new(&x, CONF);
 	for (unsigned i = 0; i < SITES; i++) {
 		struct place *p = &places[i];

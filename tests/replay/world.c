@@ -173,11 +173,10 @@ static void open_spool(struct world *x)
 	new_engine(x);
 }
 
+struct shm_config world_shm = {.max_workers = 1, .ring_size = 1 << 20, .max_live_queues = 4096};
+
 void world_new(struct world *x, const char *conf)
 {
-	static struct shm_config c = {
-		.max_workers = 1, .ring_size = 1 << 20, .max_live_queues = 4096};
-
 	setenv("TZ", "UTC", 1);
 	memset(x, 0, sizeof(*x));
 	log_set_level(getenv("REPLAY_DEBUG") ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR);
@@ -189,7 +188,7 @@ void world_new(struct world *x, const char *conf)
 	cr_assert(mkdtemp(x->dir));
 	x->bells[0] = eventfd(0, EFD_NONBLOCK);
 	x->spooler_bell = eventfd(0, EFD_NONBLOCK);
-	x->shm = shm_new(&c);
+	x->shm = shm_new(&world_shm);
 	x->h = (struct heritage){.role = ROLE_WORKER,
 				 .family = 77,
 				 .vmta = "a",
@@ -224,6 +223,27 @@ void world_free(struct world *x)
 	snprintf(command, sizeof(command), "rm -rf %s", x->dir);
 	cr_assert_eq(system(command), 0);
 	clock_real();
+}
+
+void world_reload(struct world *x, const char *conf)
+{
+	struct buf msg = BUF_INIT;
+	struct conf *old = x->conf;
+
+	close(x->h.conf_fd);
+	write_conf(x, conf);
+	load_conf(x);
+	commit_set_conf(x->commit, x->conf);
+	in_read = true;
+	cr_assert_eq(commit_vmtas(x->commit), 0);
+	in_read = false;
+	conf_free(old);
+	if (!x->running)
+		return;
+	ipc_begin(&msg, IPC_CONF);
+	enc_var(&msg, ++x->conf_gen);
+	cr_assert_eq(ipc_send(x->control[0], &msg, &x->h.conf_fd, 1), 0);
+	buf_done(&msg);
 }
 
 /* --- mail in --- */
@@ -429,6 +449,7 @@ static void prepare(struct world *x)
 	atomic_store(&shm_signals(x->shm)->spooler_up, 1);
 	fake_loop_hook(commit_turn, x);
 	(void)commit_turn(x);
+	x->running = true;
 }
 
 /* What master and spooler do when a worker is gone. */
@@ -436,6 +457,7 @@ static void bury(struct world *x)
 {
 	uint64_t msgids[64];
 
+	x->running = false;
 	atomic_store(&shm_worker(x->shm, 0)->state, SHM_WORKER_DEAD);
 	do {
 		x->commit_next = 0;

@@ -44,6 +44,8 @@ struct world {
 	size_t record_count;
 	uint64_t outbox_seen;
 	uint64_t msgids;
+	uint64_t conf_gen;
+	bool running; /* a worker */
 
 	/* a committer that is not always there; zero: it runs after each turn and never fails */
 	usec_t commit_gap, commit_next; /* at least this much between two commits */
@@ -53,6 +55,9 @@ struct world {
 	uint64_t *refused;              /* messages without a 250 */
 	size_t refused_count;
 };
+
+/* Of worlds to come. */
+extern struct shm_config world_shm;
 
 /*
  * A new world: virtual MTA "a" from 192.0.2.1, domain defaults, and `conf` behind that (more sections). Time starts at WORLD_START.
@@ -73,6 +78,9 @@ void world_run_and_kill(struct world *x, usec_t until);
 
 /* The spooler dies and its successor begins, while a worker runs or between two runs. */
 void world_restart_spooler(struct world *x);
+
+/* A reload: committer and worker (if one runs) switch to this. */
+void world_reload(struct world *x, const char *conf);
 
 /* An order of the operator, given at a time while a run is under way. */
 void world_order_at(struct world *x, usec_t at, enum order_kind kind, const char *queue,
