@@ -69,6 +69,7 @@ static void publish_numbers(struct commit *c)
 	counter_set(c->counters, COUNTER_QUEUED_MESSAGES, c->n.messages);
 	counter_set(c->counters, COUNTER_QUEUED_RECIPIENTS, c->n.recipients);
 	counter_set(c->counters, COUNTER_QUEUED_BYTES, c->n.bytes);
+	counter_set(c->counters, COUNTER_ACCT_WAITING, commit_last_outbox(c) - c->outbox_dropped);
 }
 
 static int txn_begin(struct commit *c)
@@ -409,10 +410,38 @@ struct spool *commit_spool(struct commit *c)
 	return c->spool;
 }
 
+void commit_outbox_dropped(struct commit *c, uint64_t through)
+{
+	if (through <= c->outbox_dropped)
+		return;
+	counter_add(c->counters, COUNTER_ACCT_RECORDS, through - c->outbox_dropped);
+	c->outbox_dropped = through;
+	publish_numbers(c);
+}
+
+/* How far accounting is: the rows before the first one that is left are in their files. */
+static int load_outbox(struct commit *c)
+{
+	struct spool_read *r;
+	struct slice record;
+	uint64_t first = 0;
+	int rc = spool_read_begin(c->spool, &r);
+
+	if (rc < 0)
+		return rc;
+	rc = spool_outbox_next(r, &first, &record);
+	spool_read_end(r);
+	if (rc >= 0)
+		c->outbox_dropped = rc > 0 ? first - 1 : commit_last_outbox(c);
+	return rc < 0 ? rc : 0;
+}
+
 static int recover(struct commit *c)
 {
 	int rc = load_numbers(c);
 
+	if (rc == 0)
+		rc = load_outbox(c);
 	if (rc == 0)
 		rc = wake_load(c);
 	if (rc == 0)

@@ -96,6 +96,8 @@ bool commit_counted(const struct commit *c);
 /* Largest msgid that the spool has seen. */
 uint64_t commit_last_msgid(const struct commit *c);
 uint64_t commit_last_outbox(const struct commit *c);
+/* After the sync that dropped the outbox up to here (0: nothing): for the counters. */
+void commit_outbox_dropped(struct commit *c, uint64_t through);
 uint64_t commit_live_bytes(const struct commit *c);
 struct spool *commit_spool(struct commit *c);
 

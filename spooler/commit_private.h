@@ -128,6 +128,7 @@ struct commit {
 	size_t unlink_count, unlink_cap;
 	uint64_t received_messages, received_recipients, received_bytes;
 	uint64_t ended_delivered, ended_bounced;
+	uint64_t outbox_dropped; /* accounting records up to this are in every file */
 	struct commit_result result;
 
 	struct commit_order *orders;

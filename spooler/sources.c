@@ -72,6 +72,7 @@ static int states_load(void *arg, void (*each)(void *each_arg, struct slice name
 
 struct checkpoint {
 	struct commit_job job;
+	struct commit *engine;
 	struct accountant_commit *c;
 };
 
@@ -127,6 +128,7 @@ static void checkpoint_done(struct commit_job *j)
 {
 	struct checkpoint *cp = container_of(j, struct checkpoint, job);
 
+	commit_outbox_dropped(cp->engine, cp->c->drop_through);
 	cp->c->result = 0;
 	cp->c->done(cp->c);
 	free(cp);
@@ -139,6 +141,7 @@ static void post_checkpoint(void *arg, struct accountant_commit *c)
 
 	cp->job = (struct commit_job){.run = run_checkpoint, .done = checkpoint_done};
 	cp->c = c;
+	cp->engine = committer_engine(s->committer);
 	committer_post(s->committer, &cp->job);
 }
 

@@ -18,6 +18,9 @@
 /* A question takes at most this many timeouts, however many resolvers there are. */
 #define TIMEOUTS_MAX 4
 #define DEAD_TIME (10 * USEC_PER_SEC)
+/* Tries in a row without an answer before the log tells; one packet may get lost. */
+#define SILENCES_TOLD 2
+#define TOLD_EVERY (60 * USEC_PER_SEC)
 /* Packets that do not belong to the question; more are an attack or a broken server. */
 #define STRAYS_MAX 100
 #define PACKET_MAX 65535
@@ -31,6 +34,9 @@ struct server {
 	char name[IP_TEXT_MAX + 8];
 	usec_t last_answer;
 	usec_t dead_until;
+	unsigned silences; /* since its last answer */
+	usec_t told_at;
+	bool told; /* the log says that it is silent */
 };
 
 TAILQ_HEAD(question_list, question);
@@ -130,13 +136,44 @@ static void choose_order(struct question *q)
 	}
 }
 
+static void tell_silence(const struct upstream *u, struct server *s)
+{
+	usec_t now = loop_now(u->loop);
+	unsigned others = 0;
+
+	if (++s->silences < SILENCES_TOLD || s->told || (s->told_at && now < s->told_at + TOLD_EVERY))
+		return;
+	s->told = true;
+	s->told_at = now;
+	for (size_t i = 0; i < u->server_count; i++)
+		others += u->servers[i] != s && u->servers[i]->dead_until <= now;
+	if (others)
+		log_warn(NULL, "a DNS resolver does not answer; the others are asked",
+			 LOG_S("server", s->name), LOG_U("others", others));
+	else
+		log_error(NULL,
+			  "no DNS resolver answers: mail to domains that are not in the cache "
+			  "waits; see resolver in [global]",
+			  LOG_S("server", s->name));
+}
+
+static void tell_answer(struct server *s)
+{
+	if (s->told)
+		log_info(NULL, "the DNS resolver answers again", LOG_S("server", s->name));
+	s->told = false;
+	s->silences = 0;
+}
+
 /* Silent since it was asked: not just slow with this name while it answers others. */
 static void suspect(struct question *q)
 {
 	struct upstream *u = q->up;
 
-	if (q->server->last_answer < q->sent)
-		q->server->dead_until = loop_now(u->loop) + DEAD_TIME;
+	if (q->server->last_answer >= q->sent)
+		return;
+	q->server->dead_until = loop_now(u->loop) + DEAD_TIME;
+	tell_silence(u, q->server);
 }
 
 /* ---- the life of a question ---- */
@@ -245,6 +282,7 @@ static void on_answer(struct question *q, struct packet_answer *a)
 {
 	q->server->last_answer = loop_now(q->up->loop);
 	q->server->dead_until = 0;
+	tell_answer(q->server);
 	if (a->verdict == PACKET_TRUNCATED) {
 		if (q->tcp)
 			server_refuses(q, "truncated answer over TCP");

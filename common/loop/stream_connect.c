@@ -62,7 +62,7 @@ static void begin_connect(struct stream *s, const struct sockaddr *sa, socklen_t
 	stream_attach(s, fd);
 	set_nodelay(fd);
 	if (source && source->family != IP_NONE && bind_source(fd, source) < 0) {
-		fail_later(s, "bind");
+		fail_later(s, "binding the source address");
 		return;
 	}
 	if (connect(fd, sa, len) < 0 && errno != EINPROGRESS) {

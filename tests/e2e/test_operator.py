@@ -32,6 +32,27 @@ def test_a_missing_directory_of_an_accounting_file_is_made(make_sluice, receiver
     sluice.wait_records(1, "d")
 
 
+def test_counts_the_records_that_wait_for_their_file(make_sluice, receiver, dns):
+    dns.domain("example.test", "127.0.1.1")
+    sluice = make_sluice(smtp_port=receiver.port)
+    blocked = sluice.folder / "log"
+    blocked.write_text("a file where the directory should be")
+    sluice.acct_path = blocked / "acct.csv"
+    sluice.start()
+    sluice.inject("a@sender.test", ["b@example.test", "c@example.test"])
+
+    def count(name):
+        return sluice.cli("show", "status")["counters"][name]
+    wait_until(lambda: count("acct_waiting") == 2, 10, "two records that wait")
+    assert count("acct_records") == 0
+    sluice.kill("spooler")
+    wait_until(lambda: count("commits") and count("acct_waiting") == 2, 10, "the same after a new start")
+    blocked.unlink()
+    blocked.mkdir()
+    sluice.wait_records(2, "d")
+    wait_until(lambda: count("acct_waiting") == 0 and count("acct_records") == 2, 10, "none")
+
+
 def test_reload_says_what_waits_for_a_restart_and_what_is_doubtful(make_sluice, receiver):
     sluice = make_sluice(smtp_port=receiver.port).start()
     sluice.global_["max-workers"] = "77"
@@ -77,6 +98,18 @@ def test_says_which_limit_turns_feeders_away(make_sluice, receiver):
     line = sluice.wait_log(directive="total-max-smtp-in", limit="1")
     assert "client=127.0.0.1" in line
     assert len(sluice.log_lines(directive="total-max-smtp-in")) == 1, "once a minute"
+
+
+def test_says_that_no_resolver_answers(make_sluice, receiver, dns):
+    dns.domain("example.test", "127.0.1.1")
+    sluice = make_sluice(smtp_port=receiver.port, domains={"*": {"retry-after-dns-error": "1s"}},
+                         resolver="127.0.0.154:9")
+    sluice.start()
+    sluice.inject("a@sender.test", "b@example.test")
+    sluice.wait_log(contains="no DNS resolver answers", server="127.0.0.154:9")
+    sluice.global_["resolver"] = dns.address
+    sluice.reload()
+    sluice.wait_records(1, "d")
 
 
 @pytest.mark.skipif(not ROOT, reason="mounts a small file system")
