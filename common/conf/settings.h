@@ -48,9 +48,9 @@ T(BOOL, bool, true, false, "yes, no, true or false") \
 T(UINT, uint64_t, true, false, "a whole number") \
 T(TIME, usec_t, true, false, "a time such as 30s, 10m or 1d12h") \
 T(TIMES, struct conf_times, true, true, "times such as 10m,30m,1h") \
-T(BOOL_TIME, usec_t, true, false, "yes (0), no or never (USEC_INFINITY), or a time such as 1h") \
+T(BOOL_TIME, usec_t, true, false, "yes, no, never, or a time such as 1h") \
 T(SIZE, uint64_t, true, false, "a size such as 64K, 10M or 2G") \
-T(SIZE_0, uint64_t, true, false, "a size such as 64K, 10M or 2G, or 0 or unlimited (UINT64_MAX)") \
+T(SIZE_0, uint64_t, true, false, "a size such as 64K, 10M or 2G, or 0 or unlimited") \
 T(SIZE_POW2, uint64_t, true, false, "a size that is a power of two, such as 4M") \
 T(RATE, struct conf_rate, true, false, "unlimited, or a rate such as 100/h or 100/15m") \
 T(STRING, const char *, false, false, "a text") \
