@@ -725,17 +725,17 @@ void standing_publish(struct commit *c)
 	while (*at) {
 		struct commit_order *o = *at;
 
-		o->stored = true;
-		o->saved = o->now;
 		bool moved = o->now.done != o->saved.done;
 
+		o->stored = true;
+		o->saved = o->now;
 		if (!o->asked)
 			ask_workers(c, o);
 		if (!o->now.finished) {
-			at = &o->next;
-			continue;
 			if (moved)
 				answer_order(o, true);
+			at = &o->next;
+			continue;
 		}
 		*at = o->next;
 		answer_order(o, false);
