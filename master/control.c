@@ -129,18 +129,82 @@ static void do_version(struct control *c, const json_t *args ATTR_UNUSED)
 	succeed(c);
 }
 
+static uint64_t cap_of_address(const struct conf *conf, const char *address, bool per_source_ip)
+{
+	const struct conf_ip_limit *l = NULL;
+	struct ip ip;
+
+	if (ip_parse(slice_str(address), &ip))
+		l = conf_ip_limit_for(conf, &ip, per_source_ip);
+	return l ? l->n : 0;
+}
+
+/* What the configuration says now; workers take it over with their next connection. 0: nothing any more. */
+static uint64_t configured_cap(const struct conf *conf, enum limit_kind kind, const char *name)
+{
+	const char *space = strrchr(name, ' ');
+	const struct conf_vmta *v;
+
+	switch (kind) {
+	case LIMIT_TOTAL:
+		return conf_global(conf)->total_max_smtp_out;
+	case LIMIT_VMTA:
+		v = conf_vmta_find(conf, slice_str(name));
+		return v ? v->max_smtp_out : 0;
+	case LIMIT_IP:
+		return cap_of_address(conf, name, false);
+	case LIMIT_IP_PAIR:
+		return cap_of_address(conf, space ? space + 1 : name, true);
+	case LIMIT_POOL:
+	case LIMIT_PROVIDER:
+	case LIMIT_MX:
+	case LIMIT_SOURCE_IP:
+	case LIMIT_KIND_COUNT:
+		break;
+	}
+	return 0;
+}
+
+static void limit_row(struct control *c, const struct limit_info *l)
+{
+	control_write(c, json_pack("{s:{s:s, s:s, s:i, s:I, s:i}}", "data", "kind",
+				   limit_kind_name(l->kind), "name", l->name, "in_use",
+				   (int)l->in_use, "cap", (json_int_t)l->cap, "waiting",
+				   (int)l->waiting));
+}
+
+/* One of [global] or of a virtual MTA that nobody has used yet. */
+static void unused_limit(struct control *c, json_t *seen, enum limit_kind kind, const char *name)
+{
+	struct limit_info l = {.kind = kind};
+
+	l.cap = (uint32_t)configured_cap(c->m->conf, kind, name);
+	if (l.cap == 0 || json_object_get(seen, name))
+		return;
+	slice_copy(slice_str(name), l.name, sizeof(l.name));
+	limit_row(c, &l);
+}
+
 static void do_limits(struct control *c, const json_t *args ATTR_UNUSED)
 {
 	struct limit_info info[64];
+	json_t *seen = json_object(); /* names of virtual MTAs, "" for the total */
 	size_t pos = 0, n, i;
 
 	while ((n = limits_list(c->m->shm, &pos, info, ARRAY_SIZE(info))) > 0)
-		for (i = 0; i < n; i++)
-			control_write(c, json_pack("{s:{s:s, s:s, s:i, s:i, s:i}}", "data", "kind",
-						   limit_kind_name(info[i].kind), "name",
-						   info[i].name, "in_use", (int)info[i].in_use,
-						   "cap", (int)info[i].cap, "waiting",
-						   (int)info[i].waiting));
+		for (i = 0; i < n; i++) {
+			uint64_t cap = configured_cap(c->m->conf, info[i].kind, info[i].name);
+
+			if (cap)
+				info[i].cap = (uint32_t)cap;
+			if (info[i].kind == LIMIT_TOTAL || info[i].kind == LIMIT_VMTA)
+				json_object_set_new(seen, info[i].name, json_true());
+			limit_row(c, &info[i]);
+		}
+	unused_limit(c, seen, LIMIT_TOTAL, "");
+	for (i = 0; i < conf_vmta_count(c->m->conf); i++)
+		unused_limit(c, seen, LIMIT_VMTA, conf_vmta_at(c->m->conf, i)->name);
+	json_decref(seen);
 	succeed(c);
 }
 

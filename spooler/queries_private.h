@@ -1,6 +1,7 @@
 /*
  * queries_private.h - one control connection while it is being answered: queries.c has the threads and
- * the table of commands, queries_show.c what reads, queries_change.c what gives orders.
+ * the table of commands, queries_show.c what reads, queries_expiry.c when queues expire, queries_change.c
+ * what gives orders.
  */
 #ifndef SLUICE_SPOOLER_QUERIES_PRIVATE_H
 #define SLUICE_SPOOLER_QUERIES_PRIVATE_H
@@ -54,6 +55,14 @@ void query_pause(struct query *y, const json_t *args);
 void query_resume(struct query *y, const json_t *args);
 void query_delete(struct query *y, const json_t *args);
 void query_schedule(struct query *y, const json_t *args);
+
+/* The first fresh recipients of queues, by queue. Free it. */
+struct fresh_expiries *fresh_expiries_read(struct query *y);
+void fresh_expiries_free(struct fresh_expiries *f);
+/* Wall ms; UINT64_MAX: none, or not known. */
+msec_t fresh_expiry_first(const struct fresh_expiries *f, uint32_t queue);
+/* The same of deferred recipients; published: by the worker. *ret_first_due: 0 for none. */
+msec_t due_expiry_first(struct spool_read *r, uint32_t queue, msec_t published, msec_t *ret_first_due);
 
 /* Live queues whose name matches. */
 uint64_t count_live_queues(struct query *y, struct slice pattern);

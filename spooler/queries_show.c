@@ -8,12 +8,13 @@
 #include "common/base/xalloc.h"
 #include "spooler/queries_private.h"
 
-#define CHUNK 500 /* queues in one read transaction */
+#define CHUNK 100 /* queues in one read transaction, a few rows each */
 
 struct row {
 	uint32_t id, vmta, flags, connections, in_hand;
 	uint64_t recipients, bytes;
 	msec_t not_before, first_due;
+	msec_t expiry; /* of the first recipient; 0 = not known */
 	char text[SHM_QUEUE_TEXT];
 	char *name; /* domain/vmta */
 	bool paused;
@@ -58,14 +59,14 @@ static void collect(struct query *y, struct rows *rows)
 				    .in_hand = atomic_load(&q->in_hand),
 				    .recipients = atomic_load(&q->recipients),
 				    .bytes = atomic_load(&q->bytes),
-				    .not_before = atomic_load(&q->not_before)};
+				    .not_before = atomic_load(&q->not_before),
+				    .expiry = atomic_load(&q->next_expiry)};
 		shm_queue_get_text(q, row->text);
 	}
 }
 
 static void fill_row(struct spool_read *r, struct row *row)
 {
-	struct spool_due_row due;
 	struct spool_queue q;
 	struct spool_vmta m;
 
@@ -77,8 +78,7 @@ static void fill_row(struct spool_read *r, struct row *row)
 	if (spool_site_get(r, q.vmta, q.domain, &row->site) < 0)
 		row->site = (struct spool_site){.mode = 0, .reason = slice_of("", 0)};
 	row->reason = slice_dup(row->site.reason);
-	if (spool_due_scan(r, row->id, UINT64_MAX, &(struct spool_due_pos){0}, &due, 1))
-		row->first_due = due.due;
+	row->expiry = due_expiry_first(r, row->id, row->expiry, &row->first_due);
 }
 
 /* Names and stored state. False: the spool cannot be read. */
@@ -138,6 +138,11 @@ static msec_t next_retry(const struct row *row, msec_t now)
 	return row->first_due > now ? row->first_due : 0;
 }
 
+static json_t *time_or_null(msec_t t)
+{
+	return t == 0 || t == UINT64_MAX ? json_null() : json_integer((json_int_t)t);
+}
+
 static json_t *waiting_for(const struct row *row, msec_t retry)
 {
 	char when[CLOCK_TEXT_MAX], text[CLOCK_TEXT_MAX + 16];
@@ -174,13 +179,13 @@ static void show_queue(struct query *y, const struct row *row)
 {
 	msec_t retry = next_retry(row, clock_wall());
 	const char *error = row->flags & SHM_QUEUE_LIMITED || !row->text[0] ? row->reason : row->text;
-	json_t *o = json_pack("{s:o, s:I, s:I, s:I, s:I, s:s, s:b, s:o, s:n, s:o, s:o}", "queue",
+	json_t *o = json_pack("{s:o, s:I, s:I, s:I, s:I, s:s, s:b, s:o, s:o, s:o, s:o}", "queue",
 			      any_text(row->name), "recipients", (json_int_t)row->recipients, "bytes",
 			      (json_int_t)row->bytes, "connections", (json_int_t)row->connections,
 			      "in_hand", (json_int_t)row->in_hand, "mode",
 			      row->site.mode ? "backoff" : "normal", "paused",
 			      row->paused || (row->flags & SHM_QUEUE_PAUSED), "next_retry",
-			      retry ? json_integer((json_int_t)retry) : json_null(), "next_expiry",
+			      time_or_null(retry), "next_expiry", time_or_null(row->expiry),
 			      "last_error", any_text(error), "waiting_for", waiting_for(row, retry));
 
 	if (!committer_counted(y->q->committer))
@@ -201,10 +206,16 @@ static bool wanted(const struct row *row, const json_t *args, struct slice patte
 	return !arg_flag(args, "errors") || row->text[0] || (row->reason && row->reason[0]);
 }
 
+static msec_t sooner(msec_t a, msec_t b)
+{
+	return a < b ? a : b;
+}
+
 void query_queues(struct query *y, const json_t *args)
 {
 	char *pattern = arg_pattern(args, "pattern");
 	uint64_t max = arg_number(args, "max"), shown = 0;
+	struct fresh_expiries *fresh = fresh_expiries_read(y);
 	struct rows rows = {.n = 0};
 	size_t i;
 
@@ -215,12 +226,15 @@ void query_queues(struct query *y, const json_t *args)
 		sort_rows(&rows, arg_text(args, "sort"));
 		for (i = 0; i < rows.n && !y->cut && (!max || shown < max); i++)
 			if (wanted(&rows.v[i], args, slice_str(pattern))) {
+				rows.v[i].expiry = sooner(rows.v[i].expiry,
+							  fresh_expiry_first(fresh, rows.v[i].id));
 				show_queue(y, &rows.v[i]);
 				shown++;
 			}
 		query_succeed(y);
 	}
 	rows_done(&rows);
+	fresh_expiries_free(fresh);
 	free(pattern);
 }
 
@@ -343,13 +357,15 @@ static void show_vmta(struct query *y, const struct vmta_row *m)
 	};
 	struct shm_worker *w = worker_of(y, m->name);
 	uint32_t state = w ? atomic_load(&w->state) : SHM_WORKER_FREE;
+	uint64_t cap = w ? atomic_load(&w->max_smtp_out) : 0;
 
 	if (!w && m->recipients == 0)
 		return; /* left the configuration and is empty */
-	query_data(y, json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:s, s:i, s:b}", "vmta", m->name,
+	query_data(y, json_pack("{s:s, s:I, s:I, s:I, s:I, s:o, s:I, s:s, s:i, s:b}", "vmta", m->name,
 				"recipients", (json_int_t)m->recipients, "bytes",
 				(json_int_t)m->bytes, "queues", (json_int_t)m->queues,
-				"connections", (json_int_t)m->connections, "in_hand",
+				"connections", (json_int_t)m->connections, "max_smtp_out",
+				cap ? json_integer((json_int_t)cap) : json_null(), "in_hand",
 				(json_int_t)m->in_hand, "state",
 				state < ARRAY_SIZE(states) ? states[state] : "none", "pid",
 				w ? (int)atomic_load(&w->pid) : 0, "orphan",

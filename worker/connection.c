@@ -8,6 +8,7 @@
 #include "common/base/xalloc.h"
 #include "common/conf/conf.h"
 #include "worker/context.h"
+#include "worker/events.h"
 #include "worker/hosts.h"
 #include "worker/site.h"
 #include "worker/slots.h"
@@ -102,7 +103,11 @@ void connection_discard(struct connection *c)
 static void connection_free(struct connection *c)
 {
 	struct site *s = c->site;
+	char ip[IP_TEXT_MAX];
 
+	if (c->messages)
+		events_add(c->w, &s->events, "connection to %s [%s] closed after %u messages",
+			   c->host, ip_text(&c->ip, ip), c->messages);
 	s->slots--;
 	counter_sub(c->w->counters, COUNTER_CONNECTIONS_OUT_OPEN, 1);
 	slots_give(c->w, c->lease);
@@ -208,7 +213,10 @@ static enum connection_step send_ehlo(struct connection *c)
 static enum connection_step become_ready(struct connection *c)
 {
 	struct site *s = c->site;
+	char ip[IP_TEXT_MAX];
 
+	events_add(c->w, &s->events, "connected to %s [%s]%s", c->host, ip_text(&c->ip, ip),
+		   stream_is_tls(c->stream) ? " with TLS" : "");
 	s->connecting--;
 	s->ready++;
 	c->was_ready = true;
@@ -496,6 +504,8 @@ static void connection_lost(struct connection *c, const char *what)
 		return;
 	}
 	if (c->txn) {
+		events_add(c->w, &c->site->events, "connection to %s lost while %s: %s", c->host,
+			   transaction_doing(c->txn), what);
 		transaction_on_loss(c->txn, what);
 		return;
 	}
@@ -624,6 +634,7 @@ void connection_open(struct site *s, const struct route_target *t, const struct 
 	counter_add(s->w->counters, COUNTER_CONNECTIONS_OUT, 1);
 	counter_add(s->w->counters, COUNTER_CONNECTIONS_OUT_OPEN, 1);
 	c->stream = stream_connect(s->w->loop, &c->source_ip, &c->ip, c->port, on_stream, c);
+	stream_strict_time(c->stream); /* RFC 5321 4.5.3.2: times are those of whole replies */
 	c->step = STEP_connect;
 	stream_timeout(c->stream, step_timeout(c, STEP_connect), 0);
 	site_publish_connections(s);

@@ -6,6 +6,7 @@
 #include "common/base/xalloc.h"
 #include "common/conf/conf.h"
 #include "worker/context.h"
+#include "worker/events.h"
 #include "worker/feed.h"
 #include "worker/duties.h"
 #include "worker/post.h"
@@ -13,11 +14,23 @@
 
 #define QUEUE_IDLE_KEEP (30 * USEC_PER_SEC)
 #define PARK_CHUNK 512
+#define HELD_LIMITS 32 /* of which the log speaks in a minute */
+#define HELD_LONG (10 * USEC_PER_SEC)
+#define HELD_EVERY (60 * USEC_PER_SEC)
 
 static const int class_share[SPOOL_CLASSES] = {8, 4, 2, 1};
 
+/* A limit that holds queues, for the log. */
+struct held {
+	uint32_t by; /* of queue.limited_by; 0 = free */
+	uint32_t queues; /* in this second */
+	const struct queue *first;
+	usec_t said; /* 0 = not yet */
+};
+
 struct queues {
 	struct queue *by_id; /* uthash */
+	struct held held[HELD_LIMITS];
 };
 
 struct queues *queues_new(struct worker *w)
@@ -114,6 +127,7 @@ static void queue_reconfigure(struct queue *q, void *arg)
 	if (paused == q->paused)
 		return;
 	q->paused = paused;
+	events_add(q->w, &q->site->events, paused ? "paused by an operator" : "resumed");
 	if (paused) {
 		queue_publish(q);
 		(void)queue_give_back(q, loop_wall(q->w->loop));
@@ -130,6 +144,20 @@ void queues_reconfigure(struct worker *w)
 	queues_each(w, queue_reconfigure, NULL);
 }
 
+/* Limits in shared memory are set and cleared where they are met; here is what else may hold it. */
+static void queue_look_why(struct queue *q)
+{
+	char text[SHM_QUEUE_TEXT];
+
+	if (q->waiting == 0 || queue_is_blocked(q)) {
+		queue_set_limited(q, slice_str(""), false);
+		return;
+	}
+	site_own_hold(q->site, text);
+	if (text[0] || q->limited_own)
+		queue_set_limited(q, slice_str(text), true);
+}
+
 static void queue_tidy(struct queue *q, void *arg)
 {
 	struct worker *w = q->w;
@@ -142,6 +170,7 @@ static void queue_tidy(struct queue *q, void *arg)
 	}
 	queue_publish(q);
 	site_kick(q->site);
+	queue_look_why(q);
 	if (q->items || q->due_more || q->idle_since + QUEUE_IDLE_KEEP > now ||
 	    post_committed(w->post) < q->wake_position || !site_is_idle(q->site))
 		return;
@@ -156,6 +185,66 @@ void queues_tidy(struct worker *w)
 	usec_t now = loop_now(w->loop);
 
 	queues_each(w, queue_tidy, &now);
+}
+
+/* --- what is said of limits --- */
+
+static struct held *held_find(struct queues *qs, uint32_t by, usec_t now)
+{
+	struct held *spare = NULL;
+
+	for (size_t i = 0; i < HELD_LIMITS; i++) {
+		struct held *h = &qs->held[i];
+
+		if (h->by == by)
+			return h;
+		if (!h->by || (!h->queues && h->said && now - h->said >= HELD_EVERY))
+			spare = h;
+	}
+	if (spare)
+		*spare = (struct held){.by = by};
+	return spare;
+}
+
+static void count_held(struct queue *q, void *arg)
+{
+	usec_t now = loop_now(q->w->loop);
+	struct held *h;
+
+	(void)arg;
+	if (!q->limited || q->limited_own || now - q->limited_since < HELD_LONG)
+		return;
+	h = held_find(q->w->queues, q->limited_by, now);
+	if (h && h->queues++ == 0)
+		h->first = q;
+}
+
+static void say_held(struct worker *w, struct held *h)
+{
+	const struct shm_queue *live = shm_queue_find(w->shm, h->first->id);
+	char text[SHM_QUEUE_TEXT] = "";
+
+	if (live)
+		shm_queue_get_text(live, text);
+	log_info(NULL, "a limit holds mail", LOG_S("queue", h->first->name), LOG_S("limit", text),
+		 LOG_U("seconds", (loop_now(w->loop) - h->first->limited_since) / USEC_PER_SEC),
+		 LOG_U("queues", h->queues));
+}
+
+void queues_report_limits(struct worker *w)
+{
+	usec_t now = loop_now(w->loop);
+
+	queues_each(w, count_held, NULL);
+	for (size_t i = 0; i < HELD_LIMITS; i++) {
+		struct held *h = &w->queues->held[i];
+
+		if (h->queues && (!h->said || now - h->said >= HELD_EVERY)) {
+			say_held(w, h);
+			h->said = now;
+		}
+		h->queues = 0;
+	}
 }
 
 /* --- the waiting list --- */
@@ -364,13 +453,20 @@ void queue_set_text(struct queue *q, struct slice text)
 		shm_queue_set_text(s, text);
 }
 
-void queue_set_limited(struct queue *q, struct slice text)
+void queue_set_limited(struct queue *q, struct slice text, bool own)
 {
 	bool limited = text.n > 0;
+	uint32_t by = 0;
 
-	if (limited == q->limited)
+	if (limited)
+		HASH_FNV(text.p, text.n, by);
+	if (limited == q->limited && by == q->limited_by)
 		return;
+	if (!q->limited || by != q->limited_by)
+		q->limited_since = loop_now(q->w->loop);
 	q->limited = limited;
+	q->limited_own = own;
+	q->limited_by = by;
 	queue_set_text(q, text);
 	queue_publish(q);
 }

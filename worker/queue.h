@@ -47,7 +47,10 @@ struct queue {
 	bool paused;
 	bool full;          /* its list has overflowed: new mail goes straight to the due table */
 	uint32_t published; /* SHM_QUEUE_* as written to shared memory */
-	bool limited;
+	bool limited;       /* the limit is its text in shared memory */
+	bool limited_own;   /* one of its site, which only its own mail uses */
+	uint32_t limited_by; /* hash of the text */
+	usec_t limited_since;
 
 	uint32_t items;     /* in hand, done ones too */
 	uint32_t waiting;   /* WAITING */
@@ -76,6 +79,8 @@ void queues_each(struct worker *w, void (*each)(struct queue *q, void *arg), voi
 void queues_reconfigure(struct worker *w);
 /* Drops queues that have been idle for a while. */
 void queues_tidy(struct worker *w);
+/* Once a second: says which limits hold queues for long, each at most once a minute. */
+void queues_report_limits(struct worker *w);
 
 /* WAITING and in no list: joins the parcel of its message, at the end of its lane, or in front. */
 void queue_put(struct queue *q, struct item *it, bool front);
@@ -103,8 +108,8 @@ void queue_want_due(struct queue *q);
 /* Flags and not_before in shared memory. */
 void queue_publish(struct queue *q);
 void queue_set_text(struct queue *q, struct slice text);
-/* A limit holds it (text), or no longer (empty). */
-void queue_set_limited(struct queue *q, struct slice text);
+/* A limit holds it (text), or no longer (empty). own: it is no limit that others share. */
+void queue_set_limited(struct queue *q, struct slice text, bool own);
 
 /* For inhand.c: the number of items has changed. */
 void queue_item_added(struct queue *q);

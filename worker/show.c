@@ -14,10 +14,15 @@
 #include "common/spool/spool.h"
 #include "worker/connection.h"
 #include "worker/context.h"
+#include "worker/events.h"
+#include "worker/hosts.h"
 #include "worker/queue.h"
+#include "worker/retry.h"
 #include "worker/site.h"
+#include "worker/slots.h"
 
 #define ANSWER_TIME (10 * USEC_PER_SEC)
+#define DUE_ROWS 100 /* deferred recipients that are looked at for when the first one expires */
 
 static void on_stream(struct stream *s, enum stream_event what, void *arg)
 {
@@ -52,9 +57,15 @@ static json_t *time_or_null(msec_t t)
 	return t == 0 || t >= UINT64_MAX - 1 ? json_null() : json_integer((json_int_t)t);
 }
 
-static const char *target_state(const struct route_target *t)
+static const char *target_state(const struct site *s, const struct route_target *t)
 {
-	return t->failed ? "failed" : "ok";
+	if (!slots_has_source(s->w, t->ip.family))
+		return "no source address";
+	if (hosts_is_unreachable(s->w->hosts, &t->ip, t->port))
+		return "unreachable";
+	if (t->failed)
+		return "failed";
+	return hosts_has_no_tls(s->w->hosts, &t->ip, t->port) ? "TLS failed" : "ok";
 }
 
 static json_t *show_mx(const struct site *s)
@@ -68,7 +79,7 @@ static json_t *show_mx(const struct site *s)
 		json_array_append_new(
 			rows, json_pack("{s:i, s:o, s:s, s:s}", "preference",
 					(int)(t->preference & 0xffff), "host", text_or_empty(t->host),
-					"address", ip_text(&t->ip, ip), "state", target_state(t)));
+					"address", ip_text(&t->ip, ip), "state", target_state(s, t)));
 	}
 	return rows;
 }
@@ -100,76 +111,167 @@ static json_t *show_connections(const struct site *s)
 	return rows;
 }
 
-static void add_limit(json_t *rows, const struct limit_info *l)
+/* --- limits --- */
+
+struct shown_limits {
+	struct limit_info *v;
+	size_t n;
+};
+
+static struct limit_info *find_limit(const struct shown_limits *l, enum limit_kind kind,
+				     struct slice name)
 {
-	json_array_append_new(rows,
-			      json_pack("{s:s, s:o, s:i, s:i, s:i}", "kind", limit_kind_name(l->kind),
-					"name", text_or_empty(l->name), "in_use", (int)l->in_use, "cap",
-					(int)l->cap, "waiting", (int)l->waiting));
+	for (size_t i = 0; i < l->n; i++)
+		if (l->v[i].kind == kind && slice_eq_str(name, l->v[i].name))
+			return &l->v[i];
+	return NULL;
 }
 
-static bool limit_applies(const struct worker *w, const struct site *s, const struct limit_info *l)
+static void add_want(const struct limit_want *want, void *arg)
 {
-	char ip[IP_TEXT_MAX];
+	struct shown_limits *l = arg;
+	struct limit_info *x;
 
-	switch (l->kind) {
-	case LIMIT_TOTAL:
-		return true;
-	case LIMIT_VMTA:
-		return slice_ieq(slice_str(l->name), slice_str(w->vmta_name));
-	case LIMIT_IP:
-	case LIMIT_IP_PAIR:
-		for (uint32_t i = 0; s->route && i < s->route->count; i++) {
-			ip_text(&s->route->targets[i].ip, ip);
-			if (strstr(l->name, ip))
-				return true;
-		}
-		return false;
-	case LIMIT_POOL:
-	case LIMIT_PROVIDER:
-	case LIMIT_MX:
-	case LIMIT_SOURCE_IP:
-	case LIMIT_KIND_COUNT:
-		break;
-	}
-	return false;
+	if (find_limit(l, want->kind, want->name))
+		return;
+	l->v = xreallocarray(l->v, l->n + 1, sizeof(*l->v));
+	x = &l->v[l->n++];
+	*x = (struct limit_info){.kind = want->kind, .cap = want->cap};
+	slice_copy(want->name, x->name, sizeof(x->name));
 }
 
-static json_t *show_limits(const struct worker *w, const struct site *s)
+/* What is not in the table is not in use; the configured cap is what counts from the next connection on. */
+static void add_use(const struct worker *w, const struct shown_limits *shown)
 {
-	struct limit_info l[64];
-	json_t *rows = json_array();
+	struct limit_info l[64], *x;
 	size_t pos = 0, n;
 
-	json_array_append_new(rows, json_pack("{s:s, s:o, s:i, s:I, s:i}", "kind", "queue", "name",
-					      text_or_empty(s->label), "in_use", (int)s->slots, "cap",
-					      (json_int_t)s->set->max_smtp_out, "waiting", 0));
 	while ((n = limits_list(w->shm, &pos, l, ARRAY_SIZE(l))))
-		for (size_t i = 0; i < n; i++)
-			if (limit_applies(w, s, &l[i]))
-				add_limit(rows, &l[i]);
+		for (size_t i = 0; i < n; i++) {
+			x = find_limit(shown, l[i].kind, slice_str(l[i].name));
+			if (!x)
+				continue;
+			x->in_use = l[i].in_use;
+			x->waiting = l[i].waiting;
+		}
+}
+
+static json_t *limit_row(const char *kind, const char *name, uint64_t in_use, uint64_t cap,
+			 uint64_t waiting)
+{
+	return json_pack("{s:s, s:o, s:I, s:I, s:I}", "kind", kind, "name", text_or_empty(name),
+			 "in_use", (json_int_t)in_use, "cap", (json_int_t)cap, "waiting",
+			 (json_int_t)waiting);
+}
+
+static json_t *show_limits(const struct worker *w, struct site *s)
+{
+	struct shown_limits l = {.n = 0};
+	json_t *rows = json_array();
+
+	json_array_append_new(rows, limit_row("queue", s->label, s->slots, s->set->max_smtp_out, 0));
+	slots_limits(s, add_want, &l);
+	add_use(w, &l);
+	for (size_t i = 0; i < l.n; i++)
+		json_array_append_new(rows, limit_row(limit_kind_name(l.v[i].kind), l.v[i].name,
+						      l.v[i].in_use, l.v[i].cap, l.v[i].waiting));
+	free(l.v);
 	return rows;
 }
 
-static json_t *waiting_for(const struct queue *q)
+static json_t *show_events(const struct site *s)
 {
-	char text[SHM_QUEUE_TEXT];
-	struct shm_queue *live = shm_queue_find(q->w->shm, q->id);
+	json_t *rows = json_array();
+
+	for (size_t i = 0; i < events_count(s->events); i++) {
+		const struct event *e = events_at(s->events, i);
+
+		json_array_append_new(rows, json_pack("{s:o, s:o, s:I}", "at", time_or_null(e->at),
+						      "text", text_or_empty(e->text), "count",
+						      (json_int_t)e->count));
+	}
+	return rows;
+}
+
+/* --- times --- */
+
+static msec_t expiry_of(const struct queue *q, struct spool_read *r, uint64_t msgid)
+{
+	struct spool_message m;
+
+	return spool_message_get(r, msgid, &m) < 0 ? UINT64_MAX : retry_expiry(q->set, m.received);
+}
+
+static msec_t sooner(msec_t a, msec_t b)
+{
+	return a < b ? a : b;
+}
+
+/* Lists are in the order of arrival: the first parcel of each is the oldest. */
+static msec_t waiting_expiry(const struct queue *q, struct spool_read *r)
+{
+	msec_t first = UINT64_MAX;
+	const struct lane *l;
+
+	for (int c = 0; c < SPOOL_CLASSES; c++)
+		TAILQ_FOREACH(l, &q->lanes[c], link)
+			first = sooner(first, expiry_of(q, r, TAILQ_FIRST(&l->parcels)->key.msgid));
+	return first;
+}
+
+/* Of deferred recipients; of more than a few the sweep knows it. */
+static msec_t deferred_expiry(const struct queue *q, struct spool_read *r, msec_t *ret_first_due)
+{
+	const struct shm_queue *live = shm_queue_find(q->w->shm, q->id);
+	struct spool_due_pos pos = {.started = false};
+	struct spool_due_row rows[DUE_ROWS];
+	size_t n = spool_due_scan(r, q->id, UINT64_MAX, &pos, rows, DUE_ROWS);
+	msec_t first = live ? atomic_load(&live->next_expiry) : 0;
+
+	*ret_first_due = n ? rows[0].due : 0;
+	if (n == DUE_ROWS)
+		return first ? first : UINT64_MAX;
+	first = UINT64_MAX;
+	for (size_t i = 0; i < n; i++)
+		first = sooner(first, expiry_of(q, r, rows[i].msgid));
+	return first;
+}
+
+/* When mail of the queue goes or ends without further events: null when it may go now. */
+static void add_times(json_t *o, const struct queue *q, msec_t *ret_next_retry)
+{
+	msec_t due = 0, expiry = UINT64_MAX, now = loop_wall(q->w->loop);
+	struct spool_read *r;
+
+	if (spool_read_begin(q->w->spool, &r) == 0) {
+		expiry = sooner(deferred_expiry(q, r, &due), waiting_expiry(q, r));
+		spool_read_end(r);
+	}
+	if (site_in_retry(q->site))
+		due = q->site->retry_at;
+	*ret_next_retry = due > now ? due : 0;
+	json_object_set_new(o, "next_retry", time_or_null(*ret_next_retry));
+	json_object_set_new(o, "next_expiry", time_or_null(expiry));
+}
+
+/* next_retry: 0 when mail may go now. */
+static json_t *waiting_for(const struct queue *q, msec_t next_retry)
+{
+	char text[SHM_QUEUE_TEXT] = "", when[CLOCK_TEXT_MAX];
+	const struct shm_queue *live = shm_queue_find(q->w->shm, q->id);
 
 	if (q->paused)
 		return json_string("paused");
-	if (site_in_retry(q->site)) {
-		char when[CLOCK_TEXT_MAX];
-
-		clock_iso(q->site->retry_at, when);
-		return json_sprintf("retry at %s", when);
+	if (q->waiting && !site_in_retry(q->site)) {
+		site_own_hold(q->site, text);
+		if (!text[0] && q->limited && live)
+			shm_queue_get_text(live, text);
+		return text_or_empty(text);
 	}
-	if (q->site->query)
-		return json_string("a DNS look-up");
-	if (!q->limited || !live)
+	if (!next_retry)
 		return json_string("");
-	shm_queue_get_text(live, text);
-	return text_or_empty(text);
+	clock_iso(next_retry, when);
+	return json_sprintf("retry at %s", when);
 }
 
 static void add_live(json_t *o, const struct queue *q)
@@ -184,8 +286,9 @@ static void add_live(json_t *o, const struct queue *q)
 
 static json_t *describe(const struct worker *w, const struct queue *q)
 {
-	const struct site *s = q->site;
+	struct site *s = q->site;
 	bool retry = site_in_retry(s);
+	msec_t next_retry;
 	json_t *o = json_object();
 
 	json_object_set_new(o, "queue", text_or_empty(q->name));
@@ -194,10 +297,9 @@ static json_t *describe(const struct worker *w, const struct queue *q)
 	json_object_set_new(o, "in_hand", json_integer((json_int_t)q->items));
 	json_object_set_new(o, "mode", json_string("normal"));
 	json_object_set_new(o, "paused", json_boolean(q->paused));
-	json_object_set_new(o, "next_retry", retry ? time_or_null(s->retry_at) : json_null());
-	json_object_set_new(o, "next_expiry", json_null());
+	add_times(o, q, &next_retry);
 	json_object_set_new(o, "last_error", text_or_empty(s->last.text));
-	json_object_set_new(o, "waiting_for", waiting_for(q));
+	json_object_set_new(o, "waiting_for", waiting_for(q, next_retry));
 	json_object_set_new(o, "site", text_or_empty(s->name));
 	json_object_set_new(o, "since", time_or_null(s->since));
 	json_object_set_new(o, "reason", retry ? text_or_empty(s->last.text) : json_string(""));
@@ -205,6 +307,7 @@ static json_t *describe(const struct worker *w, const struct queue *q)
 	json_object_set_new(o, "mx", show_mx(s));
 	json_object_set_new(o, "limits", show_limits(w, s));
 	json_object_set_new(o, "errors", show_replies(s));
+	json_object_set_new(o, "events", show_events(s));
 	json_object_set_new(o, "connection_list", show_connections(s));
 	return o;
 }

@@ -1,5 +1,6 @@
 #include "worker/site.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,6 +10,7 @@
 #include "common/spool/spool.h"
 #include "worker/connection.h"
 #include "worker/context.h"
+#include "worker/events.h"
 #include "worker/feed.h"
 #include "worker/hosts.h"
 #include "worker/post.h"
@@ -87,6 +89,7 @@ static void site_free(struct site *s)
 	route_free(s->route);
 	for (uint32_t i = 0; i < s->reply_count; i++)
 		free(s->replies[i].text);
+	events_free(s->w, &s->events);
 	free(s->no_domain_resolver);
 	free(s->last_mx);
 	free(s->name);
@@ -109,6 +112,7 @@ void site_configure(struct site *s, const struct conf_domain *set)
 	if (s->set == set)
 		return;
 	s->set = set;
+	events_add(s->w, &s->events, "new settings by a reload");
 	if (s->route)
 		s->route->expires = 0;
 }
@@ -205,7 +209,37 @@ void site_note(struct site *s, const struct outcome *o)
 	r->last = loop_wall(s->w->loop);
 }
 
+void site_own_hold(const struct site *s, char *ret)
+{
+	usec_t now = loop_now(s->w->loop);
+
+	*ret = '\0';
+	if (s->query)
+		snprintf(ret, SHM_QUEUE_TEXT, "a DNS look-up");
+	else if (s->slots >= s->set->max_smtp_out)
+		snprintf(ret, SHM_QUEUE_TEXT,
+			 "max-smtp-out of the queue (%llu): until one of its connections is free",
+			 (unsigned long long)s->set->max_smtp_out);
+	else if (s->ready && now < s->hold_until)
+		snprintf(ret, SHM_QUEUE_TEXT,
+			 "a connection was refused: the others go on, a new one is tried in %u s",
+			 (unsigned)((s->hold_until - now) / USEC_PER_SEC) + 1);
+}
+
 /* --- failures --- */
+
+/* For the operator, who asks later what has happened. */
+static void site_tell_failure(struct site *s, const struct outcome *o, msec_t delay)
+{
+	char when[CLOCK_TEXT_MAX];
+
+	if (o->class == OUTCOME_BOUNCED) {
+		events_add(s->w, &s->events, "waiting mail bounces: %s", o->text);
+		return;
+	}
+	clock_iso(loop_wall(s->w->loop) + delay, when);
+	events_add(s->w, &s->events, "waits until %s: %s", when, o->text);
+}
 
 static void site_remember(struct site *s, const struct outcome *o, const struct site_place *at)
 {
@@ -232,6 +266,7 @@ void site_fail(struct site *s, const struct outcome *o, const struct site_place 
 	msec_t now = loop_wall(s->w->loop);
 
 	site_remember(s, o, at);
+	site_tell_failure(s, o, delay);
 	s->tried = now;
 	if (s->route)
 		route_reset(s->route);
@@ -257,7 +292,10 @@ void site_fail(struct site *s, const struct outcome *o, const struct site_place 
 void site_target_failed(struct site *s, const struct ip *ip, uint16_t port,
 			const struct outcome *o, const struct site_place *at)
 {
+	char text[IP_TEXT_MAX];
+
 	site_note(s, o);
+	events_add(s->w, &s->events, "%s [%s] failed: %s", at->mx_name, ip_text(ip, text), o->text);
 	if (s->ready > 0) {
 		s->hold_until = loop_now(s->w->loop) + HOLD_TIME;
 		return;
@@ -312,6 +350,7 @@ void site_delivered(struct site *s)
 
 	if (!was)
 		return;
+	events_add(s->w, &s->events, "delivers again after %u failures", s->retry_position);
 	s->retry_position = 0;
 	s->retry_at = 0;
 	s->since = 0;
@@ -326,6 +365,7 @@ void site_schedule(struct site *s)
 
 	if (s->retry_at == 0)
 		return;
+	events_add(s->w, &s->events, "the retry was brought forward by an operator");
 	s->retry_at = 0;
 	s->hold_until = 0;
 	if (s->route)
@@ -559,7 +599,7 @@ void site_connection_ready(struct site *s)
 		site_publish(s);
 	}
 	TAILQ_FOREACH(q, &s->queues, in_site)
-		queue_set_limited(q, slice_str(""));
+		queue_set_limited(q, slice_str(""), false);
 	site_kick(s);
 }
 

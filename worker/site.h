@@ -22,6 +22,7 @@
 #define SITE_REPLIES 10
 
 struct connection;
+struct events;
 struct spool_read;
 
 /* A reply or failure seen lately, for `show queue`. */
@@ -74,6 +75,7 @@ struct site {
 
 	struct site_reply replies[SITE_REPLIES];
 	uint32_t reply_count;
+	struct events *events;
 };
 
 struct sites *sites_new(struct worker *w);
@@ -111,6 +113,11 @@ void site_fail(struct site *s, const struct outcome *o, const struct site_place 
 	       bool counts);
 /* The operator wants it tried now. */
 void site_schedule(struct site *s);
+/*
+ * What of its own, other than a limit in shared memory, keeps its waiting mail from more connections now.
+ * Writes "" or a text of at most SHM_QUEUE_TEXT bytes.
+ */
+void site_own_hold(const struct site *s, char *ret);
 /* The number of connections in shared memory. */
 void site_publish_connections(struct site *s);
 /* Writes what could not be written before. */

@@ -169,15 +169,52 @@ static void wants_make(struct wants *x, const struct worker *w, const struct ip 
 	}
 }
 
+static void each_want(const struct wants *x, void (*each)(const struct limit_want *, void *),
+		      void *arg)
+{
+	for (size_t i = 0; i < x->n; i++)
+		each(&x->v[i], arg);
+}
+
+void slots_limits(struct site *s, void (*each)(const struct limit_want *want, void *arg), void *arg)
+{
+	const struct conf_source_hosts *h;
+	static const struct ip any = {.family = IP_NONE};
+	struct wants x;
+
+	if (worker_is_orphan(s->w))
+		return;
+	h = &s->w->vmta->smtp_source_host;
+	if (!s->route || s->route->count == 0) {
+		wants_make(&x, s->w, &any, &any);
+		each_want(&x, each, arg);
+		return;
+	}
+	for (uint32_t i = 0; i < s->route->count; i++) {
+		const struct ip *to = &s->route->targets[i].ip;
+
+		if (h->n == 0) {
+			wants_make(&x, s->w, to, &any);
+			each_want(&x, each, arg);
+		}
+		for (size_t k = 0; k < h->n; k++) {
+			if (h->v[k].ip.family != to->family)
+				continue;
+			wants_make(&x, s->w, to, &h->v[k].ip);
+			each_want(&x, each, arg);
+		}
+	}
+}
+
 static void say_held(struct site *s, const struct limit_want *by)
 {
 	struct queue *q;
 	char text[SHM_QUEUE_TEXT];
 
-	snprintf(text, sizeof(text), "waits for limit %s %.*s (%u)", limit_kind_name(by->kind),
-		 SLICE_ARG(by->name), by->cap);
+	snprintf(text, sizeof(text), "limit %s%s%.*s (%u): until a connection that holds it closes",
+		 limit_kind_name(by->kind), by->name.n ? " " : "", SLICE_ARG(by->name), by->cap);
 	TAILQ_FOREACH(q, &s->queues, in_site)
-		queue_set_limited(q, slice_str(text));
+		queue_set_limited(q, slice_str(text), false);
 }
 
 bool slots_take(struct site *s, const struct ip *dest, const struct ip *source, lease_id *ret,

@@ -67,6 +67,7 @@ static bool apply_conf(struct process *p, int fd, uint64_t generation)
 	w->conf = c;
 	w->conf_gen = (uint32_t)generation;
 	w->vmta = conf_vmta_find(c, slice_str(w->vmta_name));
+	atomic_store(&w->slot->max_smtp_out, w->vmta ? w->vmta->max_smtp_out : 0);
 	if (!p->h->debug)
 		log_set_level((enum log_level)conf_global(c)->log_level);
 	if (w->queues)
@@ -340,6 +341,7 @@ static void on_tick(void *arg)
 	atomic_store_explicit(&w->slot->heartbeat, loop_now(w->loop), memory_order_relaxed);
 	watch_clock(p);
 	queues_tidy(w);
+	queues_report_limits(w);
 	sweep_run(w->sweep);
 	if (++p->ticks % HOSTS_TIDY_TICKS == 0)
 		hosts_tidy(w->hosts);

@@ -128,6 +128,7 @@ struct shm_worker {
 	_Atomic uint32_t forkno;
 	_Atomic int32_t pid;
 	_Atomic uint32_t orphan;
+	_Atomic uint64_t max_smtp_out;/* worker: configured for the virtual MTA, 0 = no limit */
 	_Atomic uint64_t heartbeat;   /* usec_t */
 	struct shm_counters counters;
 };
@@ -180,6 +181,7 @@ struct shm_queue {
 	_Atomic uint64_t recipients; /* committer: in fresh and due */
 	_Atomic uint64_t bytes;      /* committer: message bytes, counted for each recipient */
 	_Atomic uint64_t not_before; /* worker: wall ms; due time for recipients that go straight to due. 0 = now */
+	_Atomic uint64_t next_expiry;/* worker: wall ms when the first deferred recipient expires; 0 = not known */
 	_Atomic uint32_t connections;/* worker */
 	_Atomic uint32_t in_hand;    /* worker */
 	_Atomic uint32_t version;    /* seqlock of text */

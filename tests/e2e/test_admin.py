@@ -115,6 +115,28 @@ def test_delete_and_schedule_say_how_far_they_are(two):
     assert answer[-2:] == [{"data": {"deleted": 2700, "in_flight": 0}}, {"status": "success"}]
 
 
+@pytest.mark.parametrize("count", [1, 30])
+@pytest.mark.parametrize("deferred", [False, True])
+def test_queues_show_when_their_first_recipient_expires(make_sluice, receiver, dns, count, deferred):
+    """Fresh ones from the spool; many deferred ones from the worker's sweep."""
+    dns.domain("slow.test", "127.0.1.3")
+    receiver.script([{"stage": "rcpt", "reply": "450 4.2.0 later"}] if deferred else
+                    [{"stage": "connect", "delay": 60000}])
+    sluice = make_sluice(smtp_port=receiver.port,
+                         domains={"*": {"bounce-after": "3d", "max-smtp-out": "1"}}).start()
+    before = int(time.time() * 1000)
+    sluice.inject("a@sender.test", [f"m{i}@slow.test" for i in range(count)])
+    after = int(time.time() * 1000)
+    sluice.inject("a@sender.test", [f"late{i}@slow.test" for i in range(count)])
+    if deferred:
+        sluice.wait_records(2 * count, "t")
+    wait_until(lambda: sluice.rows("show", "queues")[0]["next_expiry"], 15, "the sweep")
+    row, = sluice.rows("show", "queues")
+    one = sluice.cli("show", "queue", "slow.test/a")
+    for shown in (row, one):
+        assert before <= shown["next_expiry"] - 3 * 86400000 <= after
+
+
 def test_delete_needs_a_filter(two):
     sluice, _ = two
     with pytest.raises(CliError) as refused:

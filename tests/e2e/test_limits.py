@@ -4,6 +4,7 @@ import time
 import pytest
 
 from peers import wait_until
+from sluice import parse_log_line
 
 VMTAS = {f"v{i}": [f"127.0.0.{20 + i} v{i}.sluice.test"] for i in range(8)}
 
@@ -151,5 +152,42 @@ def test_the_limit_that_holds_a_queue_is_shown(shared_ip):
                 if r["kind"] == "ip" and r["name"] == "127.0.1.1"]
     row = wait_until(full, 10, "the entry of the address")[0]
     assert (row["in_use"], row["cap"]) == (20, 20)
-    time.sleep(0.3)
+
+    def held():
+        return [q for q in sluice.rows("show", "queues")
+                if q["waiting_for"].startswith("limit ip 127.0.1.1 (20): until")]
+    queue = wait_until(held, 10, "queues that say what holds them")[0]["queue"]
+    one = sluice.cli("show", "queue", queue)
+    assert [(r["in_use"], r["cap"]) for r in one["limits"] if r["kind"] == "ip"] == [(20, 20)]
     assert receiver.stats()["refused"] == 0
+
+
+def test_a_limit_that_holds_mail_for_long_is_logged_once(make_sluice, receiver, dns):
+    for i in range(5):
+        dns.domain(f"d{i}.test", "127.0.1.1")
+    receiver.script([{"stage": "mail", "hang": True}])
+    sluice = make_sluice(smtp_port=receiver.port, ip_connection_limit="127.0.1.1 1").start()
+    fill(sluice, 5, lambda i: f"m{i}@d{i}.test")
+    line = parse_log_line(sluice.wait_log(contains="a limit holds mail", timeout=20))
+    assert line["limit"].startswith("limit ip 127.0.1.1 (1)") and line["queue"].endswith(".test/a")
+    assert int(line["seconds"]) >= 10 and int(line["queues"]) == 4
+    time.sleep(3)
+    assert len(sluice.log_lines(contains="a limit holds mail")) == 1
+
+
+def test_configured_caps_are_shown_and_follow_a_reload(make_sluice, receiver, dns):
+    sluice = make_sluice(smtp_port=receiver.port, total_max_smtp_out="70", vmtas={
+        "a": {"smtp-source-host": "127.0.0.11 a.sluice.test", "max-smtp-out": "7"},
+        "b": ["127.0.0.12 b.sluice.test"]}).start()
+
+    def caps():
+        return {(r["kind"], r["name"]): (r["in_use"], r["cap"]) for r in sluice.rows("show", "limits")}
+    assert caps() == {("total", ""): (0, 70), ("vmta", "a"): (0, 7)}
+    dns.domain("d0.test", "127.0.1.1")
+    sluice.inject("a@sender.test", "m@d0.test", vmta="a")
+    receiver.wait("messages", 1)
+    sluice.vmtas["a"]["max-smtp-out"] = "3"
+    sluice.reload()
+    assert caps()["vmta", "a"][1] == 3
+    assert {r["vmta"]: r["max_smtp_out"] for r in sluice.rows("show", "vmtas")
+            if r["vmta"] in "ab"} == {"a": 3, "b": None}
