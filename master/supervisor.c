@@ -20,6 +20,7 @@
 #define COMMIT_SLOW (5 * USEC_PER_SEC)
 #define COMMIT_MAX (600 * USEC_PER_SEC)
 #define STOP_GRACE (5 * USEC_PER_SEC)
+#define DRAIN_AGAIN (10 * USEC_PER_SEC)
 #define MSGIDS_MAX 4096
 
 static void on_child_timer(void *arg);
@@ -56,6 +57,13 @@ static struct child *child_new(struct master *m, enum role role, const char *vmt
 	return c;
 }
 
+static void forget_blamed(struct child *c)
+{
+	free(c->blamed);
+	c->blamed = NULL;
+	c->blamed_count = 0;
+}
+
 static void child_free(struct child *c)
 {
 	if (c->role == ROLE_WORKER && c->m->by_slot[c->slot] == c) {
@@ -64,6 +72,7 @@ static void child_free(struct child *c)
 	}
 	LIST_REMOVE(c, link);
 	loop_timer_free(c->timer);
+	forget_blamed(c);
 	free(c->vmta);
 	free(c);
 }
@@ -162,8 +171,8 @@ static void drain_all_dead(struct master *m)
 	struct child *c;
 
 	LIST_FOREACH(c, &m->children, link)
-		if (c->state == CHILD_DRAINING && !loop_timer_pending(c->timer))
-			send_drain(c, NULL, 0);
+		if (c->state == CHILD_DRAINING && c->leases_given)
+			send_drain(c, c->blamed, c->blamed_count);
 }
 
 #define ORPHANS_MAX 4096
@@ -221,6 +230,8 @@ static void on_drained(struct master *m, struct ipc_message *msg)
 
 	if (!c || c->state != CHILD_DRAINING || c->forkno != forkno)
 		return;
+	loop_timer_clear(c->timer);
+	forget_blamed(c);
 	if (m->stopping) {
 		c->state = CHILD_IDLE;
 		stop_next(m);
@@ -455,7 +466,22 @@ static void worker_is_gone(struct child *c)
 	static uint64_t msgids[MSGIDS_MAX];
 	size_t n = limits_worker_dead(c->m->shm, c->slot, msgids, MSGIDS_MAX);
 
-	send_drain(c, msgids, c->killed_by_us ? 0 : n);
+	forget_blamed(c);
+	if (n && !c->killed_by_us) {
+		c->blamed = xmemdup(msgids, n * sizeof(msgids[0]));
+		c->blamed_count = n;
+	}
+	c->leases_given = true;
+	/* without a spooler nobody takes it: the next one gets it when it is ready */
+	send_drain(c, c->blamed, c->blamed_count);
+	loop_timer_set(c->timer, DRAIN_AGAIN);
+}
+
+/* A worker without a successor is mail that stands still: in case a message was lost, once more. */
+static void on_drain_slow(struct child *c)
+{
+	send_drain(c, NULL, 0);
+	loop_timer_set(c->timer, DRAIN_AGAIN);
 }
 
 static void on_child_timer(void *arg)
@@ -472,7 +498,10 @@ static void on_child_timer(void *arg)
 			loop_timer_set(c->timer, RESPAWN_MIN);
 		break;
 	case CHILD_DRAINING:
-		worker_is_gone(c);
+		if (c->leases_given)
+			on_drain_slow(c);
+		else
+			worker_is_gone(c);
 		break;
 	case CHILD_STOPPING:
 	case CHILD_STARTING:
@@ -535,6 +564,7 @@ static void on_exit_of(struct child *c, int status)
 		atomic_store(&shm_worker(m->shm, c->slot)->state, SHM_WORKER_DEAD);
 		atomic_store(&shm_worker(m->shm, c->slot)->pid, 0);
 		c->state = CHILD_DRAINING;
+		c->leases_given = false;
 		loop_timer_set(c->timer, LEASE_HOLD);
 		break;
 	case ROLE_SPOOLER:

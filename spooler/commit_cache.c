@@ -47,8 +47,8 @@ int cache_vmta_by_name(struct commit *c, struct slice name, struct commit_vmta *
 	if (rc == ERR_NOT_FOUND)
 		return vmta_make(c, name, ret);
 	if (rc == 0)
-		*ret = vmta_add(c, id, name);
-	return rc;
+		*ret = cache_vmta_by_id(c, id); /* its name may be written otherwise there */
+	return rc == 0 && !*ret ? ERR_CORRUPT : rc;
 }
 
 struct commit_vmta *cache_vmta_by_id(struct commit *c, uint32_t id)

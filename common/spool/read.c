@@ -14,6 +14,7 @@ int read_get(struct spool_read *r, enum spool_table t, const struct spool_key *k
 	MDB_val key = val_key(k), val;
 	int rc = mdb_get(r->txn, r->spool->dbi[t], &key, &val);
 
+	*ret = slice_of("", 0);
 	if (rc)
 		return spool_error(r->spool, rc);
 	*ret = val_slice(val);
@@ -183,7 +184,7 @@ int spool_vmta_find(struct spool_read *r, struct slice name, uint32_t *ret_id)
 	int rc;
 
 	while ((rc = spool_vmta_next(r, &after, &m)) > 0)
-		if (slice_eq(m.name, name)) {
+		if (slice_ieq(m.name, name)) {
 			*ret_id = m.id;
 			return 0;
 		}

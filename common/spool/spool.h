@@ -125,6 +125,7 @@ int spool_message_get(struct spool_read *r, uint64_t msgid, struct spool_message
 int spool_recipient_get(struct spool_read *r, uint64_t msgid, uint32_t rcpt, struct spool_recipient *ret);
 int spool_queue_get(struct spool_read *r, uint32_t queue, struct spool_queue *ret);
 int spool_vmta_get(struct spool_read *r, uint32_t vmta, struct spool_vmta *ret);
+/* Case does not matter, as in the configuration: one that is written otherwise keeps its mail. */
 int spool_vmta_find(struct spool_read *r, struct slice name, uint32_t *ret_id);
 int spool_queue_find(struct spool_read *r, uint32_t vmta, struct slice domain, uint32_t *ret_id);
 int spool_site_get(struct spool_read *r, uint32_t vmta, struct slice name, struct spool_site *ret);

@@ -154,3 +154,21 @@ Test(orders, a_delete_leaves_what_came_later)
 	cr_assert_eq(mx.delivered, 11);
 	finish();
 }
+
+/* Names of virtual MTAs are the same in any case: so is their mail. */
+Test(orders, a_virtual_mta_that_is_written_otherwise_keeps_its_mail)
+{
+	start();
+	fake_host("198.51.100.9", WORLD_PORT, FAKE_REFUSING, NULL, NULL);
+	fake_dns_mx("there.test", "10 mx.there.test 198.51.100.9");
+	send_one(NULL);
+	world_run(&x, 6 * MINUTE);
+	fake_dns_mx("there.test", "10 mx.there.test 198.51.100.1");
+	x.vmta = "A";
+	world_reload(&x, CONF);
+	x.h.vmta = "A";
+	send_one(NULL);
+	world_run(&x, HOUR);
+	cr_assert_eq(world_count(&x, 'd'), 2);
+	finish();
+}

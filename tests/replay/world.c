@@ -90,7 +90,7 @@ static const char base_conf[] = "[global]\n"
 				"spool-dir = %s/spool\n"
 				"runtime-dir = %s/run\n"
 				"resolver = 127.0.0.53\n"
-				"[virtual-mta a]\n"
+				"[virtual-mta %s]\n"
 				"smtp-source-host = 192.0.2.1 a.sluice.test\n"
 				"%s";
 
@@ -102,7 +102,7 @@ static void write_conf(struct world *x, const char *conf)
 	snprintf(path, sizeof(path), "%s/sluice.conf", x->dir);
 	f = fopen(path, "w");
 	cr_assert(f);
-	fprintf(f, base_conf, x->dir, x->dir, conf);
+	fprintf(f, base_conf, x->dir, x->dir, x->vmta, conf);
 	fclose(f);
 }
 
@@ -198,6 +198,7 @@ void world_new(struct world *x, const char *conf)
 				 .spooler_bell = x->spooler_bell,
 				 .debug = true};
 	limits_set_bells(x->bells, 1);
+	x->vmta = "a";
 	write_conf(x, conf);
 	load_conf(x);
 	open_spool(x);
@@ -442,7 +443,7 @@ static void prepare(struct world *x)
 	x->h.death_fd = x->death[0];
 	x->h.forkno++;
 	ring_reset(shm_ring(x->shm, 0));
-	slice_copy(slice_str("a"), w->vmta, sizeof(w->vmta));
+	slice_copy(slice_str(x->h.vmta), w->vmta, sizeof(w->vmta));
 	atomic_store(&w->vmta_id, 0);
 	atomic_store(&w->forkno, x->h.forkno);
 	atomic_store(&w->state, SHM_WORKER_STARTING);
