@@ -58,6 +58,9 @@ struct child {
 	usec_t started;      /* monotonic */
 	unsigned failures;   /* quick deaths in a row */
 	bool lost;           /* its last process ended without being told to: say when it is back */
+	bool leases_given;   /* CHILD_DRAINING: the spooler has been asked */
+	uint64_t *blamed;    /* messages that its last process had in hand when it failed; until it is drained */
+	size_t blamed_count;
 	bool killed_by_us;   /* a signal that we sent ends it: no message is blamed */
 	uint64_t conf_gen;   /* last CONF_DONE */
 	LIST_ENTRY(child) link;
