@@ -14,6 +14,7 @@
 
 #define DEFAULT_CONF "/etc/sluice/sluice.conf"
 #define TICK USEC_PER_SEC
+#define SOCKET_LOOK (60 * USEC_PER_SEC)
 #define LIMITS_BUSY (25 * USEC_PER_MSEC)
 #define LIMITS_QUIET (100 * USEC_PER_MSEC)
 
@@ -67,11 +68,27 @@ static void on_signal(int signo, void *arg)
 	}
 }
 
+/* Somebody cleans up /run: delivery goes on, but nobody can say anything to this daemon any more. */
+static void check_socket(const struct master *m)
+{
+	static usec_t next;
+
+	if (clock_now() < next)
+		return;
+	next = clock_now() + SOCKET_LOOK;
+	if (access(conf_global(m->conf)->control_socket, F_OK) < 0 && errno == ENOENT)
+		log_error(NULL,
+			  "the control socket is gone: commands do not reach this daemon until it is "
+			  "started again (SIGTERM stops it)",
+			  LOG_S("socket", conf_global(m->conf)->control_socket));
+}
+
 static void on_tick(void *arg)
 {
 	struct master *m = arg;
 
 	supervisor_tick(m);
+	check_socket(m);
 	loop_timer_set(m->tick, TICK);
 }
 

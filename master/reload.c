@@ -74,6 +74,27 @@ static char *notes_text(const struct master *m, const struct conf *conf,
 	return buf_take(&b);
 }
 
+/*
+ * What a process that is started later would find elsewhere than the others: NULL, or why this
+ * configuration cannot be taken by a running daemon.
+ */
+static char *moved(const struct conf_global *was, const struct conf_global *is)
+{
+	const struct {
+		const char *directive, *was, *is;
+	} places[] = {{"spool-dir", was->spool_dir, is->spool_dir},
+		      {"runtime-dir", was->runtime_dir, is->runtime_dir},
+		      {"control-socket", was->control_socket, is->control_socket}};
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(places); i++)
+		if (strcmp(places[i].was, places[i].is) != 0)
+			return xasprintf("error: %s is changed from %s to %s, which a reload cannot do: "
+					 "stop the daemon and start it again",
+					 places[i].directive, places[i].was, places[i].is);
+	return NULL;
+}
+
 static void refuse(const char *error, reload_done *done, void *arg)
 {
 	log_error(NULL, "the configuration was not changed", LOG_S("error", error));
@@ -124,6 +145,8 @@ void reload_begin(struct master *m, bool dry_run, reload_done *done, void *arg)
 	conf = conf_load(m->conf_path, &msgs);
 	if (!conf) {
 		error = messages_text(&msgs);
+	} else if ((error = moved(conf_global(m->conf), conf_global(conf))) != NULL) {
+		conf_free(conf);
 	} else if (dry_run) {
 		notes = notes_text(m, conf, &msgs);
 		done(NULL, notes, arg);

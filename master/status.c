@@ -22,6 +22,7 @@ static const struct {
 	{"out", "bytes", COUNTER_DELIVERED_BYTES},
 };
 
+#define SPOOLER_FAILS 3 /* quick deaths in a row after which its start is no matter of waiting */
 #define KINDS ARRAY_SIZE(traffic)
 #define SLOTS 61 /* a span of 60 needs 61 samples */
 
@@ -155,7 +156,9 @@ json_t *status_json(struct master *m)
 			  : m->stopping	  ? "the server is stopping"
 			  : m->draining	  ? "drain was ordered"
 			  : s->why_not[0] ? s->why_not
-					  : "the spooler is starting";
+			  : m->spooler->failures >= SPOOLER_FAILS
+				  ? "the spooler does not start: the log says why"
+				  : "the spooler is starting";
 
 	return json_pack("{s:s, s:s, s:I, s:I, s:b, s:s, s:o, s:o, s:o, s:o}", "version",
 			 SLUICE_VERSION, "host", conf_global(m->conf)->host_name, "uptime",

@@ -1,5 +1,6 @@
 """What operators run into: a spool used twice, files that are missing, damaged or full, wrong settings."""
 import os
+import signal
 import subprocess
 import tempfile
 import pathlib
@@ -67,6 +68,28 @@ def test_reload_says_what_waits_for_a_restart_and_what_is_doubtful(make_sluice, 
     assert "198.51.100.25" in line and "vmta=far" in line
 
 
+@pytest.mark.parametrize("directive", ["spool-dir", "runtime-dir", "control-socket"])
+def test_a_reload_cannot_move_the_spool(make_sluice, receiver, tmp_path, dns, directive):
+    """A process started again after such a reload would have used another spool than the others."""
+    dns.domain("example.test", "127.0.1.1")
+    sluice = make_sluice(smtp_port=receiver.port).start()
+    old = sluice.global_.get(directive)
+    sluice.global_[directive] = tmp_path / "elsewhere"
+    sluice.write_config()
+    os.kill(sluice.process.pid, signal.SIGHUP)
+    line = sluice.wait_log(msg="the configuration was not changed")
+    assert f"{directive} is changed" in line
+    sluice.global_.pop(directive)
+    if old:
+        sluice.global_[directive] = old
+    sluice.write_config()
+    pid = sluice.kill("spooler")
+    sluice.wait_respawn("spooler", pid)
+    sluice.wait_log(msg="started again", spooler="spooler")
+    sluice.inject("a@sender.test", "b@example.test")
+    sluice.wait_records(1, "d")
+
+
 @pytest.mark.parametrize("damage", ["garbage", "short"])
 def test_a_damaged_spool_is_said_to_be_damaged_and_left_alone(make_sluice, receiver, damage):
     sluice = make_sluice(smtp_port=receiver.port).start()
@@ -78,6 +101,7 @@ def test_a_damaged_spool_is_said_to_be_damaged_and_left_alone(make_sluice, recei
     sluice.wait_log(contains="the spool is damaged")
     done = sluice.run("spool", "stat")
     assert done.returncode == 1 and "damaged" in done.stderr
+    wait_until(lambda: "does not start" in sluice.cli("show", "status")["why_not"], 10, "the reason")
     assert data.read_bytes() == before
 
 
