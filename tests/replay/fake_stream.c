@@ -50,7 +50,7 @@ struct stream {
 	struct ip source, dest;
 	uint16_t port;
 	struct buf in, out;
-	bool connected, paused, ended, dead, tls, flush_queued, data_owed, eof_owed;
+	bool connected, paused, ended, dead, tls, flush_queued, data_owed, eof_owed, strict_time;
 	usec_t read_timeout, write_timeout;
 	struct loop_timer *timeout, *connecting;
 	int err;
@@ -110,6 +110,8 @@ void fake_host(const char *ip, uint16_t port, enum fake_host_state state,
 	h->ip = addr;
 	h->port = port;
 	h->state = state;
+	if (!service)
+		return; /* connections that are open go on */
 	h->service = service;
 	h->arg = arg;
 }
@@ -195,7 +197,8 @@ static void on_arrival(void *arg)
 		s->eof_owed |= is_end;
 		return;
 	}
-	arm_timeout(s);
+	if (!s->strict_time)
+		arm_timeout(s);
 	if (is_end)
 		end(s, STREAM_EOF, 0, "");
 	else
@@ -391,6 +394,11 @@ void stream_timeout(struct stream *s, usec_t read, usec_t write)
 	s->read_timeout = read;
 	s->write_timeout = write;
 	arm_timeout(s);
+}
+
+void stream_strict_time(struct stream *s)
+{
+	s->strict_time = true;
 }
 
 struct stream_tls *stream_tls_client_new(void)
