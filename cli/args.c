@@ -132,7 +132,7 @@ static int option_value(struct invocation *i, enum option_id o, const char *valu
 		value = choose(sorts, value);
 		break;
 	}
-	if (!fits || (!value && types[o] != VALUE_FLAG))
+	if (!fits || !value)
 		return cli_error(CLI_USAGE, "--%.*s %s: %s", (int)strcspn(name, " "), name,
 				 rows[o].arg, rows[o].doc);
 	i->text[o] = value;
@@ -155,7 +155,7 @@ static int option_take(struct invocation *i, int argc, char **argv, int *at)
 	if (types[o] == VALUE_FLAG) {
 		if (value)
 			return cli_error(CLI_USAGE, "--%.*s takes no value", (int)n, word);
-		return option_value(i, o, NULL);
+		return option_value(i, o, "");
 	}
 	if (value)
 		return option_value(i, o, value + 1);

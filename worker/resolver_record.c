@@ -317,7 +317,7 @@ void records_free(struct records *rs)
 	if (!rs)
 		return;
 	while ((j = LIST_FIRST(&rs->all_jobs)))
-		job_free(j);
+		job_free(j); /* NOLINT(clang-analyzer-unix.Malloc): it unlinks itself */
 	records_forget(rs, NULL);
 	free(rs);
 }

@@ -153,6 +153,6 @@ long fd_recv(int sock, void *p, size_t n, int *fds, size_t *fd_count)
 		*fd_count = 0;
 		return errno == EAGAIN || errno == EWOULDBLOCK ? ERR_BUSY : ERR_SYS;
 	}
-	*fd_count = take_fds(&msg, fds, fd_count ? *fd_count : 0);
+	*fd_count = take_fds(&msg, fds, *fd_count);
 	return r;
 }

@@ -310,7 +310,7 @@ static void cancel_all(struct query_list *list)
 	struct dns_query *q;
 
 	while ((q = TAILQ_FIRST(list)))
-		dns_query_cancel(q);
+		dns_query_cancel(q); /* NOLINT(clang-analyzer-unix.Malloc): it unlinks itself */
 }
 
 void dns_client_free(struct dns_client *c)
