@@ -22,6 +22,8 @@
 
 #define MESSAGE_MAX ((size_t)1 << 30)
 #define TIMEOUT_SECONDS 300
+/* The kernel accepts for a listener that nobody serves: the greeting tells. */
+#define GREETING_SECONDS 20
 
 struct smtp {
 	int fd;
@@ -139,10 +141,17 @@ static char *default_sender(const struct conf *c)
 
 /* --- the connection --- */
 
+static void set_patience(const struct smtp *s, time_t seconds)
+{
+	struct timeval patience = {.tv_sec = seconds};
+
+	(void)!setsockopt(s->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	(void)!setsockopt(s->fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+}
+
 static int connect_listener(const struct conf *c, struct smtp *s, char **ret_name)
 {
 	const struct conf_listener *l = conf_listener_at(c, 0);
-	struct timeval patience = {.tv_sec = TIMEOUT_SECONDS};
 	struct sockaddr_storage ss;
 	char text[IP_TEXT_MAX];
 	struct ip ip = l->ip;
@@ -160,8 +169,7 @@ static int connect_listener(const struct conf *c, struct smtp *s, char **ret_nam
 	s->fd = socket(ss.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (s->fd < 0)
 		return ERR_SYS;
-	(void)!setsockopt(s->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-	(void)!setsockopt(s->fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	set_patience(s, GREETING_SECONDS);
 	return connect(s->fd, (struct sockaddr *)&ss, len) < 0 ? ERR_SYS : 0;
 }
 
@@ -173,6 +181,7 @@ static int hello(struct smtp *s, const char *name)
 
 	if (rc || s->reply.code / 100 != 2)
 		return rc ? rc : ERR_REFUSED;
+	set_patience(s, TIMEOUT_SECONDS);
 	rc = ask(s, "EHLO %s", name);
 	if (rc != 2)
 		return rc < 0 ? rc : ERR_REFUSED;

@@ -53,8 +53,11 @@ def test_user_and_group(make_sluice, tmp_path):
     command = [sluice._binary("SLUICED", "sluiced"), "-c", str(sluice.conf)]
     sluice.process = subprocess.Popen(command, stdin=subprocess.DEVNULL,
                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    pids = wait_until(lambda: {p["role"]: p["pid"] for p in status_or_nothing(sluice)}, 20,
-                      "the daemon")
+
+    def by_role():
+        found = {p["role"]: p["pid"] for p in status_or_nothing(sluice) if p["state"] == "running"}
+        return found if {"spooler", "worker", "resolver"} <= set(found) else None
+    pids = wait_until(by_role, 20, "the daemon")
     for role in ("spooler", "worker", "resolver"):
         text = pathlib.Path(f"/proc/{pids[role]}/status").read_text()
         assert re.search(r"^Uid:\s+65534\s+65534\s+65534", text, re.M), f"{role}: {text}"
