@@ -77,6 +77,13 @@ const char *connection_doing(const struct connection *c)
 	return c->txn ? transaction_doing(c->txn) : steps[c->step].doing;
 }
 
+bool connection_input_unasked(const struct connection *c)
+{
+	struct slice in = stream_input(c->stream);
+
+	return in.n && memcmp(in.p, "421", in.n < 3 ? in.n : 3) != 0;
+}
+
 /* --- the end --- */
 
 static void connection_release(struct connection *c)
@@ -465,6 +472,8 @@ static void on_unasked(struct connection *c)
 	connection_end(c, false, ABORT_TIME);
 }
 
+static void connection_lost(struct connection *c, const char *what);
+
 static void on_reply(struct connection *c)
 {
 	static enum connection_step (*const by_step[STEP_COUNT])(struct connection *) = {
@@ -473,6 +482,10 @@ static void on_reply(struct connection *c)
 	};
 	enum connection_step next;
 
+	if (c->step < STEP_ready && c->step != STEP_starttls && connection_input_unasked(c)) {
+		connection_lost(c, "connection given up: replies that were not asked for");
+		return;
+	}
 	if (c->step == STEP_ready && c->txn) {
 		transaction_on_reply(c->txn, &c->reply);
 		return;
@@ -513,7 +526,8 @@ static void connection_lost(struct connection *c, const char *what)
 		connection_end(c, false, 0);
 		return;
 	}
-	if (c->step == STEP_handshake) {
+	/* In TLS 1.3 a server's refusal comes when the client already is through. */
+	if (c->step == STEP_handshake || (c->step == STEP_ehlo && stream_is_tls(c->stream))) {
 		handshake_failed(c, what);
 		return;
 	}
@@ -590,6 +604,10 @@ static void on_stream(struct stream *stream, enum stream_event what, void *arg)
 		on_connected(c);
 		break;
 	case STREAM_TLS_READY:
+		/* RFC 3207 4.2: what was said before does not count. */
+		c->offers = 0;
+		c->size_max = 0;
+		buf_clear(&c->esmtp);
 		go(c, send_ehlo(c));
 		break;
 	case STREAM_DATA:

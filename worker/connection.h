@@ -100,6 +100,8 @@ void connection_transaction_ended(struct connection *c);
 void connection_give_up(struct connection *c, bool abort);
 /* Waits this long for the next reply, and for output to move. */
 void connection_timeouts(struct connection *c, usec_t read, usec_t write);
+/* There is input behind the reply that was asked for, other than a 421 (the peer closes). */
+bool connection_input_unasked(const struct connection *c);
 /* Where it is, for records. */
 struct site_place;
 void connection_place(const struct connection *c, struct site_place *ret);

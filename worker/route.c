@@ -233,3 +233,26 @@ void route_reset(struct route *r)
 	for (uint32_t i = 0; i < r->count; i++)
 		r->targets[i].failed = false;
 }
+
+bool route_mark_failed(struct route *r, const struct ip *ip, uint16_t port)
+{
+	bool found = false, fresh = false;
+
+	for (uint32_t i = 0; i < r->count; i++) {
+		struct route_target *t = &r->targets[i];
+
+		if (!ip_eq(&t->ip, ip) || t->port != port)
+			continue;
+		found = true;
+		fresh |= !t->failed;
+		t->failed = true;
+	}
+	return fresh || !found;
+}
+
+void route_keep_failed(struct route *r, const struct route *old)
+{
+	for (uint32_t i = 0; i < old->count; i++)
+		if (old->targets[i].failed)
+			(void)route_mark_failed(r, &old->targets[i].ip, old->targets[i].port);
+}

@@ -53,5 +53,9 @@ struct route_target *route_next(struct route *r,
 				bool (*usable)(const struct route_target *t, void *arg), void *arg);
 /* A new round. */
 void route_reset(struct route *r);
+/* Not again in this round. True: it was not marked before, or is none of these targets. */
+bool route_mark_failed(struct route *r, const struct ip *ip, uint16_t port);
+/* What had failed in the answer before is marked in this one, too. */
+void route_keep_failed(struct route *r, const struct route *old);
 
 #endif

@@ -250,6 +250,13 @@ static void site_remember(struct site *s, const struct outcome *o, const struct 
 	s->last_source_ip = at ? at->source_ip : (struct ip){0};
 }
 
+static void site_forget_failures(struct site *s)
+{
+	s->failures = 0;
+	if (s->route)
+		route_reset(s->route);
+}
+
 static void site_put_aside(struct site *s)
 {
 	struct queue *q;
@@ -268,8 +275,7 @@ void site_fail(struct site *s, const struct outcome *o, const struct site_place 
 	site_remember(s, o, at);
 	site_tell_failure(s, o, delay);
 	s->tried = now;
-	if (s->route)
-		route_reset(s->route);
+	site_forget_failures(s);
 	if (o->class == OUTCOME_BOUNCED) {
 		(void)verdict_waiting(s, o);
 		return;
@@ -301,12 +307,7 @@ void site_target_failed(struct site *s, const struct ip *ip, uint16_t port,
 		return;
 	}
 	site_remember(s, o, at);
-	for (uint32_t i = 0; s->route && i < s->route->count; i++) {
-		struct route_target *t = &s->route->targets[i];
-
-		if (ip_eq(&t->ip, ip) && t->port == port)
-			t->failed = true;
-	}
+	s->failures += !s->route || route_mark_failed(s->route, ip, port);
 	if (s->parcels)
 		slots_want(s);
 }
@@ -318,7 +319,7 @@ static void site_out_of_targets(struct site *s)
 				      .source_ip = s->last_source_ip};
 	char *mx = xstrdup(s->last_mx ? s->last_mx : "");
 	struct site_place place = at;
-	bool tried = false, sources = false;
+	bool tried = s->failures > 0, sources = false;
 	struct outcome o;
 
 	for (uint32_t i = 0; i < s->route->count; i++) {
@@ -326,7 +327,7 @@ static void site_out_of_targets(struct site *s)
 		sources |= slots_has_source(s->w, s->route->targets[i].ip.family);
 	}
 	if (s->ready || s->connecting) { /* others still work on it */
-		route_reset(s->route);
+		site_forget_failures(s);
 		s->hold_until = loop_now(s->w->loop) + HOLD_TIME;
 		free(mx);
 		return;
@@ -368,8 +369,7 @@ void site_schedule(struct site *s)
 	events_add(s->w, &s->events, "the retry was brought forward by an operator");
 	s->retry_at = 0;
 	s->hold_until = 0;
-	if (s->route)
-		route_reset(s->route);
+	site_forget_failures(s);
 	site_report(s, false);
 	TAILQ_FOREACH(q, &s->queues, in_site) {
 		queue_publish(q);
@@ -456,6 +456,8 @@ static void site_on_answer(struct site *s, struct route *r, bool fresh)
 	lookup_count(s->w->sites, r->status == DNS_TEMPFAIL || r->status == DNS_LOOP);
 	switch (r->status) {
 	case DNS_OK:
+		if (s->route) /* a short TTL is no fresh start */
+			route_keep_failed(r, s->route);
 		route_free(s->route);
 		s->route = r;
 		s->no_domain_since = 0;
@@ -546,7 +548,8 @@ bool site_connect(struct site *s, bool *ret_everybody)
 		site_resolve(s);
 		return true;
 	}
-	t = route_next(s->route, target_usable, s);
+	/* An answer that is another one each time ends, too. */
+	t = s->failures < s->route->count ? route_next(s->route, target_usable, s) : NULL;
 	if (!t) {
 		site_out_of_targets(s);
 		return true;
@@ -588,12 +591,24 @@ void site_kick(struct site *s)
 		slots_want(s);
 }
 
+void site_answered(struct site *s)
+{
+	s->lost = 0;
+	site_forget_failures(s);
+}
+
+bool site_message_lost(struct site *s)
+{
+	if (++s->lost < SITE_LOST_MAX)
+		return false;
+	s->lost = 0;
+	return true;
+}
+
 void site_connection_ready(struct site *s)
 {
 	struct queue *q;
 
-	if (s->route)
-		route_reset(s->route);
 	if (s->retry_at) {
 		s->retry_at = 0;
 		site_publish(s);

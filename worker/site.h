@@ -20,6 +20,8 @@
 
 #define SITE_MAGIC 0x73697465u
 #define SITE_REPLIES 10
+/* So many messages lost in a row, each with its connection, speak against the host. */
+#define SITE_LOST_MAX 3
 
 struct connection;
 struct events;
@@ -66,6 +68,8 @@ struct site {
 	struct ip last_mx_ip, last_source_ip;
 	char *last_mx;
 	usec_t hold_until;       /* others are connected: no more for a while */
+	uint32_t failures;       /* of targets, since one answered */
+	uint32_t lost;           /* messages in a row, each with a connection that took none */
 
 	/* connections: slots = all that hold a lease, closing ones too */
 	TAILQ_HEAD(, connection) connections;
@@ -100,6 +104,10 @@ bool site_connect(struct site *s, bool *ret_everybody);
 
 /* Reported by its connections. */
 void site_connection_ready(struct site *s);
+/* A transaction was answered to its end: hosts that failed get another chance. */
+void site_answered(struct site *s);
+/* A message went lost with a connection that had taken none; true: that was one too many. */
+bool site_message_lost(struct site *s);
 /* Before it was ready, or before it did anything useful: the target has failed, all others are tried first. */
 void site_target_failed(struct site *s, const struct ip *ip, uint16_t port,
 			const struct outcome *o, const struct site_place *at);

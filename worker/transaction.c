@@ -20,6 +20,7 @@
 
 #define TRANSACTION_MAGIC 0x74786e20u
 #define BODY_CHUNK 65536
+#define OUT_OF_STEP "connection given up: replies out of step"
 /* Connections lost under a recipient, before its message was sent, that are not its fault. */
 #define STRIKES_MAX 2
 
@@ -292,17 +293,20 @@ static void finish(struct transaction *t)
 {
 	struct connection *c = t->c;
 
+	site_answered(c->site);
 	transaction_end(t);
 	connection_transaction_ended(c);
 }
 
 /* The connection is of no more use. A failure before anything was delivered speaks against the host. */
-static void finish_lost(struct transaction *t, const struct outcome *o, bool abort)
+static void finish_lost(struct transaction *t, const struct outcome *o, bool abort,
+			bool message_lost)
 {
 	struct connection *c = t->c;
 	struct site *s = c->site;
 	struct site_place at;
-	bool host_failed = c->delivered == 0 && any_again(t);
+	bool host_failed = c->delivered == 0 &&
+			   (any_again(t) || (message_lost && site_message_lost(s)));
 	struct ip ip = c->ip;
 	uint16_t port = c->port;
 	char *host = xstrdup(c->host);
@@ -385,7 +389,7 @@ static void body_unreadable(struct transaction *t, int rc)
 	outcome_local(&o, LOCAL_SET_ASIDE, "cannot read the message from the spool: %s",
 		      err_text(rc));
 	decide_rest(t, &o);
-	finish_lost(t, &o, true);
+	finish_lost(t, &o, true, false);
 }
 
 /* At most one chunk a turn, so that a big message delays nobody. */
@@ -484,7 +488,12 @@ static void on_rcpt(struct transaction *t, const struct reply *r)
 {
 	struct txn_rcpt *x = &t->rcpts[t->next];
 
-	if (!t->mail_refused) {
+	if (t->mail_refused) {
+		if (r->code < 300) { /* a DATA behind that would send an empty message */
+			transaction_on_loss(t, OUT_OF_STEP);
+			return;
+		}
+	} else {
 		if (r->code >= 200 && r->code < 300) {
 			x->state = RCPT_ACCEPTED;
 			t->accepted++;
@@ -494,6 +503,7 @@ static void on_rcpt(struct transaction *t, const struct reply *r)
 	}
 	next_rcpt(t);
 	if (t->next < t->count) {
+		wait_for(t, PHASE_RCPT);
 		if (!t->pipelined)
 			send_rcpt(t);
 		return;
@@ -541,7 +551,7 @@ static void on_body(struct transaction *t, const struct reply *r)
 	if (o.class == OUTCOME_DELIVERED)
 		o.class = OUTCOME_TRANSIENT;
 	decide_rest(t, &o);
-	finish_lost(t, &o, true);
+	finish_lost(t, &o, true, false);
 }
 
 static void on_dot(struct transaction *t, const struct reply *r)
@@ -557,11 +567,28 @@ static void on_dot(struct transaction *t, const struct reply *r)
 	finish(t);
 }
 
+/* No reply but this one is due now. */
+static bool is_last_due(const struct transaction *t)
+{
+	switch (t->phase) {
+	case PHASE_MAIL:
+		return !t->pipelined && !t->rset_pending;
+	case PHASE_RCPT:
+		return !t->pipelined;
+	case PHASE_DATA:
+		return true;
+	default: /* with the final dot all is said */
+		return false;
+	}
+}
+
 /* A reply that cannot belong to the command: whoever reads on reads the wrong ones. */
 static bool is_out_of_step(const struct transaction *t, const struct reply *r)
 {
 	bool go_on = r->code >= 300 && r->code < 400;
 
+	if (is_last_due(t) && connection_input_unasked(t->c))
+		return true;
 	if (t->phase == PHASE_DATA)
 		return r->code < 300 || (go_on && r->code != 354);
 	return go_on && t->phase != PHASE_BODY;
@@ -575,20 +602,24 @@ void transaction_on_reply(struct transaction *t, const struct reply *r)
 	};
 	struct outcome o;
 
+	/* The dot has not left: this cannot be its reply. */
+	if (t->phase == PHASE_DOT && !t->empty && stream_output_pending(t->c->stream))
+		t->phase = PHASE_BODY;
 	if (r->code == 421 && t->phase != PHASE_DOT && t->phase != PHASE_BODY) {
 		outcome_from_reply(&o, t->phase, r, t->c->site->set);
 		o.scope = SCOPE_CONNECTION;
 		site_note(t->c->site, &o);
 		rest_again(t, &o);
-		finish_lost(t, &o, false);
+		finish_lost(t, &o, false, false);
 		return;
 	}
 	if (is_out_of_step(t, r)) {
-		transaction_on_loss(t, "connection given up: replies out of step");
+		transaction_on_loss(t, OUT_OF_STEP);
 		return;
 	}
 	if (t->rset_pending) {
 		t->rset_pending = false;
+		wait_for(t, PHASE_MAIL);
 		return;
 	}
 	by_phase[t->phase](t, r);
@@ -605,7 +636,7 @@ void transaction_on_loss(struct transaction *t, const char *what)
 	} else {
 		decide_rest(t, &o);
 	}
-	finish_lost(t, &o, t->phase != PHASE_DOT);
+	finish_lost(t, &o, t->phase != PHASE_DOT, true);
 }
 
 /* --- beginning --- */

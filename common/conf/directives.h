@@ -206,7 +206,7 @@ D(smtp_rcpt_timeout, "smtp-rcpt-timeout", TIME, "5m", CONF_SEC, CONF_HOUR, SITE,
 D(smtp_data_timeout, "smtp-data-timeout", TIME, "2m", CONF_SEC, CONF_HOUR, SITE, \
   "time for the reply to DATA") \
 D(data_send_timeout, "data-send-timeout", TIME, "3m", CONF_SEC, CONF_HOUR, SITE, \
-  "time without progress while the message is sent") \
+  "time for each 64 KiB of the message to leave") \
 D(smtp_data_termination_timeout, "smtp-data-termination-timeout", TIME, "10m", CONF_SEC, CONF_HOUR, SITE, \
   "time for the reply to the final dot") \
 D(use_starttls, "use-starttls", BOOL, "yes", 0, 0, SITE, \

@@ -213,6 +213,11 @@ void stream_timeout(struct stream *s, usec_t read, usec_t write)
 	stream_rearm(s);
 }
 
+void stream_strict_time(struct stream *s)
+{
+	s->strict_time = true;
+}
+
 /* ---- input ---- */
 
 static void trim(struct buf *b, size_t *head)
@@ -345,7 +350,7 @@ static void read_some(struct stream *s)
 	} else if (io == STREAM_IO_OK && (s->ssl || s->out_failed)) {
 		stream_queue_read(s);
 	}
-	if (total)
+	if (total && !s->strict_time)
 		s->read_since = loop_now(s->loop);
 	stream_update(s);
 	if (total || (deliver && stream_input(s).n))
@@ -442,7 +447,8 @@ static enum stream_io push_output(struct stream *s)
 		}
 		if (put) {
 			s->out_head += put;
-			s->write_since = loop_now(s->loop);
+			if (!s->strict_time)
+				s->write_since = loop_now(s->loop);
 		}
 	}
 	trim(&s->out, &s->out_head);

@@ -61,6 +61,12 @@ void stream_low_mark(struct stream *s, size_t n);
  * (read timeout).
  */
 void stream_timeout(struct stream *s, usec_t read, usec_t write);
+/*
+ * From now on input moves no deadline, and output moves one only when it begins anew (nothing was
+ * pending): who sends or takes a byte now and then cannot hold the stream. stream_timeout() begins a
+ * new time.
+ */
+void stream_strict_time(struct stream *s);
 
 /* Contexts. cert/key PEM paths; NULL return with errors in *ret_error (heap, caller frees). */
 struct stream_tls *stream_tls_server_new(const char *cert_file, const char *key_file,

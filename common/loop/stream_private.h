@@ -60,6 +60,7 @@ struct stream {
 
 	usec_t read_within, write_within; /* 0: no limit */
 	usec_t read_since, write_since; /* last progress */
+	bool strict_time; /* progress of the peer does not count */
 	usec_t close_by;
 
 	SSL *ssl;

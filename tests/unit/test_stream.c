@@ -481,6 +481,22 @@ Test(stream, read_timeout_counts_from_the_last_input)
 	cr_assert_eq(stream_errno(b.s), ETIMEDOUT);
 }
 
+Test(stream, strict_time_is_not_moved_by_a_peer_that_drips)
+{
+	usec_t start;
+
+	connect_pair();
+	stream_strict_time(b.s);
+	start = clock_now();
+	stream_timeout(b.s, 60 * USEC_PER_MSEC, 0);
+	run_for(40 * USEC_PER_MSEC);
+	write_str(&a, "x");
+	b.stop_at = 'T';
+	loop_run(l);
+	cr_assert_str_eq(b.events, "DT");
+	cr_assert_lt(clock_now() - start, 95 * USEC_PER_MSEC);
+}
+
 Test(stream, read_timeout_rests_while_input_is_paused)
 {
 	connect_pair();
