@@ -18,9 +18,9 @@
 #define DUE_AT_ONCE 400
 #define DUE_PER_QUEUE 100
 #define PARK_BATCHES 64
-#define WAKE_GAP (20 * USEC_PER_MSEC)  /* between two walks over the wake table */
-#define POLL_BUSY (5 * USEC_PER_MSEC)  /* while outcomes are not yet committed */
-#define POLL_CALM (1 * USEC_PER_SEC)   /* wall clock jumps, bells that were missed */
+#define WAKE_GAP (20 * USEC_PER_MSEC) /* between two walks over the wake table */
+#define POLL_BUSY (5 * USEC_PER_MSEC) /* while outcomes are not yet committed */
+#define POLL_CALM (1 * USEC_PER_SEC) /* wall clock jumps, bells that were missed */
 
 static const size_t class_rows[SPOOL_CLASSES] = {64, 32, 16, 8};
 
@@ -41,9 +41,9 @@ struct feed {
 	bool fresh_more[SPOOL_CLASSES];
 
 	struct spool_wake_pos wake;
-	bool wake_pass;     /* a walk over the wake table is wanted or under way */
+	bool wake_pass; /* a walk over the wake table is wanted or under way */
 	usec_t wake_walked; /* end of the last walk */
-	msec_t wake_next;   /* first row that is not due yet */
+	msec_t wake_next; /* first row that is not due yet */
 
 	TAILQ_HEAD(, queue) refills;
 	uint32_t refill_count;
@@ -347,7 +347,8 @@ static void read_wake(struct feed *f, struct spool_read *r)
 
 static msec_t next_wake(struct feed *f, struct spool_read *r)
 {
-	struct spool_wake_pos pos = {.at = loop_wall(f->w->loop), .queue = UINT32_MAX, .started = true};
+	struct spool_wake_pos pos = {
+		.at = loop_wall(f->w->loop), .queue = UINT32_MAX, .started = true};
 	struct spool_wake_row row;
 
 	return spool_wake_scan(r, f->w->vmta_id, UINT64_MAX, &pos, &row, 1) ? row.at : UINT64_MAX;
@@ -387,14 +388,15 @@ static void due_row(struct feed *f, struct spool_read *r, struct queue *q,
 	if (spool_recipient_get(r, row->msgid, row->rcpt, &x) < 0 || expire(r, q, &x))
 		return;
 	(void)take(f, r, q, row->msgid, row->rcpt,
-	     x.class < SPOOL_CLASSES ? x.class : SPOOL_CLASS_DEFAULT, false);
+		   x.class < SPOOL_CLASSES ? x.class : SPOOL_CLASS_DEFAULT, false);
 }
 
 /* One helping from the due table. Returns rows read. */
 static size_t due_queue(struct feed *f, struct spool_read *r, struct queue *q)
 {
 	struct spool_due_row rows[DUE_PER_QUEUE];
-	size_t n = spool_due_scan(r, q->id, loop_wall(f->w->loop), &q->due_pos, rows, DUE_PER_QUEUE);
+	size_t n =
+		spool_due_scan(r, q->id, loop_wall(f->w->loop), &q->due_pos, rows, DUE_PER_QUEUE);
 	bool full = false;
 
 	for (size_t i = 0; i < n && !full; i++) {

@@ -20,7 +20,7 @@
 struct sweep {
 	struct worker *w;
 	struct spool_wake_pos wake; /* behind the queue that is walked */
-	uint32_t queue;             /* 0: the next one of the wake table */
+	uint32_t queue; /* 0: the next one of the wake table */
 	struct spool_due_pos due;
 	const struct conf_domain *set;
 	msec_t first_expiry; /* of the queue, as far as it was walked */
@@ -34,7 +34,8 @@ struct sweep *sweep_new(struct worker *w)
 
 	s->w = w;
 	/* what an earlier worker put off for ever, as an orphan does, comes first */
-	s->late = (struct spool_wake_pos){.at = WAKE_NEVER - 1, .queue = UINT32_MAX, .started = true};
+	s->late =
+		(struct spool_wake_pos){.at = WAKE_NEVER - 1, .queue = UINT32_MAX, .started = true};
 	return s;
 }
 
@@ -169,7 +170,8 @@ void sweep_run(struct sweep *s)
 	size_t left = ROWS_PER_RUN;
 	struct spool_read *r;
 
-	if (!s->w->spool || !s->w->vmta_id || s->w->stopping || spool_read_begin(s->w->spool, &r) < 0)
+	if (!s->w->spool || !s->w->vmta_id || s->w->stopping ||
+	    spool_read_begin(s->w->spool, &r) < 0)
 		return;
 	run_late(s, r);
 	if (s->conf_gen != s->w->conf_gen) /* its settings are gone */

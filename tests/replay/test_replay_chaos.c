@@ -22,13 +22,12 @@
 #define HEALING (4 * HOUR)
 #define MAX_RCPTS 8000
 #define MAX_KILLS 64
-#define SEEDS 12
+#define SEEDS 5
 
-#define CONF                                                                                       \
-	CONF_WITH("3", "4", "3")
+#define CONF CONF_WITH("3", "4", "3")
 #define CONF_WITH(out, messages, rcpts)                                                            \
 	"[domain *]\nretry-after = 1m,5m,10m,30m\nretry-after-dns-error = 2m\nbounce-after = 4d\n" \
-	"max-smtp-out = " out "\nmax-msg-per-connection = " messages                                  \
+	"max-smtp-out = " out "\nmax-msg-per-connection = " messages                               \
 	"\nmax-rcpt-per-message = " rcpts "\n"
 
 enum mood { WELL, DEFERS, FLAKY, GONE, MOODS };
@@ -84,8 +83,8 @@ static void on_delivered(const char *line)
 	for (const char *p = strchr(line, '<'); p; p = strchr(p + 1, '<')) {
 		struct rcpt *r = find(p + 1);
 
-		cr_assert(!r->delivered_at ||
-				  killed_between(r->delivered_at, r->delivered_at + 11 * USEC_PER_SEC),
+		cr_assert(!r->delivered_at || killed_between(r->delivered_at,
+							     r->delivered_at + 11 * USEC_PER_SEC),
 			  "seed %u: %s was delivered at %.3f s and at %.3f s", seed_now, r->address,
 			  (double)r->delivered_at / 1e6, (double)fake_elapsed() / 1e6);
 		r->delivered_at = fake_elapsed();
@@ -94,9 +93,11 @@ static void on_delivered(const char *line)
 
 static const char *flaky(enum mx_event what)
 {
-	static const char *const openings[] = {"421 4.3.2 not now", "554 5.3.2 no", "", "450 4.3.2 busy"};
-	static const char *const rest[] = {"421 4.4.2 bye", "450 4.2.0 later", "452 4.5.3 too many",
-					   "550 5.1.1 unknown", "", "354 what", "220 what"};
+	static const char *const openings[] = {"421 4.3.2 not now", "554 5.3.2 no", "",
+					       "450 4.3.2 busy"};
+	static const char *const rest[] = {
+		"421 4.4.2 bye", "450 4.2.0 later", "452 4.5.3 too many", "550 5.1.1 unknown", "",
+		"354 what",	 "220 what"};
 
 	if (dice(what == MX_OPEN || what == MX_EHLO ? 4 : 6))
 		return NULL;
@@ -148,7 +149,8 @@ static void send_one(int site)
 		*r = (struct rcpt){.msgid = 0};
 		snprintf(r->address, sizeof(r->address), "r%zu@%s", rcpt_count + i,
 			 places[site < 0 ? dice(SITES) : (unsigned)site].domain);
-		at += (size_t)snprintf(list + at, sizeof(list) - at, "%s%s", i ? " " : "", r->address);
+		at += (size_t)snprintf(list + at, sizeof(list) - at, "%s%s", i ? " " : "",
+				       r->address);
 	}
 	id = world_send_as(&x, "", list, dice(3) ? "" : "job1", (uint8_t)dice(SPOOL_CLASSES),
 			   dice(10) ? 64 : 200000);
@@ -158,8 +160,8 @@ static void send_one(int site)
 
 static void some_order(void)
 {
-	static const enum order_kind kinds[] = {ORDER_PAUSE, ORDER_RESUME, ORDER_RESUME, ORDER_SCHEDULE,
-						ORDER_DELETE};
+	static const enum order_kind kinds[] = {ORDER_PAUSE, ORDER_RESUME, ORDER_RESUME,
+						ORDER_SCHEDULE, ORDER_DELETE};
 	enum order_kind kind = kinds[dice(ARRAY_SIZE(kinds))];
 	char pattern[32];
 
@@ -185,7 +187,8 @@ static void something(void *arg ATTR_UNUSED)
 	static const usec_t gaps[] = {0, 0, 1000, 50000, USEC_PER_SEC, 9 * USEC_PER_SEC};
 	unsigned what = dice(100);
 
-	static const char *const confs[] = {CONF, CONF_WITH("1", "1", "1"), CONF_WITH("20", "0", "100")};
+	static const char *const confs[] = {CONF, CONF_WITH("1", "1", "1"),
+					    CONF_WITH("20", "0", "100")};
 
 	if (what < 49) {
 		for (unsigned n = dice(4) ? 1 : 20; n; n--)

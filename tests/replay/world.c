@@ -125,9 +125,9 @@ static void load_conf(struct world *x)
 	cr_assert_eq(fd_write_all(x->h.conf_fd, merged.p, merged.n), 0);
 }
 
-static void bad_report(void *arg ATTR_UNUSED, uint32_t slot ATTR_UNUSED, uint32_t forkno ATTR_UNUSED,
-		       uint64_t position ATTR_UNUSED, uint8_t type ATTR_UNUSED,
-		       struct slice payload ATTR_UNUSED, const char *why)
+static void bad_report(void *arg ATTR_UNUSED, uint32_t slot ATTR_UNUSED,
+		       uint32_t forkno ATTR_UNUSED, uint64_t position ATTR_UNUSED,
+		       uint8_t type ATTR_UNUSED, struct slice payload ATTR_UNUSED, const char *why)
 {
 	cr_assert_fail("a report cannot be read: %s", why);
 }
@@ -275,11 +275,11 @@ static void add_recipient(struct intake_message *m, struct slice address, uint8_
 
 	m->recipients = xreallocarray(m->recipients, m->recipient_count + 1, sizeof(*r));
 	r = &m->recipients[m->recipient_count++];
-	*r = (struct intake_recipient){
-		.address = slice_dup(address),
-		.domain = slice_dup_lower(slice_from(address, (size_t)slice_rchr(address, '@') + 1)),
-		.route = "a",
-		.class = class};
+	*r = (struct intake_recipient){.address = slice_dup(address),
+				       .domain = slice_dup_lower(slice_from(
+					       address, (size_t)slice_rchr(address, '@') + 1)),
+				       .route = "a",
+				       .class = class};
 }
 
 uint64_t world_send_as(struct world *x, const char *sender, const char *rcpts, const char *job,

@@ -50,10 +50,11 @@ struct world {
 
 	/* a committer that is not always there; zero: it runs after each turn and never fails */
 	usec_t commit_gap, commit_next; /* at least this much between two commits */
-	unsigned fail_commits;          /* so many of the next ones find the disk full */
-	unsigned race_percent;          /* of the worker's reads: a commit just before or behind their begin */
-	bool race_only;                 /* and no other commits */
-	uint64_t *refused;              /* messages without a 250 */
+	unsigned fail_commits; /* so many of the next ones find the disk full */
+	unsigned
+		race_percent; /* of the worker's reads: a commit just before or behind their begin */
+	bool race_only; /* and no other commits */
+	uint64_t *refused; /* messages without a 250 */
 	size_t refused_count;
 };
 

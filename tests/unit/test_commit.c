@@ -145,6 +145,50 @@ Test(commit, a_new_worker_in_a_slot_starts_at_zero)
 	fix_done(&f);
 }
 
+Test(commit, an_end_that_is_said_twice_does_not_touch_the_next_worker)
+{
+	struct fix f;
+	struct shm_ring *ring;
+
+	fix_init(&f);
+	ring = fix_worker(&f, 0, "a", 1);
+	fix_put(&f, 7, "x.example", "a");
+	commit_slot_drained(f.c, 0, 1);
+	ring = fix_worker(&f, 0, "a", 2);
+	cr_assert(fix_report(ring, 7, 0, OUTCOME_TRANSIENT, clock_wall() + 60000));
+	cr_assert_eq(fix_commit(&f, NULL), 0);
+	commit_slot_drained(f.c, 0, 1);
+	cr_assert_eq(fix_commit(&f, NULL), 0);
+	cr_assert_eq(fix_records(&f, ACCT_TRANSIENT), 1, "the report was read twice");
+	cr_assert_eq(ring_committed(ring), ring_position(ring));
+	fix_done(&f);
+}
+
+/* A new spooler does not know that the dead worker's ring was drained; master empties it meanwhile. */
+Test(commit, a_ring_that_master_empties_is_left_alone)
+{
+	struct fix f;
+	struct shm_ring *ring;
+
+	fix_init(&f);
+	ring = fix_worker(&f, 0, "a", 1);
+	fix_put(&f, 7, "x.example", "a");
+	cr_assert(fix_report(ring, 7, 0, OUTCOME_TRANSIENT, clock_wall() + 60000));
+	cr_assert_eq(fix_commit(&f, NULL), 0);
+	fix_close(&f);
+	fix_open(&f);
+	atomic_store(&shm_worker(f.shm, 0)->state, SHM_WORKER_FREE);
+	ring_reset(ring);
+	cr_assert_eq(fix_commit(&f, NULL), 0);
+	cr_assert_eq(ring_committed(ring), 0);
+	ring = fix_worker(&f, 0, "a", 2);
+	cr_assert_eq(ring_room(ring), ring_capacity(ring), "the new worker has no room");
+	cr_assert(fix_report(ring, 7, 0, OUTCOME_TRANSIENT, clock_wall() + 60000));
+	cr_assert_eq(fix_commit(&f, NULL), 0);
+	cr_assert_eq(fix_records(&f, ACCT_TRANSIENT), 2);
+	fix_done(&f);
+}
+
 Test(commit, transient_moves_to_due_no_later_than_expiry)
 {
 	struct fix f;
