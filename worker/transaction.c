@@ -528,6 +528,11 @@ static void on_data(struct transaction *t, const struct reply *r)
 		send_body(t);
 		return;
 	}
+	if (r->code == 354 && t->mail_refused) {
+		/* it may have taken the recipients, too: a dot would send them nothing but emptiness */
+		finish_lost(t, &t->message, true, false);
+		return;
+	}
 	if (r->code == 354) {
 		t->empty = true;
 		stream_write(t->c->stream, ".\r\n", 3);

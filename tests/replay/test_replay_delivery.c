@@ -369,3 +369,32 @@ Test(delivery, a_big_body_arrives_whole)
 	assert_all('d', 1, "one.test");
 	finish();
 }
+
+static const char *refuses_mail_only(struct mx *m ATTR_UNUSED, enum mx_event what,
+				     unsigned c ATTR_UNUSED, const char *line ATTR_UNUSED)
+{
+	switch (what) {
+	case MX_MAIL:
+		return "450 4.3.0 not now";
+	case MX_RCPT:
+		return "250 2.1.5 ok";
+	case MX_DATA:
+		return "354 go";
+	default:
+		return NULL;
+	}
+}
+
+Test(delivery, no_empty_message_is_sent_when_data_is_taken_after_a_refused_mail)
+{
+	start("");
+	mx.answer = refuses_mail_only;
+	mx_listen(&mx, "198.51.100.1", WORLD_PORT);
+	fake_dns_mx("odd.test", "10 mx.odd.test 198.51.100.1");
+	world_send(&x, "s@sender.test", "a@odd.test");
+	world_run(&x, MINUTE);
+	cr_assert_eq(world_count(&x, 't'), 1);
+	cr_assert_eq(mx_count(&mx, MX_DONE), 0);
+	cr_assert_eq(world_left(&x), 1);
+	finish();
+}
