@@ -20,7 +20,9 @@ static struct mx_entry *note(struct mx *mx, const struct session *s, enum mx_eve
 {
 	struct mx_entry *e;
 
-	mx->journal = xreallocarray(mx->journal, mx->entries + 1, sizeof(*mx->journal));
+	if ((mx->entries & (mx->entries - 1)) == 0)
+		mx->journal = xreallocarray(mx->journal, mx->entries ? 2 * mx->entries : 1,
+					    sizeof(*mx->journal));
 	e = &mx->journal[mx->entries++];
 	*e = (struct mx_entry){.at = fake_elapsed(), .what = what, .connection = s->number};
 	slice_copy(line, e->text, sizeof(e->text));

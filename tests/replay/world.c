@@ -319,7 +319,9 @@ static void keep_record(struct world *x, const struct acct_record *r)
 {
 	struct world_record *k;
 
-	x->records = xreallocarray(x->records, x->record_count + 1, sizeof(*k));
+	if ((x->record_count & (x->record_count - 1)) == 0)
+		x->records = xreallocarray(x->records, x->record_count ? 2 * x->record_count : 1,
+					   sizeof(*k));
 	k = &x->records[x->record_count++];
 	memset(k, 0, sizeof(*k));
 	k->at = fake_elapsed();
