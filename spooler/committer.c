@@ -18,6 +18,7 @@
 #include "common/base/xalloc.h"
 #include "common/spool/write.h"
 #include "spooler/admission.h"
+#include "spooler/commit_tidy.h"
 
 #define RETRY_FULL (1 * USEC_PER_SEC)
 #define FULL_LOG_EVERY (60 * USEC_PER_SEC)
@@ -31,6 +32,7 @@ struct committer {
 	struct intake *intake;
 	bool own_intake;
 	struct admission *admission;
+	struct commit_tidy *tidy;
 	pthread_t thread;
 	bool started;
 	_Atomic bool stop, counted;
@@ -100,25 +102,32 @@ static bool has_big_row(struct spool *s, uint64_t msgid)
 }
 
 /* Removes big bodies whose message never got its 250; returns the largest name seen. */
-static uint64_t clean_big(struct spool *s)
+static uint64_t clean_big(struct spool *s, bool keep)
 {
 	char *dir = xasprintf("%s/big", spool_dir(s));
 	DIR *d = opendir(dir);
 	struct dirent *e;
 	uint64_t largest = 0, msgid;
-	unsigned removed = 0;
+	unsigned removed = 0, kept = 0;
 
 	while (d && (e = readdir(d)) != NULL) {
 		if (!slice_u64(slice_str(e->d_name), &msgid))
 			continue;
 		if (msgid > largest)
 			largest = msgid;
-		if (!has_big_row(s, msgid) && unlinkat(dirfd(d), e->d_name, 0) == 0)
+		if (keep)
+			kept++;
+		else if (!has_big_row(s, msgid) && unlinkat(dirfd(d), e->d_name, 0) == 0)
 			removed++;
 	}
 	if (d)
 		closedir(d);
 	free(dir);
+	if (kept)
+		log_error(NULL,
+			  "the spool is empty, but bodies of messages lie beside it: they are kept; "
+			  "if data.mdb was lost, stop and restore it, else remove them",
+			  LOG_S("spool", spool_dir(s)), LOG_U("files", kept));
 	if (removed)
 		log_info(NULL, "removed bodies of messages that were never accepted",
 			 LOG_U("files", removed));
@@ -127,7 +136,9 @@ static uint64_t clean_big(struct spool *s)
 
 static uint64_t first_msgid(struct committer *c)
 {
-	uint64_t big = clean_big(c->o.spool), row = commit_last_msgid(c->engine);
+	uint64_t row = commit_last_msgid(c->engine);
+	/* a spool that never held mail knows nothing about them */
+	uint64_t big = clean_big(c->o.spool, row == 0);
 
 	return big > row ? big : row;
 }
@@ -155,6 +166,7 @@ int committer_new(const struct committer_options *o, struct committer **ret, cha
 	c->own_intake = !o->intake;
 	c->intake = o->intake ? o->intake : intake_new(o->bell, first_msgid(c));
 	c->admission = admission_new(o->spool, o->shm, c->intake);
+	c->tidy = commit_tidy_new(c->engine);
 	admission_set_conf(c->admission, o->conf);
 	*ret = c;
 	return 0;
@@ -167,6 +179,7 @@ void committer_free(struct committer *c)
 	if (c->own_intake)
 		intake_free(c->intake);
 	admission_free(c->admission);
+	commit_tidy_free(c->tidy);
 	commit_free(c->engine);
 	pthread_mutex_destroy(&c->lock);
 	free(c);
@@ -392,6 +405,15 @@ static bool turn(struct committer *c)
 	return r.more;
 }
 
+static void add_job(struct committer *c, struct commit_job *j)
+{
+	struct commit_job **end = &c->jobs;
+
+	while (*end)
+		end = &(*end)->next;
+	*end = j;
+}
+
 static void tick(struct committer *c)
 {
 	usec_t now = clock_now();
@@ -399,6 +421,7 @@ static void tick(struct committer *c)
 	if (now < c->next_tick)
 		return;
 	c->next_tick = now + TICK;
+	add_job(c, commit_tidy_look(c->tidy));
 	(void)spool_reader_check(c->o.spool);
 	admission_look(c->admission, commit_live_bytes(c->engine));
 }

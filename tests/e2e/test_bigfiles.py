@@ -79,3 +79,14 @@ def test_a_mix_of_sizes(sluice, receiver, tmp_path):
         assert message["rcpts"][0] not in got, "delivered twice"
         got[message["rcpts"][0]] = message["body_sha256"]
     assert got == wanted
+
+
+def test_a_lost_database_does_not_take_its_bodies_along(make_sluice, receiver):
+    """data.mdb is gone, big/ is not: what may still be restored is kept, and said."""
+    sluice = make_sluice(smtp_port=receiver.port)
+    (sluice.spool / "big").mkdir(parents=True)
+    body = sluice.spool / "big" / "1795312345678901"
+    body.write_bytes(b"Subject: x\r\n\r\nx\r\n")
+    sluice.start()
+    sluice.wait_log(contains="the spool is empty, but bodies")
+    assert body.exists()
