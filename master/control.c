@@ -30,10 +30,18 @@ struct control {
 	int fd; /* before the request is complete: of the stream, borrowed */
 	enum right right;
 	uid_t uid;
+	bool reloading; /* the answer of a reload is due */
 	bool dry_run; /* of a reload */
 };
 
 #define CONTROL_MAGIC 0x6374726c
+
+/*
+ * Open connections by right, so that who may do less never keeps out who may do more, nor takes the
+ * descriptors of this process. Those that were handed over to another process do not count.
+ */
+static const unsigned open_max[] = {[RIGHT_NONE] = 16, [RIGHT_READ] = 64, [RIGHT_CHANGE] = 256};
+static unsigned open_now[ARRAY_SIZE(open_max)];
 
 /* --- answers --- */
 
@@ -51,6 +59,7 @@ void control_write(struct control *c, json_t *line)
 
 static void control_free(struct control *c)
 {
+	open_now[c->right]--;
 	c->magic = 0;
 	free(c);
 }
@@ -241,6 +250,7 @@ static void on_reload_done(const char *error, const char *notes, void *arg)
 {
 	struct control *c = arg;
 
+	c->reloading = false;
 	if (error) {
 		fail(c, error);
 		return;
@@ -253,6 +263,7 @@ static void on_reload_done(const char *error, const char *notes, void *arg)
 static void do_reload(struct control *c, const json_t *args)
 {
 	c->dry_run = json_is_true(json_object_get(args, "dry_run"));
+	c->reloading = true;
 	reload_begin(c->m, c->dry_run, on_reload_done, c);
 }
 
@@ -446,8 +457,8 @@ static void on_stream(struct stream *s, enum stream_event what, void *arg)
 	case STREAM_EOF:
 	case STREAM_ERROR:
 	case STREAM_TIMEOUT:
-		/* while a reload runs its answer needs the object; it is closed by the answer */
-		if (c->m->reload)
+		/* the answer of a reload needs the object; it is closed by the answer */
+		if (c->reloading)
 			break;
 		stream_free(s);
 		control_free(c);
@@ -459,17 +470,36 @@ static void on_stream(struct stream *s, enum stream_event what, void *arg)
 	}
 }
 
+static void turn_away(int fd)
+{
+	static const char line[] = "{\"status\":\"error\",\"message\":\"too many control "
+				   "connections are open: try again in a moment\"}\n";
+
+	(void)!send(fd, line, sizeof(line) - 1, MSG_NOSIGNAL);
+	close(fd);
+}
+
 void control_accept(struct master *m)
 {
 	int fd = accept4(m->control_listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	enum right right;
 	struct control *c;
+	uid_t uid = 0;
 
 	if (fd < 0)
 		return;
+	right = peer_right(m, fd, &uid);
+	if (open_now[right] >= open_max[right]) {
+		turn_away(fd);
+		return;
+	}
+	open_now[right]++;
 	c = xcalloc(1, sizeof(*c));
 	c->magic = CONTROL_MAGIC;
 	c->m = m;
-	c->right = peer_right(m, fd, &c->uid);
+	c->right = right;
+	c->uid = uid;
 	c->stream = stream_accepted(m->loop, fd, on_stream, c);
+	stream_strict_time(c->stream); /* all of the request within the time */
 	stream_timeout(c->stream, REQUEST_TIMEOUT, ANSWER_TIMEOUT);
 }
