@@ -117,7 +117,8 @@ int cache_queue(struct commit *c, struct commit_vmta *v, struct slice domain, st
 
 int cache_queue_need_id(struct commit *c, struct commit_qent *q)
 {
-	struct spool_queue row = {.id = c->n.next_queue, .vmta = q->vmta->id, .domain = q->domain};
+	struct spool_queue row = {.id = c->n.next_queue, .vmta = q->vmta->id, .domain = q->domain,
+				  .day = commit_day(c->now)};
 	struct spool_key k = key_u32(row.id), name = key_u32_name(row.vmta, q->domain);
 	int rc;
 
@@ -136,6 +137,7 @@ int cache_queue_need_id(struct commit *c, struct commit_qent *q)
 	c->result.wrote = true;
 	c->n.next_queue++;
 	q->id = row.id;
+	q->day = row.day;
 	HASH_ADD(by_id, c->queue_by_id, id, sizeof(q->id), q);
 	return 0;
 }
@@ -155,6 +157,40 @@ struct commit_qent *cache_queue_by_id(struct commit *c, uint32_t id)
 		return NULL;
 	v = cache_vmta_by_id(c, row.vmta);
 	return v ? queue_add(c, v, row.domain, id) : NULL;
+}
+
+int cache_queue_stamp(struct commit *c, uint32_t id)
+{
+	struct commit_qent *q = cache_queue_by_id(c, id);
+	struct spool_key k = key_u32(id);
+	uint32_t today = commit_day(c->now);
+	struct spool_queue row;
+	int rc;
+
+	if (!q || q->day == today)
+		return 0;
+	rc = spool_queue_get(write_read(c->w), id, &row);
+	if (rc < 0)
+		return rc;
+	q->day = today;
+	if (row.day == today)
+		return 0;
+	row.day = today;
+	buf_clear(&c->value);
+	row_queue_encode(&row, &c->value);
+	return write_put(c->w, SPOOL_QUEUE, &k, buf_slice(&c->value));
+}
+
+void cache_queue_drop(struct commit *c, uint32_t id)
+{
+	struct commit_qent *q;
+
+	HASH_FIND(by_id, c->queue_by_id, &id, sizeof(id), q);
+	if (!q)
+		return;
+	HASH_DELETE(by_id, c->queue_by_id, q);
+	HASH_DELETE(by_name, c->queue_by_name, q);
+	free(q);
 }
 
 static uint64_t load_turn(struct commit *c, const char *pool)

@@ -9,6 +9,7 @@
  *     commit_outcome.c  the ends and postponements of recipients
  *     commit_orders.c   delete, schedule, pause, resume
  *     commit_recount.c  live counts after a start
+ *     commit_tidy.c     queues without mail are removed
  *
  * Everything in memory that a transaction changes is put back when it fails: numbers from a copy,
  * caches by emptying them, wake times and counts by changing them only after the commit.
@@ -41,6 +42,7 @@ struct commit_vmta {
 /* A queue, or a domain that is discarded (id 0). Key: vmta u32 and domain. */
 struct commit_qent {
 	uint32_t id;
+	uint32_t day; /* as in its row; 0: not looked up */
 	struct commit_vmta *vmta;
 	const struct conf_domain *settings;
 	struct slice domain; /* inside key */
@@ -142,6 +144,11 @@ struct commit {
 	bool count_started;
 };
 
+static inline uint32_t commit_day(msec_t wall)
+{
+	return (uint32_t)(wall / (24 * 3600 * MSEC_PER_SEC));
+}
+
 /* commit.c */
 void *commit_keep(struct commit *c, const void *p, size_t n); /* a copy until the end of the transaction */
 struct slice commit_keep_slice(struct commit *c, struct slice s);
@@ -155,6 +162,10 @@ struct commit_vmta *cache_vmta_by_id(struct commit *c, uint32_t id); /* NULL: no
 int cache_queue(struct commit *c, struct commit_vmta *v, struct slice domain, struct commit_qent **ret);
 int cache_queue_need_id(struct commit *c, struct commit_qent *q);
 struct commit_qent *cache_queue_by_id(struct commit *c, uint32_t id); /* NULL: no such row */
+/* It has mail today, or had: its row says so. Days since 1970. */
+int cache_queue_stamp(struct commit *c, uint32_t id);
+/* Its row has been removed. Between transactions. */
+void cache_queue_drop(struct commit *c, uint32_t id);
 /* ERR_NOT_FOUND: neither a virtual MTA nor a pool of the configuration. */
 int cache_route(struct commit *c, const char *name, struct commit_route **ret);
 /* The next virtual MTA of the route. */

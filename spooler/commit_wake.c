@@ -212,8 +212,10 @@ int wake_store(struct commit *c)
 	HASH_ITER(hh, c->touched, t, next) {
 		struct commit_vmta *v;
 		msec_t first;
-		int rc;
+		int rc = t->recipients ? cache_queue_stamp(c, t->queue) : 0;
 
+		if (rc < 0)
+			return rc;
 		if (!t->due)
 			continue;
 		first = first_due(c, t->queue);

@@ -151,6 +151,7 @@ void row_queue_encode(const struct spool_queue *q, struct buf *b)
 	enc_u8(b, QUEUE_VERSION);
 	enc_var(b, q->vmta);
 	enc_bytes(b, q->domain);
+	enc_var(b, q->day);
 }
 
 int row_queue_decode(struct slice v, struct spool_queue *ret)
@@ -162,6 +163,7 @@ int row_queue_decode(struct slice v, struct spool_queue *ret)
 		return rc;
 	ret->vmta = dec_var32(&d);
 	ret->domain = dec_bytes(&d);
+	ret->day = dec_var32(&d);
 	ret->paused = false;
 	return finish(&d);
 }

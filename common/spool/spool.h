@@ -96,6 +96,7 @@ struct spool_recipient {
 struct spool_queue {
 	uint32_t id, vmta;
 	struct slice domain; /* lower-case */
+	uint32_t day;        /* when it last had mail, in days since 1970 (UTC) */
 	bool paused;
 };
 
