@@ -110,6 +110,7 @@ class Sluice:
         self.extra = extra
         self.process = None
         self.kills = []
+        self._spooler_died = 0.0
         self.log = []
         self._log_lock = threading.Condition()
 
@@ -245,12 +246,19 @@ class Sluice:
 
     def kill(self, role, vmta=None):
         """kill -9 of a process by role; returns its pid once it is dead. self.kills gets the span
-        of wall time in which it died."""
+        of wall time in which it died, and whose transactions that can have cut."""
         pid = self.process.pid if role == "master" else self.pid(role, vmta)
-        self._kill([pid])
+        # What is in a ring outlives the spooler, but not the family.
+        sources = None if role == "master" else set()
+        if role == "worker":
+            addresses = self.vmtas.get(vmta)
+            sources = {a.split()[0] for a in addresses} if isinstance(addresses, list) else None
+        self._kill([pid], sources)
+        if role == "spooler":
+            self._spooler_died = self.kills[-1][0]
         return pid
 
-    def _kill(self, pids):
+    def _kill(self, pids, sources=None):
         began = time.time()
         for pid in pids:
             try:
@@ -260,7 +268,10 @@ class Sluice:
         if self.process.pid in pids:
             self.process.wait(10)
         wait_until(lambda: not set(pids) & set(self.family()), 10, "the killed to be dead", 0.002)
-        self.kills.append((began, time.time()))
+        # A spooler that had just died may have left the rings of all workers unread.
+        if sources is None and began - self._spooler_died < 3:
+            began = self._spooler_died
+        self.kills.append(Kill(began, time.time(), sources))
 
     def wait_respawn(self, role, old_pid, vmta=None, timeout=20.0):
         def found():
@@ -433,24 +444,49 @@ class Sluice:
         assert self.rows("list") == []
 
 
-Verdict = collections.namedtuple("Verdict", "lost doubled unexpected duplicates excess")
+Verdict = collections.namedtuple("Verdict", "lost doubled unexpected duplicates excess open")
 
 
-def ledger(accepted, sluice_records, deliveries, kills=(), slack=2.0):
+# Of what a process had open when it died, for a ledger that trusts nobody's clock to the millisecond
+# on a busy machine: how long after a receiver's 250 the outcome may not yet be with the spooler.
+SLACK = 1.0
+
+
+class Kill(tuple):
+    """(from, to) in wall time, and whose transactions that can have cut: source IPs; None: all."""
+
+    def __new__(cls, began, ended, sources=None):
+        kill = super().__new__(cls, (began, ended))
+        kill.sources = sources
+        return kill
+
+    def may_cut(self, start, end, source, slack):
+        return ((self.sources is None or source is None or source in self.sources)
+                and start <= self[1] and self[0] <= end + slack)
+
+
+def ledger(accepted, sluice_records, deliveries, kills=(), slack=SLACK):
     """Compares what was accepted with what came of it.
 
-    accepted: recipients that got their 250. sluice_records: d and b records. deliveries: accepted
-    "dot" events and "mail" events of the receiver's journal. kills: spans of wall time (from, to).
+    accepted: recipients that got their 250. sluice_records: d and b records. deliveries: "conn" and
+    "mail" events and accepted "dot" events of the receiver's journal. kills: of Kill.
     Returns Verdict(lost: accepted without a final record; doubled: with more than one; unexpected:
     final record or delivery without acceptance; duplicates: delivered more than once; excess:
-    those of them whose earlier transaction was not open at any kill)."""
+    those of them whose earlier transaction was not open at any kill that can have cut it; open:
+    how many accepted transactions were open at kills, without that slack)."""
+    kills = [k if isinstance(k, Kill) else Kill(*k) for k in kills]
     finals = collections.Counter(r.rcpt for r in sluice_records if r.type in "db")
-    began = {e["tx"]: e["t"] for e in deliveries if e["ev"] == "mail"}
+    source = {e["c"]: e["source"] for e in deliveries if e["ev"] == "conn"}
+    began = {e["tx"]: (e["t"], source.get(e.get("c"))) for e in deliveries if e["ev"] == "mail"}
     seen = collections.defaultdict(list)
+    cut = 0
     for event in deliveries:
         if event["ev"] == "dot" and event["reply"].startswith("2"):
+            start, ip = began[event["tx"]]
+            is_open = any(k.may_cut(start, event["t"], ip, slack) for k in kills)
+            cut += any(k.may_cut(start, event["t"], ip, 0) for k in kills)
             for rcpt in event["rcpts"]:
-                seen[rcpt].append((began[event["tx"]], event["t"]))
+                seen[rcpt].append((start, is_open))
     accepted = set(accepted)
     delivered = {r.rcpt for r in sluice_records if r.type == "d"}
     lost = sorted(r for r in accepted if not finals[r])
@@ -458,9 +494,6 @@ def ledger(accepted, sluice_records, deliveries, kills=(), slack=2.0):
     doubled = sorted(r for r, n in finals.items() if n > 1)
     unexpected = sorted((set(finals) | set(seen)) - accepted)
     duplicates = sorted(r for r, times in seen.items() if len(times) > 1)
-    excess = []
-    for rcpt in duplicates:
-        for start, end in sorted(seen[rcpt])[:-1]:
-            if not any(start <= last and first <= end + slack for first, last in kills):
-                excess.append(rcpt)
-    return Verdict(lost, doubled, unexpected, duplicates, excess)
+    excess = [rcpt for rcpt in duplicates
+              for _, is_open in sorted(seen[rcpt])[:-1] if not is_open]
+    return Verdict(lost, doubled, unexpected, duplicates, excess, cut)

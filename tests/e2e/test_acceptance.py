@@ -5,11 +5,13 @@ import os
 import pathlib
 import re
 import subprocess
+import tempfile
 import time
 
 import pytest
 
-from peers import Dialogue, tool, wait_until
+from peers import Dialogue, free_port, tool, wait_until
+from postfix import Postfix
 
 pytestmark = [pytest.mark.skipif(not os.environ.get("SLUICE_TORTURE"),
                                  reason="long; SLUICE_TORTURE=1 (make torture) runs it"),
@@ -74,15 +76,66 @@ def test_200000_messages_byte_for_byte(make_sluice, make_receiver, dns, tmp_path
     assert 0.04 * count < len(sluice.records("t")) < 0.06 * count
 
 
+def unbound(folder, ip):
+    """Knows d0.test to d99.test, on port 53: Postfix can be told no other."""
+    lines = ["server:", f"interface: {ip}", "access-control: 127.0.0.0/8 allow", 'chroot: ""',
+             'username: ""', f'pidfile: "{folder}/unbound.pid"', "use-syslog: no",
+             "do-daemonize: no", "num-threads: 1", 'local-zone: "test." static']
+    for i in range(100):
+        lines += [f'local-data: "d{i}.test. 3600 IN MX 10 mx{i}.test."',
+                  f'local-data: "mx{i}.test. 3600 IN A 127.0.1.{1 + i}"']
+    conf = pathlib.Path(folder) / "unbound.conf"
+    conf.write_text("\n".join(lines) + "\n")
+    return subprocess.Popen(["unbound", "-d", "-c", str(conf)], stdin=subprocess.DEVNULL)
+
+
+def backlog_rate_of_postfix(receiver, first_id, count=40000):
+    """Deferred messages per second that a tuned Postfix delivers after a restart and a flush."""
+    seen = receiver.stats()["seen"]
+    with tempfile.TemporaryDirectory(prefix="sluice-postfix-") as folder:
+        pathlib.Path(folder).chmod(0o755)
+        dns = unbound(folder, "127.0.0.56")
+        postfix = Postfix(folder, free_port("127.0.0.1"), smtp_port=receiver.port,
+                          resolver="127.0.0.56")
+        try:
+            receiver.script([{"stage": "rcpt", "reply": "450 4.2.1 later"}])
+            before = receiver.stats()["rejected"]
+            postfix.start()
+            done = subprocess.run(
+                [tool("source"), "--to", f"{postfix.ip}:{postfix.port}", "--messages", str(count),
+                 "--size", "1000", "--domains", "100", "--connections", "50", "--first-id",
+                 str(first_id)], capture_output=True, text=True, timeout=300, check=False)
+            assert json.loads(done.stdout)["accepted"] == count, done.stderr
+            receiver.wait("rejected", before + count, timeout=300)
+            postfix.stop()
+            receiver.script()
+            postfix.start()
+            postfix.flush()
+            receiver.wait("seen", seen + count // 20, timeout=60)
+            began = time.monotonic()        # the best that it does: without the way up and the tail
+            receiver.wait("seen", seen + count * 19 // 20, timeout=300)
+            return count * 18 // 20 / (time.monotonic() - began)
+        finally:
+            postfix.stop()
+            dns.terminate()
+            dns.wait(10)
+
+
+@pytest.mark.skipif(bool(Postfix.why_not()), reason=str(Postfix.why_not()))
 def test_memory_does_not_grow_with_the_queue(make_sluice, make_receiver, dns):
     """1,000,000 queued: a worker's memory, the first delivery after a start, the drain."""
     count = int(os.environ.get("E2E_QUEUED", "1000000"))
-    receiver = make_receiver(addresses="127.0.1.1-127.0.1.100", journal=False, ids=2 * count,
-                             digest=False)
+    warm = 40000
+    receiver = make_receiver(addresses="127.0.1.1-127.0.1.100", journal=False,
+                             ids=2 * count + 2 * warm, digest=False)
     many_domains(dns, 100)
-    receiver.script([{"stage": "rcpt", "reply": "450 4.2.1 later"}])
     sluice = make_sluice(smtp_port=receiver.port, acct=False,
                          domains={"*": {"retry-after": "2h"}}).start(timeout=60)
+    # The outcome ring is sparse: its 4 MiB are there for good once it has gone round.
+    feed(sluice, warm, "--size", "1000", "--domains", "100", "--connections", "50",
+         "--first-id", str(count + 2))
+    receiver.wait("seen", warm, timeout=120)
+    receiver.script([{"stage": "rcpt", "reply": "450 4.2.1 later"}])
     feed(sluice, 10000, "--size", "1000", "--domains", "100", "--connections", "50")
     wait_until(lambda: sluice.counter("transient_recipients") >= 10000, 120, "10,000 deferred")
     small = memory_of(sluice.pid("worker", "a"))
@@ -99,16 +152,19 @@ def test_memory_does_not_grow_with_the_queue(make_sluice, make_receiver, dns):
     began = time.monotonic()
     sluice.start(write=False, timeout=60)
     sluice.inject("a@source.test", f"m{count + 1}@d1.test")
-    receiver.wait("messages", 1, timeout=30)
+    receiver.wait("seen", warm + 1, timeout=30)
     first = time.monotonic() - began
     assert first <= 2, f"first delivery {first:.2f} s after the start"
     began = time.monotonic()
     sluice.cli("schedule", "*/*", "--no-spread", "--retry-recipients", timeout=120)
-    receiver.wait("seen", count, timeout=900)
+    receiver.wait("seen", count + warm + 1, timeout=900)
     took = time.monotonic() - began
-    print(f"first delivery {first:.2f} s after the start; drained at {count / took:.0f}/s")
     assert receiver.stats()["duplicates"] == 0
-    assert count / took >= 3 * 2924        # Postfix's rate on this class of machine
+    assert sluice.stop(timeout=60) == 0
+    postfix = backlog_rate_of_postfix(receiver, 2 * count)
+    print(f"first delivery {first:.2f} s after the start; drained at {count / took:.0f}/s, "
+          f"Postfix at {postfix:.0f}/s")
+    assert count / took >= 3 * postfix
 
 
 def test_50000_messages_to_one_address_that_refuses_above_20(make_sluice, make_receiver, dns):

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from peers import tool, wait_until
-from sluice import Sluice, ledger
+from sluice import Kill, Sluice, ledger
 
 DOMAINS = 20
 KILLS = int(os.environ.get("E2E_KILLS", "200" if os.environ.get("SLUICE_TORTURE") else "8"))
@@ -75,6 +75,7 @@ def settle(sluice, receiver, feeder, timeout=60):
     assert verdict.doubled == []
     assert set(verdict.unexpected) <= unknown
     assert verdict.excess == []
+    assert len(verdict.duplicates) <= verdict.open
     assert sluice.rows("list") == []
     assert sluice.cli("spool", "check")["problems"] == 0
     wait_until(lambda: not any(r["in_use"] for r in sluice.rows("show", "limits")), 10,
@@ -110,7 +111,7 @@ def test_master_dies_and_a_new_one_starts_beside_survivors(setup, tmp_path):
     receiver.wait("messages", 300, timeout=30)
     survivors = set(sluice.family()) - {sluice.kill("master")}
     sluice.start(write=False, timeout=30)
-    sluice.kills.append((sluice.kills[-1][0], time.time()))     # survivors end when they see it
+    sluice.kills.append(Kill(sluice.kills[-1][0], time.time()))     # survivors end when they see it
     assert not survivors & set(sluice.family()), "survivors of the old family are still there"
     settle(sluice, receiver, feeder)
 
@@ -150,13 +151,14 @@ def test_random_kills(setup, tmp_path):
         elif target == "master":
             sluice.kill("master")
             sluice.start(write=False, timeout=70)
-            sluice.kills[-1] = (sluice.kills[-1][0], time.time())
+            sluice.kills[-1] = Kill(sluice.kills[-1][0], time.time())
         else:
             vmta = rng.choice(list(VMTAS)) if target == "worker" else None
             if [p for p in sluice.processes(target, vmta) if p["pid"] > 0]:
                 sluice.kill(target, vmta)
     verdict = settle(sluice, receiver, feeder, timeout=120)
-    print(f"{number} kills, {len(verdict.duplicates)} duplicates, all of transactions open at one")
+    print(f"{number} kills, {len(verdict.duplicates)} duplicates, all of transactions open at a "
+          f"kill of their own process, {verdict.open} of which there were")
 
 
 def test_sigterm_ends_in_time_and_keeps_the_mail(setup):

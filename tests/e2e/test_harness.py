@@ -17,7 +17,7 @@ import dns.rcode
 import pytest
 
 from peers import ROOT, Dialogue, tool, wait_until
-from sluice import ledger, parse_log_line, read_csv
+from sluice import Kill, ledger, parse_log_line, read_csv
 
 sys.path.insert(0, str(ROOT / "tests" / "bench"))
 import measure  # noqa: E402
@@ -349,7 +349,7 @@ def record(type_, rcpt):
 
 
 def delivery(tx, start, end, *rcpts):
-    return [{"ev": "mail", "tx": tx, "t": start},
+    return [{"ev": "mail", "tx": tx, "c": 1, "t": start},
             {"ev": "dot", "tx": tx, "t": end, "rcpts": list(rcpts), "reply": "250 ok"}]
 
 
@@ -357,6 +357,7 @@ def test_the_ledger_sees_what_is_wrong():
     once = delivery(1, 1.0, 1.1, "a", "b")
     good = [record("d", "a"), record("d", "b"), record("b", "c")]
     assert all(not x for x in ledger("abc", good, once))
+    assert ledger("abc", good, once, kills=[(1.05, 1.06)]).open == 1
     assert ledger("abcd", good, once).lost == ["d"]
     assert ledger("abc", good + [record("b", "a")], once).doubled == ["a"]
     assert ledger("abc", good, delivery(1, 1, 1.1, "a")).lost == ["b"]
@@ -365,6 +366,10 @@ def test_the_ledger_sees_what_is_wrong():
     assert ledger("abc", good, twice, kills=[(1.05, 1.06)]).excess == []
     assert ledger("abc", good, twice, kills=[(40.0, 40.1)]).excess == ["a"]
     assert ledger("abc", good, twice).duplicates == ["a"]
+    twice = [{"ev": "conn", "c": 1, "source": "127.0.0.9"}] + twice
+    assert ledger("abc", good, twice, kills=[Kill(1.05, 1.06, {"127.0.0.9"})]).excess == []
+    assert ledger("abc", good, twice, kills=[Kill(1.05, 1.06, {"127.0.0.8"})]).excess == ["a"]
+    assert ledger("abc", good, twice, kills=[Kill(1.05, 1.06, set())]).excess == ["a"]
 
 
 def test_csv_is_read_strictly():
