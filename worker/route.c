@@ -1,6 +1,7 @@
 #include "worker/route.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/base/xalloc.h"
 #include "common/conf/conf.h"
@@ -82,6 +83,18 @@ static void add_failure(struct route *r, const struct dns_route *a, enum dns_sta
 	replace(&r->resolver, a->resolver);
 }
 
+/* 0/8, :: and mapped addresses may be this machine to connect(), 224/3 and ff00::/8 are nobody. */
+static bool is_host(const struct ip *ip)
+{
+	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+	static const uint8_t unspecified[16] = {0};
+
+	if (ip->family == IP_V4)
+		return ip->b[0] != 0 && ip->b[0] < 224;
+	return ip->b[0] != 0xff && memcmp(ip->b, mapped, sizeof(mapped)) != 0 &&
+	       memcmp(ip->b, unspecified, sizeof(unspecified)) != 0;
+}
+
 static void add_answer(struct route *r, const struct route_part *p)
 {
 	const struct dns_route *a = p->answer;
@@ -94,8 +107,9 @@ static void add_answer(struct route *r, const struct route_part *p)
 		if (h->status == DNS_TEMPFAIL || h->status == DNS_LOOP)
 			missing = DNS_TEMPFAIL;
 		for (uint32_t k = 0; k < h->addr_count; k++)
-			add_target(r, h->name, &h->addrs[k], p->port,
-				   p->preference << 16 | h->preference);
+			if (is_host(&h->addrs[k]))
+				add_target(r, h->name, &h->addrs[k], p->port,
+					   p->preference << 16 | h->preference);
 	}
 	if (r->count == before)
 		add_failure(r, a, a->status == DNS_OK ? missing : a->status);
