@@ -26,7 +26,7 @@ LDFLAGS_release := -pie -Wl,-z,relro,-z,now
 CFLAGS_ALL  := -std=gnu11 -pthread $(WARN) $(CFLAGS_$(MODE)) $(CFLAGS)
 LDFLAGS_ALL := -pthread $(CFLAGS_$(MODE)) $(LDFLAGS_$(MODE)) $(LDFLAGS)
 LIBS := -llmdb -levent_openssl -levent_pthreads -levent_extra -levent_core -lssl -lcrypto -lldns -linih -lpcre2-8 -ljansson \
-	-lpsl -lzstd -lz -lsystemd -lcap-ng -lcrypt
+	-lpsl -lzstd -lz -lsystemd -lcap-ng -lcrypt -lidn2
 
 COMMON_DIRS := $(sort $(patsubst %/,%,$(dir $(wildcard common/*/*.c))))
 src = $(wildcard $(1)/*.c)

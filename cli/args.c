@@ -5,6 +5,7 @@
 #include <strings.h>
 
 #include "common/base/buf.h"
+#include "common/base/idn.h"
 #include "common/base/xalloc.h"
 
 enum value_type { VALUE_FLAG, VALUE_TEXT, VALUE_NUMBER, VALUE_TIME, VALUE_MODE, VALUE_SORT };
@@ -400,9 +401,35 @@ void invocation_done(struct invocation *i)
 	i->args = NULL;
 }
 
+/* A domain may be typed as people write it; queues are named by its A-labels. */
+static char *ascii_domain(struct slice domain)
+{
+	char ascii[IDN_TEXT_MAX];
+
+	if (!idn_to_ascii(domain, ascii) || slice_ieq_str(domain, ascii))
+		return slice_dup(domain); /* as it was typed */
+	return xstrdup(ascii);
+}
+
+static char *ascii_queue(const char *queue, const char *behind)
+{
+	const char *slash = strrchr(queue, '/');
+	size_t n = slash ? (size_t)(slash - queue) : strlen(queue);
+	char *domain = ascii_domain(slice_of(queue, n));
+	char *name = xasprintf("%s%s", domain, slash ? slash : behind);
+
+	free(domain);
+	return name;
+}
+
+char *args_name(const char *name)
+{
+	return ascii_queue(name, "");
+}
+
 char *args_pattern(const char *queue)
 {
-	return strchr(queue, '/') ? xstrdup(queue) : xasprintf("%s/*", queue);
+	return ascii_queue(queue, "/*");
 }
 
 char *args_queue_pattern(const struct invocation *i)
@@ -410,6 +437,6 @@ char *args_queue_pattern(const struct invocation *i)
 	const char *queue = i->text[OPTION_QUEUE], *vmta = i->text[OPTION_VMTA];
 
 	if (vmta)
-		return xasprintf("%s/%s", queue ? queue : "*", vmta);
+		return xasprintf("%s/%s", queue ? queue : "*", vmta); /* --queue is a domain here */
 	return queue ? args_pattern(queue) : NULL;
 }

@@ -30,5 +30,7 @@ void option_to_json(const struct invocation *i, enum option_id id, json_t *args)
 char *args_queue_pattern(const struct invocation *i);
 /* "gmail.com" becomes "gmail.com" with "/" and a star; heap. */
 char *args_pattern(const char *queue);
+/* A domain, or DOMAIN/VMTA, with A-labels in the domain; heap. */
+char *args_name(const char *name);
 
 #endif

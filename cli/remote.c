@@ -38,7 +38,7 @@ json_t *remote_args(const struct invocation *i)
 		set_taken(args, "queue", pattern);
 	if (c->arg_key && i->arg_count)
 		set_taken(args, c->arg_key,
-			  c->arg_is_pattern ? args_pattern(i->args[0]) : strdup(i->args[0]));
+			  c->arg_is_pattern ? args_pattern(i->args[0]) : args_name(i->args[0]));
 	return args;
 }
 

@@ -188,19 +188,24 @@ static const char *qualifier(const struct session *s)
 	return suffix ? suffix : s->conf->host;
 }
 
-/* local@domain with the domain in lower case; *ret_domain names the queue. */
-static const char *full_address(struct session *s, const struct address *a, const char **ret_domain)
+/* local@domain with the domain as domain_canonical() has it. NULL, or what is wrong with the domain. */
+static const char *full_address(struct session *s, const struct address *a, const char **ret,
+				const char **ret_domain)
 {
 	struct arena *arena = &s->mail->arena;
 	struct slice domain = a->domain.n ? a->domain : slice_str(qualifier(s));
 	char canonical[ADDRESS_DOMAIN_TEXT_MAX];
+	const char *why = domain_canonical(domain, canonical);
 
-	domain_canonical(domain, canonical);
+	if (why)
+		return why;
 	if (ret_domain)
 		*ret_domain = arena_dup(arena, slice_str(canonical));
 	if (domain.p[0] == '[')
-		return arena_printf(arena, "%.*s@%.*s", SLICE_ARG(a->local), SLICE_ARG(domain));
-	return arena_printf(arena, "%.*s@%s", SLICE_ARG(a->local), canonical);
+		*ret = arena_printf(arena, "%.*s@%.*s", SLICE_ARG(a->local), SLICE_ARG(domain));
+	else
+		*ret = arena_printf(arena, "%.*s@%s", SLICE_ARG(a->local), canonical);
+	return NULL;
 }
 
 /* ---- MAIL ---- */
@@ -239,7 +244,12 @@ static const char *take_mail(struct session *s, struct slice arg)
 		return why;
 	if (a.utf8 && !(s->mail->m.flags & SPOOL_MSG_SMTPUTF8))
 		return "553 5.6.7 the address is not ASCII: give SMTPUTF8 behind MAIL FROM";
-	s->mail->m.sender = a.local.n ? full_address(s, &a, NULL) : "";
+	s->mail->m.sender = "";
+	why = a.local.n ? full_address(s, &a, &s->mail->m.sender, NULL) : NULL;
+	if (why) {
+		(void)snprintf(reply, sizeof(reply), "501 5.1.7 bad sender address: %s", why);
+		return reply;
+	}
 	return NULL;
 }
 
@@ -320,9 +330,9 @@ static void add_postmasters(struct session *s, struct intake_recipient *r)
 	for (i = 0; i < list->n; i++) {
 		struct address a;
 
-		if (address_parse(slice_str(list->v[i]), ADDRESS_UTF8, &a))
+		if (address_parse(slice_str(list->v[i]), ADDRESS_UTF8, &a) ||
+		    full_address(s, &a, &r->address, &r->domain))
 			continue;
-		r->address = full_address(s, &a, &r->domain);
 		add_recipient(s->mail, r);
 	}
 	if (list->n == 0)
@@ -336,12 +346,23 @@ static uint64_t rcpt_max(const struct session *s)
 	return max && max < SESSION_RCPT_MAX ? max : SESSION_RCPT_MAX;
 }
 
+/* A feeder that may relay has bad addresses in its lists: they are no errors of its software. */
+static enum session_step refuse_rcpt(struct session *s, const char *why)
+{
+	if (!s->source->always_allow_relaying)
+		return session_errorf(s, "501 5.1.3 bad recipient address: %s", why);
+	session_replyf(s, "501 5.1.3 bad recipient address: %s", why);
+	return SESSION_COMMAND;
+}
+
 static enum session_step accept_rcpt(struct session *s, const struct address *a,
 				     struct intake_recipient *r)
 {
 	bool local = is_postmaster(s, a);
+	const char *why = full_address(s, a, &r->address, &r->domain);
 
-	r->address = full_address(s, a, &r->domain);
+	if (why)
+		return refuse_rcpt(s, why);
 	if (local && (a->domain.n == 0 || s->conf->global->postmaster.n)) {
 		add_postmasters(s, r);
 	} else if (!may_relay(s, r->domain)) {
@@ -352,15 +373,6 @@ static enum session_step accept_rcpt(struct session *s, const struct address *a,
 		add_recipient(s->mail, r);
 	}
 	session_reply(s, "250 2.1.5 recipient OK");
-	return SESSION_COMMAND;
-}
-
-/* A feeder that may relay has bad addresses in its lists: they are no errors of its software. */
-static enum session_step refuse_rcpt(struct session *s, const char *why)
-{
-	if (!s->source->always_allow_relaying)
-		return session_errorf(s, "501 5.1.3 bad recipient address: %s", why);
-	session_replyf(s, "501 5.1.3 bad recipient address: %s", why);
 	return SESSION_COMMAND;
 }
 

@@ -1,8 +1,10 @@
 #include "common/smtp/address.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "common/base/idn.h"
 #include "common/smtp/text.h"
 
 static bool is_alnum(char c)
@@ -136,17 +138,20 @@ static const char *parse_domain(struct slice s, unsigned flags)
 	return domain_check(s, flags);
 }
 
-void domain_canonical(struct slice s, char *ret)
+const char *domain_canonical(struct slice s, char *ret)
 {
 	char text[IP_TEXT_MAX];
 	struct ip ip;
 
+	static_assert(ADDRESS_DOMAIN_TEXT_MAX >= IDN_TEXT_MAX, "a converted domain fits");
 	if (domain_literal_parse(s, &ip)) {
 		(void)snprintf(ret, ADDRESS_DOMAIN_TEXT_MAX, "[%s]", ip_text(&ip, text));
-		return;
+		return NULL;
 	}
-	(void)slice_copy(s, ret, ADDRESS_DOMAIN_TEXT_MAX);
-	str_lower(ret);
+	if (!idn_to_ascii(s, ret) || domain_check(slice_str(ret), 0))
+		return "the domain has a character or a form that international domain names "
+		       "cannot have";
+	return NULL;
 }
 
 const char *address_parse(struct slice s, unsigned flags, struct address *ret)

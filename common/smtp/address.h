@@ -39,9 +39,10 @@ const char *domain_check(struct slice s, unsigned flags) WARN_UNUSED;
 /* "[1.2.3.4]" or "[IPv6:…]". */
 bool domain_literal_parse(struct slice s, struct ip *ret);
 /*
- * The form that queues are named by: lower-case (ASCII), literals as "[1.2.3.4]" or
- * "[2001:db8::1]". ret holds ADDRESS_DOMAIN_TEXT_MAX bytes. s has passed the parser.
+ * The form that queues are named by: lower-case ASCII, labels beyond that as A-labels (idn.h), literals
+ * as "[1.2.3.4]" or "[2001:db8::1]". ret holds ADDRESS_DOMAIN_TEXT_MAX bytes. s has passed the parser.
+ * NULL, or what is wrong: no domain can be called that.
  */
-void domain_canonical(struct slice s, char *ret);
+const char *domain_canonical(struct slice s, char *ret) WARN_UNUSED;
 
 #endif

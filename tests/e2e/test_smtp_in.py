@@ -333,6 +333,32 @@ def test_smtputf8_addresses(sluice, receiver, talk):
     assert "SMTPUTF8" in event["args"]
 
 
+def test_both_spellings_of_a_domain_share_a_queue(sluice, receiver, dns, talk):
+    ascii_name = "xn--e1afmkfd.xn--p1ai"
+    dns.domain(ascii_name, "127.0.1.1")
+    receiver.script(features=[{"listen": "127.0.1.1", "smtputf8": False}])
+    sluice.cli("pause", "queue", "*/*")
+    assert talk("MAIL FROM:<a@sender.test> SMTPUTF8").startswith("250")
+    assert talk("RCPT TO:<a@пример.рф>".encode() + b"\r\n").startswith("250")
+    assert talk("RCPT TO:<b@ПРИМЕР.РФ>".encode() + b"\r\n").startswith("250")
+    assert talk("RCPT TO:<c@XN--e1afmkfd.xn--p1ai>").startswith("250")
+    assert talk("RCPT TO:<d@♥.рф>".encode() + b"\r\n").startswith("501 5.1.3")
+    assert talk("DATA").startswith("354")
+    assert talk("Subject: x\r\n\r\nx\r\n.\r\n").startswith("250")
+    row, = sluice.rows("show", "queues")
+    assert (row["queue"], row["recipients"]) == (f"{ascii_name}/a", 3)
+    assert sluice.cli("show", "queue", "пример.рф/a")["queue"] == f"{ascii_name}/a"
+    assert sluice.cli("resolve", "пример.рф")["status"] == "ok"
+    sluice.cli("resume", "queue", "*/*")
+    receiver.wait("rcpts", 3)
+    assert sorted(r["rcpt"] for r in receiver.journal("rcpt")) == [
+        f"{x}@{ascii_name}" for x in "abc"]
+
+
+def test_a_sender_that_no_domain_can_have_is_refused(talk):
+    assert talk("MAIL FROM:<a@♥.рф> SMTPUTF8".encode() + b"\r\n").startswith("501 5.1.7")
+
+
 def test_eight_bit_body_is_declared(sluice, receiver, talk):
     assert talk("MAIL FROM:<a@sender.test> BODY=8BITMIME").startswith("250")
     talk("RCPT TO:<b@example.test>")

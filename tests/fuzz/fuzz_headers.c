@@ -102,8 +102,7 @@ static void fuzz_address(struct slice in, unsigned flags)
 		  a.domain.n <= ADDRESS_DOMAIN_MAX);
 	for (i = 0; i < a.local.n; i++)
 		invariant((unsigned char)a.local.p[i] >= ' ' && a.local.p[i] != 0x7f);
-	if (a.domain.n) {
-		domain_canonical(a.domain, canonical);
+	if (a.domain.n && !domain_canonical(a.domain, canonical)) {
 		for (i = 0; canonical[i]; i++)
 			invariant((unsigned char)canonical[i] > ' ' && canonical[i] != '/' &&
 				  canonical[i] != '@');

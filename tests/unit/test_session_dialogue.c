@@ -155,7 +155,7 @@ static const struct talk envelope[] = {
 	{"UTF-8",
 	 MAIL "FROM:<\xc3\xa9@b.c> SMTPUTF8\r\nRCPT TO:<a@\xc3\xa9.example>\r\nDATA\r\n.\r\n",
 	 "220 250 250 250 354 250", NULL,
-	 "<\xc3\xa9@b.c> to=a@\xc3\xa9.example(\xc3\xa9.example,{default},1,0,) job= envid= "
+	 "<\xc3\xa9@b.c> to=a@xn--9ca.example(xn--9ca.example,{default},1,0,) job= envid= "
 	 "dsn=\n"},
 	{"not UTF-8", MAIL "FROM:<\xff@b.c> SMTPUTF8\r\n", "220 250 501", NULL, NULL},
 	{"DSN",

@@ -120,12 +120,36 @@ Test(smtp_address, makes_domains_canonical)
 {
 	char text[ADDRESS_DOMAIN_TEXT_MAX];
 
-	domain_canonical(slice_str("Example.COM"), text);
-	cr_expect_str_eq(text, "example.com");
-	domain_canonical(slice_str("[192.0.2.1]"), text);
-	cr_expect_str_eq(text, "[192.0.2.1]");
-	domain_canonical(slice_str("[IPv6:2001:0DB8::0001]"), text);
-	cr_expect_str_eq(text, "[2001:db8::1]");
+	static const char *const cases[][2] = {
+		{"Example.COM", "example.com"},
+		{"_under_score.Example", "_under_score.example"},
+		{"[192.0.2.1]", "[192.0.2.1]"},
+		{"[IPv6:2001:0DB8::0001]", "[2001:db8::1]"},
+		{"пример.рф", "xn--e1afmkfd.xn--p1ai"},
+		{"ПРИМЕР.РФ", "xn--e1afmkfd.xn--p1ai"},
+		{"XN--E1AFMKFD.xn--p1ai", "xn--e1afmkfd.xn--p1ai"},
+		{"bücher.example", "xn--bcher-kva.example"},
+		{"bu\xcc\x88"
+		 "cher.example", "xn--bcher-kva.example"}, /* decomposed */
+		{"faß.example", "xn--fa-hia.example"},
+		{"xn--nonsense.example", "xn--nonsense.example"}, /* no such domain, but a name */
+	};
+	static const char *const wrong[] = {
+		"a\xe2\x80\x8b"
+		"b\xe2\x86\x92.example", /* zero width space, arrow */
+		"\xd7\x90"
+		"a1\xd7\x90.example", /* both directions in a label */
+		"\xe2\x99\xa5.example", /* a heart */
+		"\xef\xbd\x84\xef\xbc\xaf..example", /* an empty label */
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		cr_expect_null(domain_canonical(slice_str(cases[i][0]), text), "%s", cases[i][0]);
+		cr_expect_str_eq(text, cases[i][1]);
+	}
+	for (i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+		cr_expect(domain_canonical(slice_str(wrong[i]), text), "%s", wrong[i]);
 }
 
 Test(smtp_xtext, encodes_and_decodes)
