@@ -1,6 +1,7 @@
 """Bounce messages (RFC 3464), read by Python's parser; never for the null sender."""
 import email
 import email.policy
+import time
 
 import pytest
 
@@ -97,6 +98,52 @@ def test_notify_never_and_ret_and_envid(sluice, receiver):
     assert status[0]["Original-Envelope-Id"] == "my+env"
     assert status[1]["Original-Recipient"].replace(" ", "") == "rfc822;orig@x.test"
     assert "secret body" not in dsn.as_string()
+
+
+def send_with_notify(sluice):
+    with sluice.dialogue() as talk:
+        talk.greet()
+        assert talk("MAIL FROM:<a@sender.test> RET=HDRS ENVID=my+2Benv").startswith("250")
+        assert talk("RCPT TO:<yes@example.test> NOTIFY=SUCCESS,FAILURE "
+                    "ORCPT=rfc822;orig+40x.test").startswith("250")
+        assert talk("RCPT TO:<no@example.test> NOTIFY=FAILURE").startswith("250")
+        talk("DATA")
+        assert talk(b"Subject: x\r\n\r\nsecret body\r\n.\r\n").startswith("250")
+
+
+def test_notify_success_is_passed_on_to_a_receiver_that_reports(sluice, receiver):
+    receiver.script(features=[{"listen": "127.0.1.1", "dsn": True}])
+    send_with_notify(sluice)
+    sluice.wait_records(2, "d")
+    sluice.wait_empty()
+    mail, = receiver.journal("mail")
+    assert "RET=HDRS" in mail["args"].split() and "ENVID=my+2Benv" in mail["args"].split()
+    rcpts = {r["rcpt"]: r["args"].split() for r in receiver.journal("rcpt")}
+    assert sorted(rcpts["yes@example.test"]) == ["NOTIFY=SUCCESS,FAILURE",
+                                                 "ORCPT=rfc822;orig+40x.test"]
+    assert rcpts["no@example.test"][0] == "NOTIFY=FAILURE"
+    time.sleep(1)
+    assert receiver.stats()["messages"] == 1, "the receiver reports, nobody else"
+
+
+def test_notify_success_is_answered_for_a_receiver_that_does_not(sluice, receiver):
+    receiver.script(features=[{"listen": "127.0.1.1", "dsn": False}])
+    send_with_notify(sluice)
+    receiver.wait("messages", 2)
+    mail = receiver.journal("mail")[0]
+    assert "RET" not in mail["args"] and "ENVID" not in mail["args"]
+    assert all("NOTIFY" not in r["args"] and "ORCPT" not in r["args"]
+               for r in receiver.journal("rcpt") if "example" in r["rcpt"])
+    report, = receiver.messages("a@sender.test")
+    dsn = email.message_from_bytes(receiver.stored(report), policy=email.policy.default)
+    status = list(dsn.iter_parts())[1].get_payload()
+    assert status[0]["Original-Envelope-Id"] == "my+env"
+    assert len(status) == 2, "only of the recipient that asked"
+    assert status[1]["Action"] == "relayed" and status[1]["Status"].startswith("2.")
+    assert status[1]["Final-Recipient"].replace(" ", "") == "rfc822;yes@example.test"
+    assert status[1]["Original-Recipient"].replace(" ", "") == "rfc822;orig@x.test"
+    assert "secret body" not in dsn.as_string()
+    assert len(sluice.wait_records(1, "d", "yes@example.test")) == 1
 
 
 def test_a_bounce_that_bounces_ends_there(sluice, receiver):
