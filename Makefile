@@ -161,6 +161,7 @@ bench: deps
 torture: deps
 	$(Q)$(MAKE) all tools
 	SLUICE_TORTURE=1 $(MAKE) e2e
+	$(if $(filter 0,$(shell id -u)),,sudo) tests/systemd/run
 
 docs: all
 	$(BUILD)/sluiced --print-reference > docs/reference/settings.md
@@ -175,6 +176,8 @@ install: all
 		install -m 640 etc/sluice.conf $(DESTDIR)/etc/sluice/sluice.conf
 	sed 's,@PREFIX@,$(PREFIX),' etc/sluiced.service > \
 		$(DESTDIR)$(PREFIX)/lib/systemd/system/sluiced.service
+	install -D -m 644 etc/sluice.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/sluice.conf
+	install -D -m 644 etc/sluice.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/sluice.conf
 	for m in docs/man/*.1 docs/man/*.5 docs/man/*.8; do test ! -e $$m || \
 		install -D -m 644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$${m##*/}; done
 
@@ -189,7 +192,7 @@ help:
 ## make check      install what is missing, build with both compilers, run every test
 ## make unit replay e2e fuzz lint check-asan check-valgrind    the steps of it, alone
 ## make bench      Sluice beside Postfix on this machine
-## make torture    the long forms of crash and fault tests
+## make torture    the long forms of crash and fault tests; the unit in a booted container (tests/systemd/run)
 ## make install    PREFIX=/usr/local DESTDIR=
 
 FORCE:

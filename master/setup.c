@@ -414,12 +414,17 @@ void setup_control_socket(struct master *m)
 /* What master needs from here on: to become the children's users, low ports on reload, to end them. */
 void setup_capabilities(const struct master *m)
 {
+	capng_select_t all = CAPNG_SELECT_BOTH;
+
 	if (m->debug || geteuid() != 0)
 		return;
-	capng_clear(CAPNG_SELECT_BOTH);
+	/* where systemd has set the bounding set already, nobody may change it any more */
+	if (!capng_have_capability(CAPNG_EFFECTIVE, CAP_SETPCAP))
+		all = CAPNG_SELECT_CAPS;
+	capng_clear(all);
 	if (capng_updatev(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, CAP_SETUID, CAP_SETGID,
 			  CAP_NET_BIND_SERVICE, CAP_KILL, -1) < 0 ||
-	    capng_apply(CAPNG_SELECT_BOTH) < 0)
+	    capng_apply(all) < 0)
 		fatal("cannot drop capabilities: %s", strerror(errno));
 }
 
