@@ -21,10 +21,11 @@ static char *big_path(const struct session_mail *mail)
 	return xasprintf("%s/%llu", server_of(mail)->big_dir, (unsigned long long)mail->m.msgid);
 }
 
-/* Keeps the budget in step with the memory that the body takes. */
+/* Keeps the budget in step with the memory that the message takes. */
 static bool charge(struct session_mail *mail)
 {
-	int64_t more = (int64_t)mail->m.body.cap - mail->charged;
+	int64_t more = (int64_t)(mail->m.body.cap + mail->head.cap) + mail->envelope -
+		       mail->charged;
 
 	if (more == 0)
 		return true;
@@ -32,6 +33,11 @@ static bool charge(struct session_mail *mail)
 		return false;
 	mail->charged += more;
 	return true;
+}
+
+bool session_envelope_fits(struct session_mail *mail)
+{
+	return mail->envelope < mail->charged + SESSION_ENVELOPE_STEP || charge(mail);
 }
 
 static void refuse_file(struct session_mail *mail, const char *what, int err)

@@ -21,8 +21,8 @@ static void drop_refused(struct session_mail *mail)
 {
 	if (!session_mail_refused(mail))
 		return;
-	session_body_drop(mail);
 	buf_done(&mail->head);
+	session_body_drop(mail);
 }
 
 static void refuse_fault(struct session_mail *mail)
@@ -109,14 +109,17 @@ static void take_wire(struct session *s, struct slice data)
 	if (mail->head.n == 0) {
 		/* Mostly all of the header comes at once: no copy is needed to look at it. */
 		header_try(s, data);
-		if (mail->phase == MAIL_HEADER && !session_mail_refused(mail))
+		if (mail->phase == MAIL_HEADER && !session_mail_refused(mail)) {
 			buf_add_slice(&mail->head, data);
+			session_body_grown(mail);
+		}
 		return;
 	}
 	buf_add_slice(&mail->head, data);
 	header_try(s, buf_slice(&mail->head));
 	if (mail->phase == MAIL_BODY)
 		buf_done(&mail->head);
+	session_body_grown(mail);
 }
 
 static enum session_step refuse_message(struct session *s)
@@ -198,6 +201,7 @@ static void take_chunk(struct session *s, struct slice in)
 	header_try(s, buf_slice(&mail->head));
 	if (mail->phase == MAIL_BODY)
 		buf_done(&mail->head);
+	session_body_grown(mail);
 }
 
 static enum session_step finish_chunk(struct session *s)

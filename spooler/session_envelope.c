@@ -20,8 +20,9 @@ void session_mail_free(struct session_mail *mail)
 {
 	if (!mail)
 		return;
-	session_body_drop(mail);
 	buf_done(&mail->head);
+	mail->envelope = 0;
+	session_body_drop(mail);
 	buf_done(&mail->refusal);
 	free(mail->m.recipients);
 	arena_done(&mail->arena);
@@ -319,6 +320,8 @@ static void add_recipient(struct session_mail *mail, const struct intake_recipie
 			xreallocarray(m->recipients, mail->recipient_room, sizeof(*m->recipients));
 	}
 	m->recipients[m->recipient_count++] = *r;
+	mail->envelope += (int64_t)(sizeof(*r) + strlen(r->address) + strlen(r->domain) +
+				    (r->orcpt ? strlen(r->orcpt) : 0));
 }
 
 /* Mail to postmaster goes to whom the configuration names. */
@@ -360,6 +363,7 @@ static enum session_step accept_rcpt(struct session *s, const struct address *a,
 {
 	bool local = is_postmaster(s, a);
 	const char *why = full_address(s, a, &r->address, &r->domain);
+	uint32_t before = s->mail->m.recipient_count;
 
 	if (why)
 		return refuse_rcpt(s, why);
@@ -371,6 +375,11 @@ static enum session_step accept_rcpt(struct session *s, const struct address *a,
 				     "550 5.7.1 relaying is not allowed for you and this domain");
 	} else {
 		add_recipient(s->mail, r);
+	}
+	if (!session_envelope_fits(s->mail)) {
+		s->mail->m.recipient_count = before;
+		session_reply(s, "452 4.3.1 too many messages are being received; try again later");
+		return SESSION_COMMAND;
 	}
 	session_reply(s, "250 2.1.5 recipient OK");
 	return SESSION_COMMAND;

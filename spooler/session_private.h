@@ -34,6 +34,7 @@
 #define SESSION_OUTPUT_MAX 65536 /* unread replies after which a client is not read */
 #define SESSION_RCPT_MAX 1000000 /* where max-rcpt-per-message sets no limit */
 #define SESSION_HEADER_MAX 262144 /* header block as it comes in */
+#define SESSION_ENVELOPE_STEP 65536 /* recipients come this far without a look at the budget */
 #define SESSION_MEMORY_MAX 262144 /* a longer body goes to a file */
 #define SESSION_SPILL_SIZE 131072 /* written to that file at once */
 #define SESSION_JOB_MAX 200 /* it is part of keys in the spool */
@@ -137,6 +138,7 @@ struct session_mail {
 	size_t head_scanned;
 	struct buf refusal; /* reply that the message gets at its end, "" = none so far */
 	const char *route; /* from X-Virtual-MTA; NULL: the default */
+	int64_t envelope; /* octets of the recipients, more or less */
 	int64_t charged; /* octets taken from max-body-memory */
 	int big_fd; /* file of a big body, -1: none */
 	bool big;
@@ -226,6 +228,8 @@ void session_headers_apply(struct session *s, struct slice fields);
 void session_route(struct session *s);
 
 /* session_body.c */
+/* Recipients were added: false when the budget has no room for them. */
+bool session_envelope_fits(struct session_mail *mail);
 /* Octets were added to m.body: budget, file. May refuse the message. */
 void session_body_grown(struct session_mail *mail);
 /* Writes the rest of a big body. */

@@ -84,7 +84,7 @@ D(max_live_queues, "max-live-queues", UINT, "1048576", 1024, 67108864, RESTART, 
 D(outcome_ring_size, "outcome-ring-size", SIZE_POW2, "4M", 64 * CONF_KIB, CONF_GIB, RESTART, \
   "size of the ring in shared memory that takes a worker's outcomes; a power of two") \
 D(max_body_memory, "max-body-memory", SIZE, "256M", CONF_MIB, CONF_NEVER - 1, RELOAD, \
-  "memory for bodies of messages that are being received; beyond it new mail is answered with 452") \
+  "memory for messages that are being received; beyond it new mail is answered with 452") \
 D(session_threads, "session-threads", UINT, "0", 0, 64, RESTART, \
   "threads that serve inbound connections; 0: one for each CPU, at most 8") \
 D(domain_suffix, "domain-suffix", HOST, "", 0, 0, RELOAD, \

@@ -113,6 +113,42 @@ def test_bad_requests_get_an_error(sluice, request_):
     assert sluice.cli("show", "status")
 
 
+# Feeders
+
+def test_recipients_and_headers_are_within_the_budget(make_sluice, receiver, dns):
+    """One that gives hundreds of thousands of recipients, or headers without an end, takes no more than its part."""
+    dns.domain("example.test", "127.0.1.1")
+    sluice = make_sluice(smtp_port=receiver.port, max_body_memory="4M").start()
+    with sluice.dialogue() as talk:
+        talk.greet()
+        talk("MAIL FROM:<a@sender.test>")
+        codes = set()
+        for i in range(60):
+            talk.send("".join(f"RCPT TO:<{'x' * 50}{i}.{k}@example.test>\r\n"
+                              for k in range(1000)).encode())
+            codes |= {talk.reply()[0][:9] for _ in range(1000)}
+        assert codes == {"250 2.1.5", "452 4.3.1"}
+        assert talk("RSET").startswith("250")
+        talk("MAIL FROM:<a@sender.test>")
+        assert talk("RCPT TO:<b@example.test>").startswith("250")
+    crowd = [sluice.dialogue() for _ in range(30)]
+    for talk in crowd:
+        talk.greet()
+        talk("MAIL FROM:<a@sender.test>")
+        talk("RCPT TO:<b@example.test>")
+        assert talk("DATA").startswith("354")
+        for _ in range(4):
+            talk.send(b"X-Header: 1\r\n" * 4000)
+    time.sleep(0.5)
+    replies = []
+    for talk in crowd:
+        replies.append(talk("\r\nx\r\n.")[:3])
+        talk.close()
+    assert "452" in replies and "250" in replies
+    sluice.inject("a@sender.test", "c@example.test")
+    wait_until(lambda: receiver.messages("c@example.test"), 10, "mail as before")
+
+
 # Caps over reloads
 
 def opens_at_connects(receiver, after):
