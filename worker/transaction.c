@@ -342,12 +342,7 @@ static void wait_for(struct transaction *t, enum outcome_phase phase)
 	case PHASE_DOT:
 		connection_timeouts(t->c, set->smtp_data_termination_timeout, set->data_send_timeout);
 		break;
-	case PHASE_CONNECT:
-	case PHASE_GREETING:
-	case PHASE_EHLO:
-	case PHASE_STARTTLS:
-	case PHASE_MAIL:
-	case PHASE_COUNT:
+	default:
 		connection_timeouts(t->c, set->smtp_mail_timeout, set->smtp_mail_timeout);
 		break;
 	}
@@ -493,13 +488,11 @@ static void on_rcpt(struct transaction *t, const struct reply *r)
 			transaction_on_loss(t, OUT_OF_STEP);
 			return;
 		}
+	} else if (r->code < 300) {
+		x->state = RCPT_ACCEPTED;
+		t->accepted++;
 	} else {
-		if (r->code >= 200 && r->code < 300) {
-			x->state = RCPT_ACCEPTED;
-			t->accepted++;
-		} else {
-			on_rcpt_refused(t, x, r);
-		}
+		on_rcpt_refused(t, x, r);
 	}
 	next_rcpt(t);
 	if (t->next < t->count) {
@@ -575,16 +568,9 @@ static void on_dot(struct transaction *t, const struct reply *r)
 /* No reply but this one is due now. */
 static bool is_last_due(const struct transaction *t)
 {
-	switch (t->phase) {
-	case PHASE_MAIL:
+	if (t->phase == PHASE_MAIL || t->phase == PHASE_RCPT)
 		return !t->pipelined && !t->rset_pending;
-	case PHASE_RCPT:
-		return !t->pipelined;
-	case PHASE_DATA:
-		return true;
-	default: /* with the final dot all is said */
-		return false;
-	}
+	return t->phase == PHASE_DATA;
 }
 
 /* A reply that cannot belong to the command: whoever reads on reads the wrong ones. */
