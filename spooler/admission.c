@@ -77,6 +77,20 @@ static const char *decide(const struct admission *a, const struct spool_stat *st
 	return NULL;
 }
 
+/* How large a message may be now. */
+static uint64_t room_left(const struct admission *a, const struct spool_stat *st, uint64_t live)
+{
+	uint64_t disk = st->disk_free + st->reusable;
+	uint64_t map = st->map_size - st->map_used + st->reusable;
+	uint64_t room = disk > a->min_free ? disk - a->min_free : 0;
+
+	if (map < room)
+		room = map;
+	if (a->max_size != UINT64_MAX && (live >= a->max_size || a->max_size - live < room))
+		room = live < a->max_size ? a->max_size - live : 0;
+	return room;
+}
+
 /* A fast disk fills up in less than the second between two looks: nearer the limit they are closer. */
 static uint64_t next_step(const struct admission *a, const struct spool_stat *st)
 {
@@ -118,6 +132,7 @@ void admission_look(struct admission *a, uint64_t live_bytes)
 	if (rc < 0)
 		return;
 	a->step = next_step(a, &st);
+	intake_set_room(a->intake, room_left(a, &st, live_bytes));
 	publish(a, decide(a, &st, live_bytes, why, sizeof(why)), why);
 }
 

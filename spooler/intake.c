@@ -14,6 +14,7 @@ struct intake {
 	_Atomic uint64_t msgid;     /* the last one given out */
 	_Atomic int64_t memory;     /* bytes of bodies held */
 	_Atomic uint64_t memory_max;
+	_Atomic uint64_t room; /* bytes that still fit into the spool */
 	_Atomic(const char *) refusal;
 };
 
@@ -26,6 +27,7 @@ struct intake *intake_new(int bell, uint64_t above_msgid)
 	in->bell = bell;
 	in->msgid = above_msgid;
 	in->memory_max = UINT64_MAX;
+	in->room = UINT64_MAX;
 	return in;
 }
 
@@ -76,6 +78,16 @@ bool intake_admit(struct intake *in, const char **ret_text)
 	if (why)
 		*ret_text = why;
 	return !why;
+}
+
+bool intake_has_room(struct intake *in, uint64_t bytes)
+{
+	return bytes <= atomic_load(&in->room);
+}
+
+void intake_set_room(struct intake *in, uint64_t bytes)
+{
+	atomic_store(&in->room, bytes);
 }
 
 bool intake_memory(struct intake *in, int64_t n)

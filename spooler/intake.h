@@ -57,6 +57,8 @@ uint64_t intake_next_msgid(struct intake *in);
  * committer publishes once a second (spool-max-size, min-free-space with 5 % hysteresis, map).
  */
 bool intake_admit(struct intake *in, const char **ret_text);
+/* Whether a message of this many bytes (SIZE= of MAIL) would still fit into the spool; as fresh as the answer above. */
+bool intake_has_room(struct intake *in, uint64_t bytes);
 /* Budget for bodies in memory (max-body-memory): true when n more bytes fit; give them back with n negative. */
 bool intake_memory(struct intake *in, int64_t n);
 
@@ -70,5 +72,7 @@ struct intake_message *intake_take(struct intake *in);
 /* NULL: mail is welcome; else why not (static text). */
 void intake_set_refusal(struct intake *in, const char *why);
 void intake_set_memory_max(struct intake *in, uint64_t bytes);
+/* For intake_has_room(). */
+void intake_set_room(struct intake *in, uint64_t bytes);
 
 #endif

@@ -47,6 +47,8 @@ static const char *take_size(struct session *s, struct intake_recipient *r ATTR_
 	if (max && s->mail->declared_size > max)
 		return "552 5.3.4 the message is larger than this server accepts; see SIZE in the "
 		       "reply to EHLO";
+	if (!intake_has_room(s->thread->server->intake, s->mail->declared_size))
+		return "452 4.3.1 no room for a message of that size now; try again later";
 	return NULL;
 }
 
@@ -271,6 +273,11 @@ enum session_step session_mail_command(struct session *s, struct slice arg)
 	}
 	s->mail = mail_new(s);
 	why = take_mail(s, arg);
+	if (why && why[0] == '4') { /* not the feeder's fault */
+		session_mail_reset(s);
+		session_reply(s, why);
+		return SESSION_COMMAND;
+	}
 	if (why) {
 		session_mail_reset(s);
 		return session_error(s, why);

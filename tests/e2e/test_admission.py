@@ -57,6 +57,22 @@ def test_a_full_spool_takes_mail_again_when_some_has_left(make, receiver):
     assert all(r.type == "d" for r in sluice.final().values())
 
 
+def test_a_message_that_says_it_is_larger_than_the_room_left(make, receiver):
+    receiver.script([{"stage": "rcpt", "domain": "example.test", "reply": "450 4.2.1 later"}])
+    sluice = make(spool_max_size="16M")
+    for i in range(4):
+        sluice.inject("a@sender.test", f"m{i}@example.test", MIB)
+    with sluice.dialogue() as talk:
+        talk.greet()
+
+        def refused():
+            reply = talk("MAIL FROM:<a@sender.test> SIZE=14000000")
+            talk("RSET")
+            return reply.startswith("452 4.3.1")
+        wait_until(refused, 10, "452 before the data")
+        assert talk("MAIL FROM:<a@sender.test> SIZE=2000000").startswith("250")
+
+
 def test_bodies_in_memory_share_a_budget(make, receiver):
     sluice = make(max_body_memory="1M")
     part = b"x" * 70 + b"\r\n"

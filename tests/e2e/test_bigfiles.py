@@ -28,6 +28,23 @@ def test_20_mb_bodies(sluice, receiver):
     wait_until(lambda: not list((sluice.spool / "big").glob("*")), 10, "big/ to be empty")
 
 
+def test_a_big_body_in_chunks(sluice, receiver):
+    """BDAT, with chunks that end inside lines, a dot at the start of one, and more than fits in memory."""
+    lines = b"".join(b".%d " % i + b"x" * (i % 900) + b"\r\n" for i in range(3000))
+    data = b"Subject: chunks\r\n\r\n" + lines
+    with sluice.dialogue() as talk:
+        talk.greet()
+        talk("MAIL FROM:<a@sender.test>")
+        talk("RCPT TO:<b@example.test>")
+        for at in range(0, len(data), 200001):
+            part = data[at:at + 200001]
+            last = b" LAST" if at + 200001 >= len(data) else b""
+            assert talk(b"BDAT %d%s\r\n" % (len(part), last) + part).startswith("250")
+    receiver.wait("messages", 1)
+    stored = receiver.stored(receiver.messages()[0])
+    assert b"\r\nSubject: chunks\r\n" in stored and stored.endswith(b"\r\n\r\n" + lines)
+
+
 def test_a_big_body_survives_kill_9(sluice, receiver):
     receiver.script([{"stage": "rcpt", "reply": "450 4.2.1 later"}])
     body = body_of(5_000_000, 9)
