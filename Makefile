@@ -117,7 +117,7 @@ fuzz: $(FUZZ:%=$(BUILD)/tests/%)
 E2E ?= tests/e2e
 e2e: all tools
 	SLUICED=$(abspath $(BUILD)/sluiced) SLUICE=$(abspath $(BUILD)/sluice) \
-	SLUICE_TOOLS=$(abspath $(BUILD)/tests) /usr/bin/python3 -m pytest -q -n 3 -p no:cacheprovider $(E2E)
+	SLUICE_TOOLS=$(abspath $(BUILD)/tests) tests/run-e2e $(abspath $(BUILD)/pytest) $(E2E)
 
 # --- what `make check` is made of; each step can be run alone ---
 
