@@ -274,6 +274,36 @@ Test(hostile, offers_from_before_tls_are_forgotten)
 	finish();
 }
 
+static void tls_regret(struct fake_peer *p, struct slice data, void *arg)
+{
+	if (slice_istarts(data, "EHLO") && fake_peer_is_tls(p))
+		fake_peer_close(p);
+	else
+		tls_talk(p, data, arg);
+}
+
+/* In TLS 1.3 the client is through when the server finds what it does not like. */
+Test(hostile, a_server_that_leaves_behind_the_handshake_gets_its_mail_in_clear)
+{
+	static const struct fake_service regret = {.on_open = tls_open, .on_data = tls_regret};
+	unsigned parameters = 0;
+
+	start("[domain regret.test]\nmax-smtp-out = 1\n[domain strict.test]\nrequire-starttls = yes\n");
+	fake_host("198.51.100.3", WORLD_PORT, FAKE_LISTENING, &regret, &parameters);
+	fake_host("198.51.100.4", WORLD_PORT, FAKE_LISTENING, &regret, &parameters);
+	fake_dns_mx("regret.test", "10 mx.test 198.51.100.3");
+	fake_dns_mx("strict.test", "10 mx.test 198.51.100.4");
+	world_send(&x, "s@sender.test", "a@regret.test");
+	world_send(&x, "s@sender.test", "a@strict.test");
+	world_run(&x, MINUTE);
+	/* SIZE 1 is offered in clear: to have come so far is enough */
+	cr_assert_eq(world_count_rcpt(&x, 'b', "a@regret.test"), 1);
+	cr_assert_eq(world_count_rcpt(&x, 'b', "a@strict.test"), 0);
+	cr_assert_eq(world_count_rcpt(&x, 'd', "a@strict.test"), 0);
+	cr_assert_eq(world_left(&x), 1);
+	finish();
+}
+
 /* --- enough recipients, for ever --- */
 
 Test(hostile, a_452_to_every_recipient_defers_them)
