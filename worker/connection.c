@@ -113,8 +113,8 @@ static void connection_free(struct connection *c)
 	char ip[IP_TEXT_MAX];
 
 	if (c->messages)
-		events_add(c->w, &s->events, "connection to %s [%s] closed after %u messages",
-			   c->host, ip_text(&c->ip, ip), c->messages);
+		events_add(c->w, &s->events, "connection to %s [%s] closed after %u message%s",
+			   c->host, ip_text(&c->ip, ip), c->messages, c->messages == 1 ? "" : "s");
 	s->slots--;
 	counter_sub(c->w->counters, COUNTER_CONNECTIONS_OUT_OPEN, 1);
 	slots_give(c->w, c->lease);

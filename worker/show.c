@@ -284,6 +284,17 @@ static void add_live(json_t *o, const struct queue *q)
 			    json_integer(live ? (json_int_t)atomic_load(&live->bytes) : 0));
 }
 
+/* Of the site, or else the last reply that was not as wished. */
+static const char *last_error(const struct site *s)
+{
+	const struct site_reply *last = NULL;
+
+	for (uint32_t i = 0; i < s->reply_count; i++)
+		if (!last || s->replies[i].last > last->last)
+			last = &s->replies[i];
+	return s->last.text[0] || !last ? s->last.text : last->text;
+}
+
 static json_t *describe(const struct worker *w, const struct queue *q)
 {
 	struct site *s = q->site;
@@ -298,7 +309,7 @@ static json_t *describe(const struct worker *w, const struct queue *q)
 	json_object_set_new(o, "mode", json_string("normal"));
 	json_object_set_new(o, "paused", json_boolean(q->paused));
 	add_times(o, q, &next_retry);
-	json_object_set_new(o, "last_error", text_or_empty(s->last.text));
+	json_object_set_new(o, "last_error", text_or_empty(last_error(s)));
 	json_object_set_new(o, "waiting_for", waiting_for(q, next_retry));
 	json_object_set_new(o, "site", text_or_empty(s->name));
 	json_object_set_new(o, "since", time_or_null(s->since));

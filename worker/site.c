@@ -351,7 +351,8 @@ void site_delivered(struct site *s)
 
 	if (!was)
 		return;
-	events_add(s->w, &s->events, "delivers again after %u failures", s->retry_position);
+	events_add(s->w, &s->events, "delivers again after %u failure%s", s->retry_position,
+		   s->retry_position == 1 ? "" : "s");
 	s->retry_position = 0;
 	s->retry_at = 0;
 	s->since = 0;

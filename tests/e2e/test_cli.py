@@ -53,6 +53,7 @@ def test_queues_and_why_they_wait(held):
     one = held.cli("show", "queue", "example.test/a")
     assert one["queue"] == "example.test/a" and one["site"] == "example.test"
     assert [e["count"] for e in one["errors"] if "450 4.2.1 come back" in e["text"]] == [3]
+    assert one["last_error"] == row["last_error"]
     assert one["next_retry"] == row["next_retry"] and one["next_expiry"] == row["next_expiry"]
     assert [(m["host"], m["address"], m["state"]) for m in one["mx"]] == [
         ("mx0.example.test", "127.0.1.1", "ok")]
@@ -77,7 +78,7 @@ def test_events_of_a_queue(make_sluice, receiver, dns):
     wait_until(lambda: "resumed" in str(sluice.cli("show", "queue", "example.test/a")), 5, "all")
     events = [e["text"] for e in sluice.cli("show", "queue", "example.test/a")["events"]]
     expected = ["[127.0.1.1] failed: 450 4.3.0 not today", "waits until ", "brought forward",
-                "connected to ", "delivers again after 1 failures", "paused", "resumed"]
+                "connected to ", "delivers again after 1 failure", "paused", "resumed"]
     found = [next((i for i, e in enumerate(events) if text in e), None) for text in expected]
     assert None not in found and found == sorted(found), events
     assert "delivers again after 1" in sluice.run("show", "queue", "example.test/a").stdout
