@@ -286,7 +286,7 @@ static void do_drain(struct control *c, const json_t *args)
 	}
 	ipc_begin(&msg, IPC_DRAIN_IN);
 	enc_var(&msg, on);
-	if (ipc_send(c->m->spooler->control_fd, &msg, NULL, 0) < 0) {
+	if (ipc_try_send(c->m->spooler->control_fd, &msg, NULL, 0) < 0) {
 		fail(c, "the spooler does not answer: try again in a moment");
 	} else {
 		c->m->draining = on;
@@ -333,10 +333,11 @@ static void hand_over(struct control *c, enum target to, const char *line, const
 	ipc_begin(&msg, IPC_CONTROL);
 	enc_str(&msg, line);
 	enc_var(&msg, c->uid);
-	if (child->control_fd < 0 || ipc_send(child->control_fd, &msg, &fd, 1) < 0) {
+	/* one that hangs must not take this process with it, which is to end it */
+	if (child->control_fd < 0 || ipc_try_send(child->control_fd, &msg, &fd, 1) < 0) {
 		static const char busy[] =
-			"{\"status\":\"error\",\"message\":\"the process that knows is starting: "
-			"try again in a moment\"}\n";
+			"{\"status\":\"error\",\"message\":\"the process that knows is starting or "
+			"busy: try again in a moment\"}\n";
 
 		(void)!write(fd, busy, sizeof(busy) - 1);
 	}

@@ -26,6 +26,16 @@ void ipc_begin(struct buf *m, enum ipc_type type)
 	enc_u8(m, (uint8_t)type);
 }
 
+int ipc_try_send(int fd, const struct buf *m, const int *fds, size_t fd_count)
+{
+	int rc;
+
+	if (m->n > IPC_SIZE_MAX)
+		return ERR_TOO_LONG;
+	rc = fd_send(fd, m->p, m->n, fds, fd_count);
+	return rc < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) ? ERR_BUSY : rc;
+}
+
 int ipc_send(int fd, const struct buf *m, const int *fds, size_t fd_count)
 {
 	if (m->n > IPC_SIZE_MAX)

@@ -56,6 +56,9 @@ void ipc_begin(struct buf *m, enum ipc_type type);
 /* Sends m; blocks while the socket is full (it never is for long). ERR_SYS when the peer is gone. */
 int ipc_send(int fd, const struct buf *m, const int *fds, size_t fd_count)
 	__attribute__((warn_unused_result));
+/* The same without waiting: ERR_BUSY when the socket is full. */
+int ipc_try_send(int fd, const struct buf *m, const int *fds, size_t fd_count)
+	__attribute__((warn_unused_result));
 
 struct ipc_reader {
 	char packet[IPC_SIZE_MAX];

@@ -1,5 +1,6 @@
 """Peers that do not play by the rules, with the whole daemon: operators' socket, DNS, limits over reloads."""
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -92,6 +93,22 @@ def test_clients_that_leave_during_a_reload_are_forgotten(sluice):
             s.close()
         assert b"success" in reload_.makefile("rb").read()
     wait_until(lambda: descriptors(sluice) <= before + 2, 15, "all of them to be closed")
+
+
+def test_a_spooler_that_hangs_does_not_hang_the_master(sluice):
+    spooler, crowd = sluice.pid("spooler"), []
+    os.kill(spooler, signal.SIGSTOP)
+    try:
+        for _ in range(900):
+            crowd += silent(sluice, 1)
+            crowd[-1].sendall(b'{"command": "show queues", "args": {}}\n')
+        crowd[-1].settimeout(5)
+        assert b"try again" in crowd[-1].recv(1000)
+        assert sluice.control("show status")[-1] == {"status": "success"}
+    finally:
+        os.kill(spooler, signal.SIGCONT)
+    crowd[0].settimeout(20)
+    assert b"status" in crowd[0].recv(1000)
 
 
 @pytest.mark.parametrize("request_", [
