@@ -241,6 +241,7 @@ static void out_begin(struct out *o, usec_t now)
 	o->next.begun = clock_wall();
 	o->phase = OUT_BEGINNING;
 	o->dirty = true;
+	o->posted = false; /* a checkpoint under way knows nothing of the new file */
 }
 
 /*
