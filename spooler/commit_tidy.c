@@ -4,7 +4,7 @@
 
 #include "spooler/commit_private.h"
 
-#define LOOKS 100       /* rows of the queue table at a time */
+#define LOOKS 100 /* rows of the queue table at a time */
 #define FRESH_LOOKS 500 /* fresh rows of a virtual MTA and class that are read to be sure */
 #define QUIET_DAYS 1
 #define DAY_MSEC (24 * 3600 * MSEC_PER_SEC)
@@ -42,8 +42,8 @@ static bool site_is_quiet(struct spool_read *r, const struct spool_queue *q)
 	struct spool_site site;
 	int rc = spool_site_get(r, q->vmta, q->domain, &site);
 
-	return rc == ERR_NOT_FOUND || (rc == 0 && site.mode == 0 &&
-				       site.retry_at + QUIET_DAYS * DAY_MSEC < clock_wall());
+	return rc == ERR_NOT_FOUND ||
+	       (rc == 0 && site.mode == 0 && site.retry_at + QUIET_DAYS * DAY_MSEC < clock_wall());
 }
 
 static bool is_quiet(const struct commit *c, struct spool_read *r, const struct spool_queue *q)
@@ -66,7 +66,7 @@ static void load_fresh(struct commit_tidy *t, struct spool_read *r, uint32_t vmt
 	t->fresh_vmta = vmta;
 	t->fresh_count = 0;
 	t->fresh_all = true;
-	for (class = 0; class < SPOOL_CLASSES; class++) {
+	for (class = 0; class < SPOOL_CLASSES; class ++) {
 		struct spool_fresh_pos pos = {.started = false};
 
 		n = spool_fresh_scan(r, vmta, class, &pos, rows, FRESH_LOOKS);
@@ -164,8 +164,7 @@ struct commit_job *commit_tidy_look(struct commit_tidy *t)
 	int more = 1, i;
 
 	/* a queue that found no slot has mail that is not counted */
-	if (t->under_way || !c->counted || c->slots_warned ||
-	    spool_read_begin(c->spool, &r) < 0)
+	if (t->under_way || !c->counted || c->slots_warned || spool_read_begin(c->spool, &r) < 0)
 		return NULL;
 	t->n = 0;
 	for (i = 0; i < LOOKS && (more = spool_queue_next(r, &t->after, &q)) > 0; i++)

@@ -80,7 +80,7 @@ struct fresh_expiries *fresh_expiries_read(struct query *y)
 	uint8_t class;
 
 	while (next_vmta(y, &vmta) > 0)
-		for (class = 0; class < SPOOL_CLASSES; class++)
+		for (class = 0; class < SPOOL_CLASSES; class ++)
 			if (!read_class(y, f, vmta, class))
 				return f;
 	return f;
@@ -92,7 +92,7 @@ void fresh_expiries_free(struct fresh_expiries *f)
 
 	if (!f)
 		return;
-	HASH_ITER(hh, f->by_queue, e, next) {
+	HASH_ITER (hh, f->by_queue, e, next) {
 		HASH_DEL(f->by_queue, e);
 		free(e);
 	}
@@ -107,7 +107,8 @@ msec_t fresh_expiry_first(const struct fresh_expiries *f, uint32_t queue)
 	return e ? e->at : UINT64_MAX;
 }
 
-msec_t due_expiry_first(struct spool_read *r, uint32_t queue, msec_t published, msec_t *ret_first_due)
+msec_t due_expiry_first(struct spool_read *r, uint32_t queue, msec_t published,
+			msec_t *ret_first_due)
 {
 	struct spool_due_pos pos = {.started = false};
 	struct spool_due_row rows[DUE_ROWS + 1];

@@ -9,7 +9,7 @@
 #include "worker/context.h"
 
 #define EVENTS_MAX 50
-#define EVENTS_FEW 4       /* of a site, once the worker remembers this many: */
+#define EVENTS_FEW 4 /* of a site, once the worker remembers this many: */
 #define EVENTS_ALL 20000
 #define EVENT_TEXT 201
 

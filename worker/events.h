@@ -16,7 +16,7 @@ struct events; /* NULL: nothing happened */
 struct worker;
 
 struct event {
-	msec_t at;      /* wall; of the last time */
+	msec_t at; /* wall; of the last time */
 	uint32_t count; /* how often in a row */
 	char *text;
 };
