@@ -14,6 +14,7 @@
 
 #define CHUNK_ROWS 500    /* changed in one transaction */
 #define CHUNK_LOOKS 5000  /* looked at in one transaction */
+#define ALONE_ROWS 2000   /* made due in one that no feeder waits for */
 #define SPREAD_MSEC (5 * 60 * MSEC_PER_SEC)
 #define DELETED_TEXT "local: deleted by administrator"
 
@@ -526,12 +527,13 @@ static int schedule_recipient(struct commit *c, struct commit_order *o, uint64_t
 static int due_chunk(struct commit *c, struct commit_order *o, struct chunk *k)
 {
 	msec_t horizon = schedule_horizon(o);
+	unsigned most = c->result.messages ? CHUNK_ROWS : ALONE_ROWS;
 	uint32_t last = 0;
 	bool matches = false;
 
 	if (o->now.position.n != KEY_DUE_SIZE)
 		o->now.position = key_due(0, 0, 0, 0);
-	while (k->rows < CHUNK_ROWS && k->looks++ < CHUNK_LOOKS) {
+	while (k->rows < most && k->looks++ < CHUNK_LOOKS) {
 		struct spool_key *at = &o->now.position;
 		struct slice key, value;
 		struct commit_qent *q;
