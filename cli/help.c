@@ -122,7 +122,8 @@ void help_man(FILE *to)
 	      ".B sluice\n[\\-c FILE] [\\-\\-json] COMMAND [arguments]\n.SH DESCRIPTION\n"
 	      "Asks the running daemon over its control socket, and reads the spool where the "
 	      "daemon is not\n"
-	      "needed, which root and the members of group sluice may do. Words of commands and options may be shortened while they stay unique.\n"
+	      "needed, which root and the members of group sluice may do. Words of commands and "
+	      "options may be shortened while they stay unique.\n"
 	      "A queue is DOMAIN/VMTA; in patterns * stands for any characters.\n.SH OPTIONS\n",
 	      to);
 	for (k = 0; k < ARRAY_SIZE(globals); k++) {

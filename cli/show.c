@@ -25,12 +25,17 @@ const struct column show_queue_columns[] = {
 };
 
 const struct column show_vmta_columns[] = {
-	{"vmta", "VMTA", COL_NAME},	    {"recipients", "RCPT", COL_COUNT},
-	{"bytes", "KB", COL_BYTES},	    {"queues", "QUEUES", COL_COUNT},
-	{"connections", "CONN", COL_COUNT}, {"max_smtp_out", "MAX", COL_COUNT},
+	{"vmta", "VMTA", COL_NAME},
+	{"recipients", "RCPT", COL_COUNT},
+	{"bytes", "KB", COL_BYTES},
+	{"queues", "QUEUES", COL_COUNT},
+	{"connections", "CONN", COL_COUNT},
+	{"max_smtp_out", "MAX", COL_COUNT},
 	{"in_hand", "IN HAND", COL_COUNT},
-	{"state", "WORKER", COL_NAME},	    {"pid", "PID", COL_NAME},
-	{"orphan", "ORPHAN", COL_YES},	    {NULL, NULL, COL_TEXT},
+	{"state", "WORKER", COL_NAME},
+	{"pid", "PID", COL_NAME},
+	{"orphan", "ORPHAN", COL_YES},
+	{NULL, NULL, COL_TEXT},
 };
 
 const struct column show_limit_columns[] = {

@@ -176,10 +176,10 @@ static uint64_t configured_cap(const struct conf *conf, enum limit_kind kind, co
 
 static void limit_row(struct control *c, const struct limit_info *l)
 {
-	control_write(c, json_pack("{s:{s:s, s:s, s:i, s:I, s:i}}", "data", "kind",
-				   limit_kind_name(l->kind), "name", l->name, "in_use",
-				   (int)l->in_use, "cap", (json_int_t)l->cap, "waiting",
-				   (int)l->waiting));
+	control_write(c,
+		      json_pack("{s:{s:s, s:s, s:i, s:I, s:i}}", "data", "kind",
+				limit_kind_name(l->kind), "name", l->name, "in_use", (int)l->in_use,
+				"cap", (json_int_t)l->cap, "waiting", (int)l->waiting));
 }
 
 /* One of [global] or of a virtual MTA that nobody has used yet. */
@@ -383,9 +383,10 @@ static void deny(struct control *c, enum right needed)
 	if (needed == RIGHT_READ && g->monitor_group)
 		buf_addf(&b, " or in group %s", g->monitor_group);
 	if (!g->control_group)
-		buf_addf(&b, "%s", needed == RIGHT_READ && g->monitor_group
-					   ? ""
-					   : ", or set control-group in [global]");
+		buf_addf(&b, "%s",
+			 needed == RIGHT_READ && g->monitor_group
+				 ? ""
+				 : ", or set control-group in [global]");
 	fail(c, buf_cstr(&b));
 	buf_done(&b);
 }
@@ -401,8 +402,9 @@ static void dispatch(struct control *c, const char *line, const json_t *request)
 		if (strcmp(commands[i].name, name) == 0)
 			cmd = &commands[i];
 	if (!cmd) {
-		fail(c, "this daemon does not know that command: are sluice and sluiced of the same "
-			"version?");
+		fail(c,
+		     "this daemon does not know that command: are sluice and sluiced of the same "
+		     "version?");
 		return;
 	}
 	if (c->right < cmd->right) {

@@ -77,10 +77,11 @@ static void check_socket(const struct master *m)
 		return;
 	next = clock_now() + SOCKET_LOOK;
 	if (access(conf_global(m->conf)->control_socket, F_OK) < 0 && errno == ENOENT)
-		log_error(NULL,
-			  "the control socket is gone: commands do not reach this daemon until it is "
-			  "started again (SIGTERM stops it)",
-			  LOG_S("socket", conf_global(m->conf)->control_socket));
+		log_error(
+			NULL,
+			"the control socket is gone: commands do not reach this daemon until it is "
+			"started again (SIGTERM stops it)",
+			LOG_S("socket", conf_global(m->conf)->control_socket));
 }
 
 static void on_tick(void *arg)
@@ -168,12 +169,14 @@ static int serve(struct master *m)
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{"config", required_argument, NULL, 'c'}, {"debug", no_argument, NULL, 'd'},
-		{"check", no_argument, NULL, 'k'},        {"version", no_argument, NULL, 'v'},
-		{"print-reference", no_argument, NULL, 'r'},
-		{"list-directives", no_argument, NULL, 'l'},
-		{"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
+	static const struct option options[] = {{"config", required_argument, NULL, 'c'},
+						{"debug", no_argument, NULL, 'd'},
+						{"check", no_argument, NULL, 'k'},
+						{"version", no_argument, NULL, 'v'},
+						{"print-reference", no_argument, NULL, 'r'},
+						{"list-directives", no_argument, NULL, 'l'},
+						{"help", no_argument, NULL, 'h'},
+						{NULL, 0, NULL, 0}};
 	static struct master m = {.magic = MASTER_MAGIC, .conf_path = DEFAULT_CONF};
 	bool check_only = false;
 	int opt;

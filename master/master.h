@@ -32,12 +32,12 @@
 
 /* A process that master keeps, or wants to keep, running. */
 enum child_state {
-	CHILD_IDLE,     /* no process; not wanted (yet) */
+	CHILD_IDLE, /* no process; not wanted (yet) */
 	CHILD_STARTING, /* forked, not READY */
-	CHILD_RUNNING,  /* READY was received */
+	CHILD_RUNNING, /* READY was received */
 	CHILD_STOPPING, /* told to stop; its exit is no crash */
 	CHILD_DRAINING, /* a worker is gone; the spooler empties its ring */
-	CHILD_WAITING   /* gone; the timer forks the successor */
+	CHILD_WAITING /* gone; the timer forks the successor */
 };
 
 struct master;
@@ -45,24 +45,25 @@ struct master;
 struct child {
 	struct master *m;
 	enum role role;
-	uint32_t slot;       /* workers */
-	char *vmta;          /* workers; owned */
-	bool orphan;         /* workers: the configuration no longer names vmta */
-	bool leaving;        /* workers: no successor */
+	uint32_t slot; /* workers */
+	char *vmta; /* workers; owned */
+	bool orphan; /* workers: the configuration no longer names vmta */
+	bool leaving; /* workers: no successor */
 	enum child_state state;
-	pid_t pid;           /* 0: no process */
-	uint32_t forkno;     /* of the present or last process */
-	int control_fd;      /* our end; -1: none */
+	pid_t pid; /* 0: no process */
+	uint32_t forkno; /* of the present or last process */
+	int control_fd; /* our end; -1: none */
 	struct loop_io *io;
 	struct loop_timer *timer; /* successor, or the grace of a kill */
-	usec_t started;      /* monotonic */
-	unsigned failures;   /* quick deaths in a row */
-	bool lost;           /* its last process ended without being told to: say when it is back */
-	bool leases_given;   /* CHILD_DRAINING: the spooler has been asked */
-	uint64_t *blamed;    /* messages that its last process had in hand when it failed; until it is drained */
+	usec_t started; /* monotonic */
+	unsigned failures; /* quick deaths in a row */
+	bool lost; /* its last process ended without being told to: say when it is back */
+	bool leases_given; /* CHILD_DRAINING: the spooler has been asked */
+	uint64_t *
+		blamed; /* messages that its last process had in hand when it failed; until it is drained */
 	size_t blamed_count;
-	bool killed_by_us;   /* a signal that we sent ends it: no message is blamed */
-	uint64_t conf_gen;   /* last CONF_DONE */
+	bool killed_by_us; /* a signal that we sent ends it: no message is blamed */
+	uint64_t conf_gen; /* last CONF_DONE */
 	LIST_ENTRY(child) link;
 };
 

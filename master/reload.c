@@ -27,7 +27,8 @@ static void note_restart(const char *keyword, void *arg)
 
 static void warn_restart(const char *keyword, void *arg ATTR_UNUSED)
 {
-	log_warn(NULL, "changed, but takes effect only with a restart", LOG_S("directive", keyword));
+	log_warn(NULL, "changed, but takes effect only with a restart",
+		 LOG_S("directive", keyword));
 }
 
 static char *messages_text(const struct conf_messages *msgs)
@@ -89,9 +90,10 @@ static char *moved(const struct conf_global *was, const struct conf_global *is)
 
 	for (i = 0; i < ARRAY_SIZE(places); i++)
 		if (strcmp(places[i].was, places[i].is) != 0)
-			return xasprintf("error: %s is changed from %s to %s, which a reload cannot do: "
-					 "stop the daemon and start it again",
-					 places[i].directive, places[i].was, places[i].is);
+			return xasprintf(
+				"error: %s is changed from %s to %s, which a reload cannot do: "
+				"stop the daemon and start it again",
+				places[i].directive, places[i].was, places[i].is);
 	return NULL;
 }
 
@@ -137,7 +139,8 @@ void reload_begin(struct master *m, bool dry_run, reload_done *done, void *arg)
 	char *error = NULL, *notes;
 
 	if (m->reload || m->stopping) {
-		done(m->stopping ? "the server is stopping" : "another reload is in progress: try again",
+		done(m->stopping ? "the server is stopping"
+				 : "another reload is in progress: try again",
 		     "", arg);
 		return;
 	}

@@ -294,8 +294,7 @@ static int open_listener(const struct conf_listener *l, char **ret_error)
 		char text[IP_TEXT_MAX];
 
 		*ret_error = xasprintf("%s:%u: cannot listen on %s port %u: %s", l->at.file,
-				       l->at.line, ip_text(&l->ip, text), l->port,
-				       strerror(errno));
+				       l->at.line, ip_text(&l->ip, text), l->port, strerror(errno));
 		if (fd >= 0)
 			close(fd);
 		return -1;
@@ -314,8 +313,7 @@ static void check_source(const struct conf_origin *at, const char *vmta,
 	if (fd < 0)
 		return;
 	if (bind(fd, (struct sockaddr *)&sa, len) < 0 && errno == EADDRNOTAVAIL)
-		log_warn(NULL,
-			 "a source address is not on this machine: nothing can leave from it",
+		log_warn(NULL, "a source address is not on this machine: nothing can leave from it",
 			 LOG_S("address", ip_text(&s->ip, text)), LOG_S("vmta", vmta),
 			 LOG_S("file", at->file), LOG_U("line", at->line));
 	close(fd);

@@ -28,7 +28,7 @@ static void stop_next(struct master *m);
 
 const char *child_state_name(enum child_state s)
 {
-	static const char *const names[] = {"idle",     "starting", "running",
+	static const char *const names[] = {"idle",	"starting", "running",
 					    "stopping", "draining", "waiting"};
 
 	return names[s];
@@ -162,7 +162,8 @@ static void announce_when_ready(struct master *m)
 		if (c->state == CHILD_STARTING || c->state == CHILD_IDLE)
 			return;
 	m->announced = true;
-	log_info(NULL, "ready", LOG_S("config", m->conf_path), LOG_U("workers", conf_vmta_count(m->conf)));
+	log_info(NULL, "ready", LOG_S("config", m->conf_path),
+		 LOG_U("workers", conf_vmta_count(m->conf)));
 	(void)sd_notify(0, "READY=1\nSTATUS=Delivering");
 }
 
@@ -386,7 +387,8 @@ static void want_worker(struct master *m, struct slice vmta, bool orphan)
 
 	if (c) {
 		/* came back, or left: its process changes its ways only by a new start */
-		if (c->orphan != orphan && (c->state == CHILD_RUNNING || c->state == CHILD_STARTING))
+		if (c->orphan != orphan &&
+		    (c->state == CHILD_RUNNING || c->state == CHILD_STARTING))
 			send_stop(c, conf_global(m->conf)->shutdown_timeout);
 		c->orphan = orphan;
 		c->leaving = false;
@@ -429,8 +431,9 @@ void supervisor_want_workers(struct master *m, const struct slice *orphans, size
 		want_worker(m, slice_str(conf_vmta_at(m->conf, i)->name), false);
 	for (i = 0; i < orphan_count; i++)
 		if (!conf_vmta_find(m->conf, orphans[i])) {
-			log_warn(NULL, "a virtual MTA is not configured but has mail: it will only "
-				       "expire; configure it again, move or delete its mail",
+			log_warn(NULL,
+				 "a virtual MTA is not configured but has mail: it will only "
+				 "expire; configure it again, move or delete its mail",
 				 LOG_SL("vmta", orphans[i]));
 			want_worker(m, orphans[i], true);
 		}
@@ -506,8 +509,8 @@ static void on_child_timer(void *arg)
 	case CHILD_STOPPING:
 	case CHILD_STARTING:
 	case CHILD_RUNNING:
-		log_warn(NULL, "a process does not stop; it is killed", LOG_S("child", child_name(c)),
-			 LOG_I("pid", c->pid));
+		log_warn(NULL, "a process does not stop; it is killed",
+			 LOG_S("child", child_name(c)), LOG_I("pid", c->pid));
 		kill_child(c, SIGKILL, true);
 		break;
 	case CHILD_IDLE:
@@ -523,7 +526,8 @@ static void log_exit(const struct child *c, int status)
 		log_warn(&log, "died by a signal", LOG_I("pid", c->pid),
 			 LOG_S("signal", sigabbrev_np(WTERMSIG(status))));
 	else if (WEXITSTATUS(status) != 0)
-		log_warn(&log, "exited", LOG_I("pid", c->pid), LOG_I("status", WEXITSTATUS(status)));
+		log_warn(&log, "exited", LOG_I("pid", c->pid),
+			 LOG_I("status", WEXITSTATUS(status)));
 	else
 		log_debug(&log, "exited", LOG_I("pid", c->pid), LOG_I("status", 0));
 }

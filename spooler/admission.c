@@ -9,8 +9,8 @@
 
 #define MAP_RESERVE (UINT64_C(64) << 20) /* of the map, kept for outcomes; at most 1/16 of it */
 
-#define LOOK_STEP (UINT64_C(16) << 20)   /* new bytes after which limits are looked at again */
-#define LOOK_SHARE 4                     /* ... or this part of the room that was left */
+#define LOOK_STEP (UINT64_C(16) << 20) /* new bytes after which limits are looked at again */
+#define LOOK_SHARE 4 /* ... or this part of the room that was left */
 
 struct admission {
 	struct spool *spool;
@@ -18,7 +18,7 @@ struct admission {
 	struct intake *intake;
 	uint64_t max_size, min_free;
 	uint64_t looked; /* live bytes at the last look */
-	uint64_t step;   /* more than `looked` by this: look again */
+	uint64_t step; /* more than `looked` by this: look again */
 	bool known;
 	const char *refusal; /* what sessions say; NULL: mail is welcome */
 };

@@ -360,7 +360,7 @@ static bool vmta_has_mail(struct spool_read *r, uint32_t vmta)
 
 	if (spool_wake_first(r, vmta) != UINT64_MAX)
 		return true;
-	for (class = 0; class < SPOOL_CLASSES; class++) {
+	for (class = 0; class < SPOOL_CLASSES; class ++) {
 		struct spool_fresh_pos pos = {.started = false};
 
 		if (spool_fresh_scan(r, vmta, class, &pos, &row, 1))
@@ -461,8 +461,12 @@ int commit_new(const struct commit_options *o, struct commit **ret, char **ret_e
 	c->shm = o->shm;
 	c->conf = o->conf;
 	c->counters = shm_spooler_counters(o->shm);
-	c->n = (struct spool_numbers){.next_arrival = 1, .next_outbox = 1, .next_dsn = 1,
-				      .next_order = 1, .next_queue = 1, .next_vmta = 1};
+	c->n = (struct spool_numbers){.next_arrival = 1,
+				      .next_outbox = 1,
+				      .next_dsn = 1,
+				      .next_order = 1,
+				      .next_queue = 1,
+				      .next_vmta = 1};
 	rc = recover(c);
 	if (rc < 0) {
 		*ret_error = xasprintf("%s: the spool cannot be read: %s; keep a copy and run "

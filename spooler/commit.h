@@ -33,11 +33,11 @@ struct spool_write;
 #define COMMIT_BYTES (UINT64_C(8) << 20)
 
 struct commit_options {
-	struct spool *spool;     /* opened for writing */
+	struct spool *spool; /* opened for writing */
 	struct shm *shm;
 	const struct conf *conf; /* until commit_set_conf() */
-	uint64_t family;         /* of this master: ring positions of others are forgotten */
-	const int *bells;        /* eventfd by worker slot; may be NULL in tests */
+	uint64_t family; /* of this master: ring positions of others are forgotten */
+	const int *bells; /* eventfd by worker slot; may be NULL in tests */
 	size_t bell_count;
 	/*
 	 * A record of a worker's ring cannot be read: keep it, say so, have the worker restarted. The record is
@@ -63,9 +63,9 @@ struct commit_job {
 
 struct commit_result {
 	unsigned messages, outcomes, reports;
-	bool wrote;         /* there was something to commit */
-	bool outbox, dsn;   /* rows for the accountant, for the DSN helper */
-	bool more;          /* a bound was reached: come again at once */
+	bool wrote; /* there was something to commit */
+	bool outbox, dsn; /* rows for the accountant, for the DSN helper */
+	bool more; /* a bound was reached: come again at once */
 };
 
 /*
@@ -104,11 +104,12 @@ struct spool *commit_spool(struct commit *c);
 /* --- orders (commit_orders.c) --- */
 
 struct commit_order_result {
-	int rc;              /* 0 or a negative err */
+	int rc; /* 0 or a negative err */
 	uint64_t done, held; /* recipients changed; in flight */
-	uint64_t matching, queues; /* schedule: queues with deferred mail that match; of these, changed ones */
-	uint64_t removed;    /* resume: pauses */
-	bool more;           /* only how far it is: there is another answer to come */
+	uint64_t matching,
+		queues; /* schedule: queues with deferred mail that match; of these, changed ones */
+	uint64_t removed; /* resume: pauses */
+	bool more; /* only how far it is: there is another answer to come */
 };
 /*
  * Takes an order in the transaction under way (call from a job). `answer` is called with `more` while it goes

@@ -97,7 +97,8 @@ static struct commit_qent *queue_find(struct commit *c, const struct commit_vmta
 	return q;
 }
 
-int cache_queue(struct commit *c, struct commit_vmta *v, struct slice domain, struct commit_qent **ret)
+int cache_queue(struct commit *c, struct commit_vmta *v, struct slice domain,
+		struct commit_qent **ret)
 {
 	struct commit_qent *q;
 	uint32_t id = 0;
@@ -117,7 +118,9 @@ int cache_queue(struct commit *c, struct commit_vmta *v, struct slice domain, st
 
 int cache_queue_need_id(struct commit *c, struct commit_qent *q)
 {
-	struct spool_queue row = {.id = c->n.next_queue, .vmta = q->vmta->id, .domain = q->domain,
+	struct spool_queue row = {.id = c->n.next_queue,
+				  .vmta = q->vmta->id,
+				  .domain = q->domain,
 				  .day = commit_day(c->now)};
 	struct spool_key k = key_u32(row.id), name = key_u32_name(row.vmta, q->domain);
 	int rc;

@@ -199,8 +199,8 @@ static int put_message(struct commit *c, const struct intake_message *m, uint32_
 	return 0;
 }
 
-static int put_recipients(struct commit *c, const struct intake_message *m,
-			  const struct placed *at, uint32_t *ret_left)
+static int put_recipients(struct commit *c, const struct intake_message *m, const struct placed *at,
+			  uint32_t *ret_left)
 {
 	uint64_t arrival = c->n.next_arrival++;
 	uint32_t i, left = 0;

@@ -12,9 +12,9 @@
 #include "common/base/fd.h"
 #include "common/base/rng.h"
 
-#define CHUNK_ROWS 500    /* changed in one transaction */
-#define CHUNK_LOOKS 5000  /* looked at in one transaction */
-#define ALONE_ROWS 2000   /* made due in one that no feeder waits for */
+#define CHUNK_ROWS 500 /* changed in one transaction */
+#define CHUNK_LOOKS 5000 /* looked at in one transaction */
+#define ALONE_ROWS 2000 /* made due in one that no feeder waits for */
 #define SPREAD_MSEC (5 * 60 * MSEC_PER_SEC)
 #define DELETED_TEXT "local: deleted by administrator"
 
@@ -36,16 +36,16 @@ struct progress {
 	enum stage stage;
 	struct spool_key position;
 	uint64_t done;
-	uint64_t matching, queues;         /* of a schedule */
-	uint32_t last_matching, last_queue;/* counted last */
+	uint64_t matching, queues; /* of a schedule */
+	uint32_t last_matching, last_queue; /* counted last */
 	bool finished;
 };
 
 struct commit_order {
 	struct order o;
 	char *texts[6]; /* that o's slices are in */
-	bool stored;    /* its row is committed */
-	bool asked;     /* workers have been told */
+	bool stored; /* its row is committed */
+	bool asked; /* workers have been told */
 	struct wait *waits;
 	size_t wait_count;
 	struct held *held;
@@ -487,7 +487,8 @@ static int delete_chunk(struct commit *c, struct commit_order *o, struct chunk *
 
 /* --- schedule and resume --- */
 
-static bool queue_matches(struct commit *c, const struct commit_order *o, const struct commit_qent *q)
+static bool queue_matches(struct commit *c, const struct commit_order *o,
+			  const struct commit_qent *q)
 {
 	buf_clear(&c->original);
 	buf_add_slice(&c->original, q->domain);
@@ -502,8 +503,8 @@ static msec_t schedule_horizon(const struct commit_order *o)
 	return o->o.created + (o->o.no_spread ? 0 : SPREAD_MSEC);
 }
 
-static int schedule_recipient(struct commit *c, struct commit_order *o, uint64_t msgid, uint32_t rcpt,
-			      unsigned *ret_rows)
+static int schedule_recipient(struct commit *c, struct commit_order *o, uint64_t msgid,
+			      uint32_t rcpt, unsigned *ret_rows)
 {
 	msec_t due = o->o.created;
 	struct spool_recipient r;
@@ -556,7 +557,8 @@ static int due_chunk(struct commit *c, struct commit_order *o, struct chunk *k)
 			*at = key_due(queue, UINT64_MAX, UINT64_MAX, UINT32_MAX);
 			continue;
 		}
-		*at = key_due(queue, be64_get(key.p + 4), be64_get(key.p + 12), be32_get(key.p + 20));
+		*at = key_due(queue, be64_get(key.p + 4), be64_get(key.p + 12),
+			      be32_get(key.p + 20));
 		if (be64_get(key.p + 4) <= horizon)
 			continue;
 		rc = schedule_recipient(c, o, be64_get(at->b + 12), be32_get(at->b + 20), &k->rows);

@@ -322,7 +322,8 @@ static void count_attempt(const struct report_transaction *t, const struct repor
 }
 
 static int postpone(struct commit *c, const struct report_transaction *t,
-		    const struct report_outcome *o, struct spool_recipient *r, struct commit_qent *q)
+		    const struct report_outcome *o, struct spool_recipient *r,
+		    struct commit_qent *q)
 {
 	int rc = o->text.n ? put_record(c, t, o, r, q) : 0;
 
@@ -379,7 +380,8 @@ int apply_transaction(struct commit *c, const struct report_transaction *t)
 
 /* --- what is not about recipients --- */
 
-static int put_site_record(struct commit *c, const struct commit_vmta *v, const struct report_site *s)
+static int put_site_record(struct commit *c, const struct commit_vmta *v,
+			   const struct report_site *s)
 {
 	struct acct_record a = {
 		.type = ACCT_QUEUE,

@@ -65,9 +65,9 @@ struct commit_route {
 struct commit_touch {
 	uint32_t queue, vmta;
 	int64_t recipients, bytes; /* change of the live counts */
-	bool due;                  /* rows of table due changed, or the time that was asked for */
-	msec_t old_at, old_asked;  /* wake row before; UINT64_MAX: none */
-	msec_t at, asked;          /* after */
+	bool due; /* rows of table due changed, or the time that was asked for */
+	msec_t old_at, old_asked; /* wake row before; UINT64_MAX: none */
+	msec_t at, asked; /* after */
 	UT_hash_handle hh;
 };
 
@@ -87,15 +87,15 @@ struct commit_ring {
 	bool known;
 	uint32_t forkno;
 	uint64_t committed, next; /* next: applied in the transaction under way */
-	uint32_t drained;         /* generation that is empty for good, 0 = none */
+	uint32_t drained; /* generation that is empty for good, 0 = none */
 };
 
 /* The message whose recipients are being ended. */
 struct commit_subject {
 	bool loaded, changed;
 	struct spool_message m;
-	struct buf row;                 /* m's slices */
-	struct dsn_recipient *dsn;      /* recipients that the sender is told about */
+	struct buf row; /* m's slices */
+	struct dsn_recipient *dsn; /* recipients that the sender is told about */
 	uint32_t dsn_count, dsn_cap;
 	const char *dsn_vmta;
 };
@@ -134,7 +134,7 @@ struct commit {
 	struct commit_result result;
 
 	struct commit_order *orders;
-	bool ask_again;      /* after a start: what workers answered before is not known */
+	bool ask_again; /* after a start: what workers answered before is not known */
 	bool orders_changed; /* workers must read them again after this commit */
 
 	/* recount */
@@ -150,7 +150,8 @@ static inline uint32_t commit_day(msec_t wall)
 }
 
 /* commit.c */
-void *commit_keep(struct commit *c, const void *p, size_t n); /* a copy until the end of the transaction */
+void *commit_keep(struct commit *c, const void *p,
+		  size_t n); /* a copy until the end of the transaction */
 struct slice commit_keep_slice(struct commit *c, struct slice s);
 void commit_unlink_later(struct commit *c, uint64_t msgid);
 int commit_outbox(struct commit *c, const struct acct_record *r);
@@ -159,7 +160,8 @@ int commit_outbox(struct commit *c, const struct acct_record *r);
 int cache_vmta_by_name(struct commit *c, struct slice name, struct commit_vmta **ret);
 struct commit_vmta *cache_vmta_by_id(struct commit *c, uint32_t id); /* NULL: no such row */
 /* The queue of a domain; its id is 0 until queue_need_id(). */
-int cache_queue(struct commit *c, struct commit_vmta *v, struct slice domain, struct commit_qent **ret);
+int cache_queue(struct commit *c, struct commit_vmta *v, struct slice domain,
+		struct commit_qent **ret);
 int cache_queue_need_id(struct commit *c, struct commit_qent *q);
 struct commit_qent *cache_queue_by_id(struct commit *c, uint32_t id); /* NULL: no such row */
 /* It has mail today, or had: its row says so. Days since 1970. */
@@ -172,8 +174,8 @@ int cache_route(struct commit *c, const char *name, struct commit_route **ret);
 int cache_route_next(struct commit *c, struct commit_route *r, struct commit_vmta **ret);
 int cache_store_turns(struct commit *c);
 void cache_forget_routes(struct commit *c);
-void cache_trim(struct commit *c);  /* between transactions only */
-void cache_forget(struct commit *c);/* everything: after a failure */
+void cache_trim(struct commit *c); /* between transactions only */
+void cache_forget(struct commit *c); /* everything: after a failure */
 
 /* commit_wake.c */
 int wake_load(struct commit *c);
@@ -188,7 +190,8 @@ void touch_forget(struct commit *c);
 void wake_map_done(struct wake_map *m);
 
 /* commit_intake.c */
-int intake_messages(struct commit *c, struct intake_message *list, struct intake_message **ret_rest);
+int intake_messages(struct commit *c, struct intake_message *list,
+		    struct intake_message **ret_rest);
 
 /* commit_rings.c */
 int rings_load(struct commit *c);
@@ -207,7 +210,8 @@ int recipient_load(struct commit *c, uint64_t msgid, uint32_t rcpt, struct spool
 		   struct commit_qent **ret_queue);
 /* Of the subject. */
 int recipient_remove(struct commit *c, const struct spool_recipient *r, struct commit_qent *q);
-int recipient_to_due(struct commit *c, struct spool_recipient *r, struct commit_qent *q, msec_t due);
+int recipient_to_due(struct commit *c, struct spool_recipient *r, struct commit_qent *q,
+		     msec_t due);
 void subject_tell(struct commit *c, const struct spool_recipient *r, enum dsn_action action,
 		  const struct report_outcome *o, struct slice mx_name, const struct ip *mx_ip);
 void record_fill(struct commit *c, struct acct_record *a, enum acct_type type,

@@ -94,8 +94,7 @@ static struct shm_ring *ring_of(struct commit *c, uint32_t slot, struct commit_r
 	struct commit_ring *at = &c->rings[slot];
 	struct shm_ring *ring;
 
-	if (forkno == 0 || at->drained == forkno ||
-	    atomic_load(&w->state) == SHM_WORKER_FREE)
+	if (forkno == 0 || at->drained == forkno || atomic_load(&w->state) == SHM_WORKER_FREE)
 		return NULL;
 	ring = shm_ring(c->shm, slot);
 	if (!at->known || at->forkno != forkno)
@@ -166,7 +165,8 @@ static bool is_over(struct commit *c, uint32_t slot, const struct commit_ring *a
 }
 
 /* Applies at most TURN_OUTCOMES outcomes of a ring. 1 = there is more, 0 = empty, negative err. */
-static int collect_ring(struct commit *c, uint32_t slot, struct shm_ring *ring, struct commit_ring *at)
+static int collect_ring(struct commit *c, uint32_t slot, struct shm_ring *ring,
+			struct commit_ring *at)
 {
 	unsigned until = c->result.outcomes + TURN_OUTCOMES, reports = 0;
 

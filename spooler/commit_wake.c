@@ -237,8 +237,9 @@ static void warn_no_slot(struct commit *c, uint32_t queue)
 	if (c->slots_warned && c->now < c->slots_warned + SLOT_WARNING_MSEC)
 		return;
 	c->slots_warned = c->now;
-	log_warn(NULL, "no slot for the live counts of a queue; its mail goes through the due "
-		       "table (raise max-live-queues)",
+	log_warn(NULL,
+		 "no slot for the live counts of a queue; its mail goes through the due "
+		 "table (raise max-live-queues)",
 		 LOG_U("queue", queue));
 }
 
@@ -258,11 +259,10 @@ static void publish_count(struct commit *c, const struct commit_touch *t)
 	}
 	n = moved(atomic_load_explicit(&q->recipients, memory_order_relaxed), t->recipients);
 	atomic_store_explicit(&q->recipients, n, memory_order_relaxed);
-	atomic_store_explicit(&q->bytes,
-			      n ? moved(atomic_load_explicit(&q->bytes, memory_order_relaxed),
-					t->bytes)
-				: 0,
-			      memory_order_relaxed);
+	atomic_store_explicit(
+		&q->bytes,
+		n ? moved(atomic_load_explicit(&q->bytes, memory_order_relaxed), t->bytes) : 0,
+		memory_order_relaxed);
 	if (n == 0 && c->counted)
 		shm_queue_release(c->shm, t->queue);
 }

@@ -43,7 +43,7 @@ struct committer {
 	/* the thread's own */
 	struct intake_message *messages;
 	struct commit_job *jobs;
-	usec_t full_until;  /* the disk is full: no messages before this */
+	usec_t full_until; /* the disk is full: no messages before this */
 	usec_t stuck_until; /* not even outcomes have room */
 	usec_t full_logged;
 	usec_t next_tick;
@@ -77,8 +77,9 @@ static void on_bad_report(void *arg, uint32_t slot, uint32_t forkno, uint64_t po
 	if (save_record(path, payload) < 0)
 		log_error(NULL, "cannot keep a bad record of a worker", LOG_S("file", path),
 			  LOG_S("error", strerror(errno)));
-	log_error(NULL, "a worker's outcome ring is corrupt; the record is set aside and the "
-			"worker restarted",
+	log_error(NULL,
+		  "a worker's outcome ring is corrupt; the record is set aside and the "
+		  "worker restarted",
 		  LOG_U("slot", slot), LOG_S("file", path), LOG_S("why", why));
 	if (c->o.on_bad_ring)
 		c->o.on_bad_ring(c->o.arg, slot, forkno, why);
@@ -124,10 +125,11 @@ static uint64_t clean_big(struct spool *s, bool keep)
 		closedir(d);
 	free(dir);
 	if (kept)
-		log_error(NULL,
-			  "the spool is empty, but bodies of messages lie beside it: they are kept; "
-			  "if data.mdb was lost, stop and restore it, else remove them",
-			  LOG_S("spool", spool_dir(s)), LOG_U("files", kept));
+		log_error(
+			NULL,
+			"the spool is empty, but bodies of messages lie beside it: they are kept; "
+			"if data.mdb was lost, stop and restore it, else remove them",
+			LOG_S("spool", spool_dir(s)), LOG_U("files", kept));
 	if (removed)
 		log_info(NULL, "removed bodies of messages that were never accepted",
 			 LOG_U("files", removed));
@@ -146,9 +148,13 @@ static uint64_t first_msgid(struct committer *c)
 int committer_new(const struct committer_options *o, struct committer **ret, char **ret_error)
 {
 	struct committer *c = xcalloc(1, sizeof(*c));
-	struct commit_options eo = {.spool = o->spool, .shm = o->shm, .conf = o->conf,
-				    .family = o->family, .bells = o->bells,
-				    .bell_count = o->bell_count, .bad_report = on_bad_report,
+	struct commit_options eo = {.spool = o->spool,
+				    .shm = o->shm,
+				    .conf = o->conf,
+				    .family = o->family,
+				    .bells = o->bells,
+				    .bell_count = o->bell_count,
+				    .bad_report = on_bad_report,
 				    .arg = c};
 	int rc;
 

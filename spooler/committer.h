@@ -25,16 +25,16 @@ struct committer_options {
 	size_t bell_count;
 	int bell; /* eventfd: sessions and workers */
 	/* In the committer's thread; cheap. */
-	void (*on_outbox)(void *arg);  /* new rows for the accountant */
-	void (*on_dsn)(void *arg);     /* new rows for the DSN helper */
+	void (*on_outbox)(void *arg); /* new rows for the accountant */
+	void (*on_dsn)(void *arg); /* new rows for the DSN helper */
 	void (*on_drained)(void *arg, uint32_t slot, uint32_t forkno);
 	void (*on_bad_ring)(void *arg, uint32_t slot, uint32_t forkno, const char *why);
 	void *arg;
 };
 
 /* Recovers the spool (rows of virtual MTAs, ring positions, big files without a row); does not start the thread. */
-int committer_new(const struct committer_options *o, struct committer **ret, char **ret_error)
-	WARN_UNUSED;
+int committer_new(const struct committer_options *o, struct committer **ret,
+		  char **ret_error) WARN_UNUSED;
 void committer_start(struct committer *c);
 struct intake *committer_intake(struct committer *c);
 /* Before committer_start(), or from a job: the committer's thread only. */

@@ -11,8 +11,8 @@ struct intake {
 	pthread_mutex_t lock; /* of the list */
 	struct intake_message *first, **last;
 	int bell;
-	_Atomic uint64_t msgid;     /* the last one given out */
-	_Atomic int64_t memory;     /* bytes of bodies held */
+	_Atomic uint64_t msgid; /* the last one given out */
+	_Atomic int64_t memory; /* bytes of bodies held */
 	_Atomic uint64_t memory_max;
 	_Atomic uint64_t room; /* bytes that still fit into the spool */
 	_Atomic(const char *) refusal;

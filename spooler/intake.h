@@ -17,18 +17,18 @@
 
 struct intake_recipient {
 	const char *address; /* without <>, domain lower-cased; memory of the message's arena */
-	const char *domain;  /* lower-case; "[1.2.3.4]" for literals: the queue's domain */
-	const char *orcpt;   /* or NULL */
-	const char *route;   /* name of the virtual MTA or pool */
+	const char *domain; /* lower-case; "[1.2.3.4]" for literals: the queue's domain */
+	const char *orcpt; /* or NULL */
+	const char *route; /* name of the virtual MTA or pool */
 	uint8_t notify;
 	uint8_t class;
 };
 
 struct intake_message {
 	/* envelope; strings are owned by the message (freed by the poster after done) */
-	uint64_t msgid;  /* from intake_next_msgid() */
+	uint64_t msgid; /* from intake_next_msgid() */
 	const char *sender, *source_mta, *user, *job, *envid, *dsn_envid; /* NULL = "" */
-	uint32_t flags;  /* SPOOL_MSG_* */
+	uint32_t flags; /* SPOOL_MSG_* */
 	msec_t received;
 	struct intake_recipient *recipients;
 	uint32_t recipient_count;
@@ -40,7 +40,9 @@ struct intake_message {
 	uint64_t dsn_row; /* made from this dsn row, which goes in the same transaction; 0 = none */
 	/* result, set by the committer: 0, or ERR_DISK_FULL / ERR_MAP_FULL / ERR_IO: answer 452 4.3.1; ERR_NOT_FOUND: a route does not exist (any more): 451 4.3.5 */
 	int result;
-	void (*done)(struct intake_message *m); /* called in the committer thread: must only queue it back and ring */
+	void (*done)(
+		struct intake_message
+			*m); /* called in the committer thread: must only queue it back and ring */
 	void *poster;
 	struct intake_message *next; /* for whoever holds it */
 };

@@ -424,7 +424,8 @@ int spooler_main(const struct heritage *h)
 	if (!s->conf)
 		return 1;
 	log_set_level((enum log_level)conf_global(s->conf)->log_level);
-	s->listeners = xmemdup(h->listeners, (h->listener_count ? h->listener_count : 1) * sizeof(int));
+	s->listeners =
+		xmemdup(h->listeners, (h->listener_count ? h->listener_count : 1) * sizeof(int));
 	s->listener_count = h->listener_count;
 	open_spool(s);
 	start_committer(s);

@@ -82,8 +82,9 @@ static const struct {
 	const char *name;
 	void (*run)(struct query *y, const json_t *args);
 } commands[] = {
-	{"show queues", query_queues}, {"show vmtas", query_vmtas},   {"show paused", query_paused},
-	{"pause queue", query_pause},  {"resume queue", query_resume},{"delete", query_delete},
+	{"show queues", query_queues},	{"show vmtas", query_vmtas},
+	{"show paused", query_paused},	{"pause queue", query_pause},
+	{"resume queue", query_resume}, {"delete", query_delete},
 	{"schedule", query_schedule},
 };
 
@@ -97,8 +98,9 @@ static void answer(struct query *y)
 		if (strcmp(commands[i].name, name) == 0)
 			break;
 	if (!name || i == ARRAY_SIZE(commands))
-		query_fail(y, "the spooler does not know that command: are sluice and sluiced of the "
-			      "same version?");
+		query_fail(y,
+			   "the spooler does not know that command: are sluice and sluiced of the "
+			   "same version?");
 	else
 		commands[i].run(y, json_object_get(request, "args"));
 	json_decref(request);

@@ -170,8 +170,9 @@ void query_resume(struct query *y, const json_t *args)
 
 	if (needs_queue(y, e) && give_order(y, e, &r)) {
 		if (r.removed == 0) {
-			query_fail(y, "no stored pause has that pattern or is covered by it: see show "
-				      "paused");
+			query_fail(y,
+				   "no stored pause has that pattern or is covered by it: see show "
+				   "paused");
 		} else {
 			query_data(y, json_pack("{s:I}", "queues",
 						(json_int_t)count_live_queues(
@@ -190,9 +191,9 @@ void query_schedule(struct query *y, const json_t *args)
 	e->order.retry_recipients = arg_flag(args, "retry_recipients");
 	e->order.no_spread = arg_flag(args, "no_spread");
 	if (needs_queue(y, e) && give_order(y, e, &r)) {
-		query_data(y, json_pack("{s:I, s:I, s:I}", "queues", (json_int_t)r.queues,
-					"matching", (json_int_t)r.matching, "recipients",
-					(json_int_t)r.done));
+		query_data(y,
+			   json_pack("{s:I, s:I, s:I}", "queues", (json_int_t)r.queues, "matching",
+				     (json_int_t)r.matching, "recipients", (json_int_t)r.done));
 		query_succeed(y);
 	}
 	errand_release(e);

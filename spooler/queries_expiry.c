@@ -92,7 +92,7 @@ void fresh_expiries_free(struct fresh_expiries *f)
 
 	if (!f)
 		return;
-	HASH_ITER (hh, f->by_queue, e, next) {
+	HASH_ITER(hh, f->by_queue, e, next) {
 		HASH_DEL(f->by_queue, e);
 		free(e);
 	}

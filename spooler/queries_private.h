@@ -62,7 +62,8 @@ void fresh_expiries_free(struct fresh_expiries *f);
 /* Wall ms; UINT64_MAX: none, or not known. */
 msec_t fresh_expiry_first(const struct fresh_expiries *f, uint32_t queue);
 /* The same of deferred recipients; published: by the worker. *ret_first_due: 0 for none. */
-msec_t due_expiry_first(struct spool_read *r, uint32_t queue, msec_t published, msec_t *ret_first_due);
+msec_t due_expiry_first(struct spool_read *r, uint32_t queue, msec_t published,
+			msec_t *ret_first_due);
 
 /* Live queues whose name matches. */
 uint64_t count_live_queues(struct query *y, struct slice pattern);

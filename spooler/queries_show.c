@@ -121,7 +121,7 @@ static int by_name(const void *a, const void *b)
 
 static void sort_rows(struct rows *rows, const char *how)
 {
-	int (*cmp)(const void *a, const void *b) = strcmp(how, "name") == 0	 ? by_name
+	int (*cmp)(const void *a, const void *b) = strcmp(how, "name") == 0    ? by_name
 						   : strcmp(how, "bytes") == 0 ? by_bytes
 									       : by_recipients;
 
@@ -178,15 +178,16 @@ static json_t *any_text(const char *s)
 static void show_queue(struct query *y, const struct row *row)
 {
 	msec_t retry = next_retry(row, clock_wall());
-	const char *error = row->flags & SHM_QUEUE_LIMITED || !row->text[0] ? row->reason : row->text;
-	json_t *o = json_pack("{s:o, s:I, s:I, s:I, s:I, s:s, s:b, s:o, s:o, s:o, s:o}", "queue",
-			      any_text(row->name), "recipients", (json_int_t)row->recipients, "bytes",
-			      (json_int_t)row->bytes, "connections", (json_int_t)row->connections,
-			      "in_hand", (json_int_t)row->in_hand, "mode",
-			      row->site.mode ? "backoff" : "normal", "paused",
-			      row->paused || (row->flags & SHM_QUEUE_PAUSED), "next_retry",
-			      time_or_null(retry), "next_expiry", time_or_null(row->expiry),
-			      "last_error", any_text(error), "waiting_for", waiting_for(row, retry));
+	const char *error =
+		row->flags & SHM_QUEUE_LIMITED || !row->text[0] ? row->reason : row->text;
+	json_t *o = json_pack(
+		"{s:o, s:I, s:I, s:I, s:I, s:s, s:b, s:o, s:o, s:o, s:o}", "queue",
+		any_text(row->name), "recipients", (json_int_t)row->recipients, "bytes",
+		(json_int_t)row->bytes, "connections", (json_int_t)row->connections, "in_hand",
+		(json_int_t)row->in_hand, "mode", row->site.mode ? "backoff" : "normal", "paused",
+		row->paused || (row->flags & SHM_QUEUE_PAUSED), "next_retry", time_or_null(retry),
+		"next_expiry", time_or_null(row->expiry), "last_error", any_text(error),
+		"waiting_for", waiting_for(row, retry));
 
 	if (!committer_counted(y->q->committer))
 		json_object_set_new(o, "approximate", json_true());
@@ -247,7 +248,8 @@ uint64_t count_live_queues(struct query *y, struct slice pattern)
 	collect(y, &rows);
 	if (fill(y, &rows))
 		for (i = 0; i < rows.n; i++)
-			n += rows.v[i].name && order_pattern_match(pattern, slice_str(rows.v[i].name));
+			n += rows.v[i].name &&
+			     order_pattern_match(pattern, slice_str(rows.v[i].name));
 	rows_done(&rows);
 	return n;
 }
@@ -361,8 +363,8 @@ static void show_vmta(struct query *y, const struct vmta_row *m)
 
 	if (!w && m->recipients == 0)
 		return; /* left the configuration and is empty */
-	query_data(y, json_pack("{s:s, s:I, s:I, s:I, s:I, s:o, s:I, s:s, s:i, s:b}", "vmta", m->name,
-				"recipients", (json_int_t)m->recipients, "bytes",
+	query_data(y, json_pack("{s:s, s:I, s:I, s:I, s:I, s:o, s:I, s:s, s:i, s:b}", "vmta",
+				m->name, "recipients", (json_int_t)m->recipients, "bytes",
 				(json_int_t)m->bytes, "queues", (json_int_t)m->queues,
 				"connections", (json_int_t)m->connections, "max_smtp_out",
 				cap ? json_integer((json_int_t)cap) : json_null(), "in_hand",
@@ -416,11 +418,11 @@ void query_paused(struct query *y, const json_t *args)
 	}
 	while (spool_order_next(r, &after, &o) > 0)
 		if (o.kind == ORDER_PAUSE)
-			json_array_append_new(
-				list, json_pack("{s:s%, s:s%, s:I, s:s%}", "queue", o.filter.queue.p,
-						o.filter.queue.n, "job", o.filter.job.p,
-						o.filter.job.n, "since", (json_int_t)o.created, "by",
-						o.who.p, o.who.n));
+			json_array_append_new(list, json_pack("{s:s%, s:s%, s:I, s:s%}", "queue",
+							      o.filter.queue.p, o.filter.queue.n,
+							      "job", o.filter.job.p, o.filter.job.n,
+							      "since", (json_int_t)o.created, "by",
+							      o.who.p, o.who.n));
 	spool_read_end(r);
 	for (i = 0; i < json_array_size(list); i++)
 		query_data(y, json_incref(json_array_get(list, i)));

@@ -15,9 +15,9 @@ struct smtp_server_options {
 	struct shm_counters *counters;
 	const struct conf *conf;
 	const char *big_dir; /* SPOOL-DIR/big */
-	const int *listeners;/* same order as conf_listener_at() */
+	const int *listeners; /* same order as conf_listener_at() */
 	size_t listener_count;
-	unsigned threads;    /* >= 1 */
+	unsigned threads; /* >= 1 */
 };
 
 /* Starts the threads; they all listen when it returns. */

@@ -99,7 +99,8 @@ static void admit(struct session_listener *listener, int fd, const struct ip *ip
 	const struct conf_source *src = conf_source_for(t->conf->conf, ip, listener->source);
 
 	if (atomic_load(&server->draining)) {
-		turn_away(fd, ip, "421 4.3.2 this server takes no new mail now; try again later\r\n");
+		turn_away(fd, ip,
+			  "421 4.3.2 this server takes no new mail now; try again later\r\n");
 		return;
 	}
 	if (!src->smtp_service) {

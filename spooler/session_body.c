@@ -24,8 +24,8 @@ static char *big_path(const struct session_mail *mail)
 /* Keeps the budget in step with the memory that the message takes. */
 static bool charge(struct session_mail *mail)
 {
-	int64_t more = (int64_t)(mail->m.body.cap + mail->head.cap) + mail->envelope -
-		       mail->charged;
+	int64_t more =
+		(int64_t)(mail->m.body.cap + mail->head.cap) + mail->envelope - mail->charged;
 
 	if (more == 0)
 		return true;

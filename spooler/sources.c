@@ -54,7 +54,8 @@ static uint64_t outbox_last(void *arg)
 	return n.next_outbox - 1;
 }
 
-static int states_load(void *arg, void (*each)(void *each_arg, struct slice name, struct slice value),
+static int states_load(void *arg,
+		       void (*each)(void *each_arg, struct slice name, struct slice value),
 		       void *each_arg)
 {
 	struct sources *s = arg;

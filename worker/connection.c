@@ -27,7 +27,7 @@ static const struct {
 	enum outcome_phase phase;
 	size_t timeout; /* offset in struct conf_domain */
 } steps[STEP_COUNT] = {
-#define STEP_ROW(name, doing, phase, timeout)                                                      \
+#define STEP_ROW(name, doing, phase, timeout) \
 	[STEP_##name] = {#name, doing, phase, offsetof(struct conf_domain, timeout)},
 	CONNECTION_STEPS(STEP_ROW)
 #undef STEP_ROW
@@ -37,8 +37,8 @@ static const struct {
 	const char *keyword;
 	uint32_t offer;
 } offers[] = {
-	{"PIPELINING", OFFER_PIPELINING}, {"SIZE", OFFER_SIZE},	    {"8BITMIME", OFFER_8BITMIME},
-	{"SMTPUTF8", OFFER_SMTPUTF8},	  {"DSN", OFFER_DSN},	    {"STARTTLS", OFFER_STARTTLS},
+	{"PIPELINING", OFFER_PIPELINING}, {"SIZE", OFFER_SIZE}, {"8BITMIME", OFFER_8BITMIME},
+	{"SMTPUTF8", OFFER_SMTPUTF8},	  {"DSN", OFFER_DSN},	{"STARTTLS", OFFER_STARTTLS},
 };
 
 static usec_t step_timeout(const struct connection *c, enum connection_step step)
@@ -477,7 +477,9 @@ static void connection_lost(struct connection *c, const char *what);
 static void on_reply(struct connection *c)
 {
 	static enum connection_step (*const by_step[STEP_COUNT])(struct connection *) = {
-		[STEP_greeting] = on_greeting, [STEP_ehlo] = on_ehlo, [STEP_helo] = on_helo,
+		[STEP_greeting] = on_greeting,
+		[STEP_ehlo] = on_ehlo,
+		[STEP_helo] = on_helo,
 		[STEP_starttls] = on_starttls,
 	};
 	enum connection_step next;

@@ -28,32 +28,32 @@ struct transaction;
 struct worker;
 
 /* STEP(name, what it is doing, what a failure is named after, timeout of struct conf_domain) */
-#define CONNECTION_STEPS(STEP)                                                                     \
-	STEP(connect, "connecting", PHASE_CONNECT, connect_timeout)                                \
-	STEP(greeting, "waiting for the greeting", PHASE_GREETING, smtp_greeting_timeout)          \
-	STEP(ehlo, "EHLO", PHASE_EHLO, smtp_ehlo_timeout)                                          \
-	STEP(helo, "HELO", PHASE_EHLO, smtp_ehlo_timeout)                                          \
-	STEP(starttls, "STARTTLS", PHASE_STARTTLS, smtp_ehlo_timeout)                              \
-	STEP(handshake, "TLS handshake", PHASE_STARTTLS, smtp_ehlo_timeout)                        \
-	STEP(ready, "ready", PHASE_MAIL, smtp_mail_timeout)                                        \
-	STEP(quit, "QUIT", PHASE_DOT, smtp_mail_timeout)                                           \
+#define CONNECTION_STEPS(STEP)                                                            \
+	STEP(connect, "connecting", PHASE_CONNECT, connect_timeout)                       \
+	STEP(greeting, "waiting for the greeting", PHASE_GREETING, smtp_greeting_timeout) \
+	STEP(ehlo, "EHLO", PHASE_EHLO, smtp_ehlo_timeout)                                 \
+	STEP(helo, "HELO", PHASE_EHLO, smtp_ehlo_timeout)                                 \
+	STEP(starttls, "STARTTLS", PHASE_STARTTLS, smtp_ehlo_timeout)                     \
+	STEP(handshake, "TLS handshake", PHASE_STARTTLS, smtp_ehlo_timeout)               \
+	STEP(ready, "ready", PHASE_MAIL, smtp_mail_timeout)                               \
+	STEP(quit, "QUIT", PHASE_DOT, smtp_mail_timeout)                                  \
 	STEP(gone, "closed", PHASE_DOT, smtp_mail_timeout)
 
 enum connection_step {
 #define STEP_ENUM(name, doing, phase, timeout) STEP_##name,
 	CONNECTION_STEPS(STEP_ENUM)
 #undef STEP_ENUM
-	STEP_COUNT
+		STEP_COUNT
 };
 
 enum { /* connection.offers */
-	OFFER_PIPELINING = 1,
-	OFFER_SIZE = 2,
-	OFFER_8BITMIME = 4,
-	OFFER_SMTPUTF8 = 8,
-	OFFER_DSN = 16,
-	OFFER_STARTTLS = 32,
-	OFFER_ESMTP = 64, /* EHLO was taken */
+       OFFER_PIPELINING = 1,
+       OFFER_SIZE = 2,
+       OFFER_8BITMIME = 4,
+       OFFER_SMTPUTF8 = 8,
+       OFFER_DSN = 16,
+       OFFER_STARTTLS = 32,
+       OFFER_ESMTP = 64, /* EHLO was taken */
 };
 
 struct connection {
@@ -67,19 +67,19 @@ struct connection {
 	char *helo;
 	struct ip ip, source_ip;
 	uint16_t port;
-	uint32_t offers;   /* OFFER_*, without what the configuration ignores */
+	uint32_t offers; /* OFFER_*, without what the configuration ignores */
 	uint64_t size_max; /* SIZE of the peer; 0 = none given */
-	struct buf esmtp;  /* extensions offered, comma-separated */
+	struct buf esmtp; /* extensions offered, comma-separated */
 	struct reply reply;
 	struct transaction *txn;
-	bool was_ready;    /* counted as such in its site */
-	bool connected;    /* TCP is up */
-	bool rset_needed;  /* the peer may still hold an open transaction */
-	bool closing;      /* no further transaction */
-	bool refused_421;  /* the peer said that it closes */
+	bool was_ready; /* counted as such in its site */
+	bool connected; /* TCP is up */
+	bool rset_needed; /* the peer may still hold an open transaction */
+	bool closing; /* no further transaction */
+	bool refused_421; /* the peer said that it closes */
 	uint32_t messages; /* transactions begun */
 	uint32_t delivered;
-	uint32_t errors;   /* refused recipients */
+	uint32_t errors; /* refused recipients */
 	usec_t since, idle_since;
 	struct loop_timer *timer; /* closing, and when idle */
 	TAILQ_ENTRY(connection) link;

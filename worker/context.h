@@ -27,21 +27,21 @@ struct worker {
 	unsigned magic;
 	const struct heritage *h;
 	struct loop *loop;
-	struct spool *spool;      /* NULL until the spooler has made it */
+	struct spool *spool; /* NULL until the spooler has made it */
 	struct dns_client *dns;
-	struct stream_tls *tls;   /* client side, no verification */
+	struct stream_tls *tls; /* client side, no verification */
 	struct conf *conf;
 	uint32_t conf_gen;
 	const struct conf_vmta *vmta; /* NULL: left the configuration (orphan) */
 	const char *vmta_name;
-	uint32_t vmta_id;         /* of the spool; 0 until known */
+	uint32_t vmta_id; /* of the spool; 0 until known */
 	struct shm *shm;
 	struct shm_worker *slot;
 	struct shm_counters *counters;
-	usec_t epoch;             /* start of this run, or the last jump of the wall clock: */
-	msec_t epoch_wall;        /* nobody expires before one attempt since then */
-	bool stopping;            /* no new transaction, no new connection */
-	uint32_t event_count;     /* that all sites remember (events.h) */
+	usec_t epoch; /* start of this run, or the last jump of the wall clock: */
+	msec_t epoch_wall; /* nobody expires before one attempt since then */
+	bool stopping; /* no new transaction, no new connection */
+	uint32_t event_count; /* that all sites remember (events.h) */
 
 	struct post *post;
 	struct inhand *inhand;

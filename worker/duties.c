@@ -29,9 +29,9 @@ struct duties {
 	uint64_t asked_again;
 	struct held_order *v; /* all that are in the spool, by id */
 	size_t n;
-	uint64_t acked;       /* highest id answered */
+	uint64_t acked; /* highest id answered */
 	/* a schedule or resume order walks over the wake table of queues that are not in memory */
-	uint64_t walking;     /* its id, 0 = none */
+	uint64_t walking; /* its id, 0 = none */
 	struct spool_wake_pos walk;
 };
 
@@ -101,9 +101,8 @@ bool duties_deleting(const struct duties *o)
 static bool recipient_matches(const struct order *o, struct slice queue,
 			      const struct spool_message *m, const struct spool_recipient *r)
 {
-	return m->received <= o->created &&
-	       order_filter_match(&o->filter, queue, m->job, m->sender, r->address, m->envid,
-				  m->received);
+	return m->received <= o->created && order_filter_match(&o->filter, queue, m->job, m->sender,
+							       r->address, m->envid, m->received);
 }
 
 static bool matches(const struct order *o, struct spool_read *r, const struct queue *q,
@@ -222,9 +221,15 @@ static bool rouse_row(struct duties *o, struct spool_read *r, const struct order
 	if (order->kind == ORDER_SCHEDULE &&
 	    spool_site_get(r, o->w->vmta_id, slice_str(domain), &site) == 0 && site.retry_at) {
 		const struct report_site now = {
-			.name = slice_str(domain), .queue = slice_str(name), .mode = site.mode,
-			.since = site.since, .retry_position = site.retry_position, .retry_at = 0,
-			.text = site.reason, .mx_name = slice_str(""), .when = loop_wall(o->w->loop),
+			.name = slice_str(domain),
+			.queue = slice_str(name),
+			.mode = site.mode,
+			.since = site.since,
+			.retry_position = site.retry_position,
+			.retry_at = 0,
+			.text = site.reason,
+			.mx_name = slice_str(""),
+			.when = loop_wall(o->w->loop),
 		};
 
 		ok = post_site(o->w->post, &now);
@@ -240,7 +245,8 @@ static void rouse_queue(struct queue *q, void *arg)
 {
 	const struct order *order = arg;
 
-	if (order->kind == ORDER_SCHEDULE && queue_matches(order, slice_str(q->name)) && !q->paused) {
+	if (order->kind == ORDER_SCHEDULE && queue_matches(order, slice_str(q->name)) &&
+	    !q->paused) {
 		site_schedule(q->site);
 		queue_want_due(q);
 	}

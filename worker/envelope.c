@@ -85,8 +85,9 @@ static bool message_verdict(const struct connection *c, const struct spool_messa
 			    struct outcome *ret)
 {
 	if ((c->offers & OFFER_SIZE) && c->size_max && m->size > c->size_max) {
-		outcome_local(ret, LOCAL_TOO_BIG, "%s takes messages of at most %llu bytes, this one has %llu",
-			      c->host, (unsigned long long)c->size_max, (unsigned long long)m->size);
+		outcome_local(ret, LOCAL_TOO_BIG,
+			      "%s takes messages of at most %llu bytes, this one has %llu", c->host,
+			      (unsigned long long)c->size_max, (unsigned long long)m->size);
 		return true;
 	}
 	if ((m->flags & SPOOL_MSG_SMTPUTF8) && !(c->offers & OFFER_SMTPUTF8) &&

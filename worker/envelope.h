@@ -19,23 +19,23 @@ struct spool_read;
 /* What becomes of a recipient before anything is sent. */
 enum envelope_fate {
 	FATE_SEND,
-	FATE_GONE,   /* no such row any more, or of another queue: nothing is due from us */
+	FATE_GONE, /* no such row any more, or of another queue: nothing is due from us */
 	FATE_VERDICT /* outcome is decided */
 };
 
 struct envelope_rcpt {
 	struct item *item;
 	enum envelope_fate fate;
-	uint32_t attempts;       /* before this one */
+	uint32_t attempts; /* before this one */
 	struct outcome *verdict; /* heap; FATE_VERDICT */
 	msec_t verdict_due;
 };
 
 struct envelope {
 	struct spool_message message; /* without its slices */
-	struct buf mail;              /* the MAIL command */
-	struct buf rcpts;             /* the RCPT commands of all FATE_SEND, in order */
-	bool alone;                   /* workers died with it in hand: nothing else on its connection */
+	struct buf mail; /* the MAIL command */
+	struct buf rcpts; /* the RCPT commands of all FATE_SEND, in order */
+	bool alone; /* workers died with it in hand: nothing else on its connection */
 };
 
 /*

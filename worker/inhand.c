@@ -13,9 +13,9 @@
 
 struct inhand {
 	struct worker *w;
-	struct item *items;     /* uthash */
+	struct item *items; /* uthash */
 	struct parcel *parcels; /* uthash */
-	struct item_list done;  /* by position */
+	struct item_list done; /* by position */
 	size_t count;
 };
 
@@ -55,7 +55,8 @@ struct item *inhand_find(struct inhand *h, uint64_t msgid, uint32_t rcpt)
 	return it;
 }
 
-struct item *inhand_add(struct inhand *h, uint64_t msgid, uint32_t rcpt, struct queue *q, bool fresh)
+struct item *inhand_add(struct inhand *h, uint64_t msgid, uint32_t rcpt, struct queue *q,
+			bool fresh)
 {
 	struct item *it = xcalloc(1, sizeof(*it));
 

@@ -35,13 +35,13 @@ struct item_key {
 struct item {
 	struct item_key key;
 	struct queue *queue;
-	struct parcel *parcel;  /* while WAITING in one; else NULL */
-	uint64_t position;      /* DONE: of its report in the ring */
-	uint8_t state;          /* enum item_state */
-	bool fresh;             /* its row is in table fresh, behind the cursor: must be parked to be seen again */
-	uint8_t class;          /* SPOOL_CLASSES, 0 the most urgent */
-	uint8_t job;            /* bucket of its job's name: jobs of one class take turns */
-	uint8_t strikes;        /* connections lost under it before its message was sent */
+	struct parcel *parcel; /* while WAITING in one; else NULL */
+	uint64_t position; /* DONE: of its report in the ring */
+	uint8_t state; /* enum item_state */
+	bool fresh; /* its row is in table fresh, behind the cursor: must be parked to be seen again */
+	uint8_t class; /* SPOOL_CLASSES, 0 the most urgent */
+	uint8_t job; /* bucket of its job's name: jobs of one class take turns */
+	uint8_t strikes; /* connections lost under it before its message was sent */
 	TAILQ_ENTRY(item) link; /* in the parcel, the transaction or the list of done ones */
 	UT_hash_handle hh;
 };
@@ -68,7 +68,8 @@ void inhand_free(struct inhand *h);
 
 struct item *inhand_find(struct inhand *h, uint64_t msgid, uint32_t rcpt);
 /* A new WAITING item, not yet in any parcel; it must not be there. */
-struct item *inhand_add(struct inhand *h, uint64_t msgid, uint32_t rcpt, struct queue *q, bool fresh);
+struct item *inhand_add(struct inhand *h, uint64_t msgid, uint32_t rcpt, struct queue *q,
+			bool fresh);
 /* WAITING and in no list: forgotten at once. */
 void inhand_forget(struct inhand *h, struct item *it);
 /* OPEN or WAITING, in no list: its outcome was put just now, behind `position`. */

@@ -8,9 +8,11 @@
 #include "common/smtp/reply.h"
 
 static const char *const phase_names[PHASE_COUNT] = {
-	[PHASE_CONNECT] = "connect", [PHASE_GREETING] = "the greeting", [PHASE_EHLO] = "EHLO",
-	[PHASE_STARTTLS] = "STARTTLS", [PHASE_MAIL] = "MAIL FROM", [PHASE_RCPT] = "RCPT TO",
-	[PHASE_DATA] = "DATA", [PHASE_BODY] = "the message", [PHASE_DOT] = "the final dot",
+	[PHASE_CONNECT] = "connect",   [PHASE_GREETING] = "the greeting",
+	[PHASE_EHLO] = "EHLO",	       [PHASE_STARTTLS] = "STARTTLS",
+	[PHASE_MAIL] = "MAIL FROM",    [PHASE_RCPT] = "RCPT TO",
+	[PHASE_DATA] = "DATA",	       [PHASE_BODY] = "the message",
+	[PHASE_DOT] = "the final dot",
 };
 
 /* What a refusal in each phase reaches, and a loss of the connection. */
@@ -68,8 +70,8 @@ static bool is_site_phase(enum outcome_phase p)
 void outcome_from_reply(struct outcome *ret, enum outcome_phase phase, const struct reply *r,
 			const struct conf_domain *set)
 {
-	*ret = (struct outcome){.class = class_of(r->code), .scope = phase_scopes[phase].refused,
-				.code = r->code};
+	*ret = (struct outcome){
+		.class = class_of(r->code), .scope = phase_scopes[phase].refused, .code = r->code};
 	memcpy(ret->enhanced, r->enhanced, sizeof(ret->enhanced));
 	slice_copy(buf_slice(&r->text), ret->text, sizeof(ret->text));
 	if (is_site_phase(phase)) {
@@ -100,7 +102,8 @@ static void set_text(struct outcome *o, const char *fmt, ...)
 
 void outcome_from_loss(struct outcome *ret, enum outcome_phase phase, const char *what)
 {
-	*ret = (struct outcome){.class = OUTCOME_TRANSIENT, .scope = phase_scopes[phase].lost,
+	*ret = (struct outcome){.class = OUTCOME_TRANSIENT,
+				.scope = phase_scopes[phase].lost,
 				.enhanced = {4, 4, 2}};
 	switch (phase) {
 	case PHASE_CONNECT:

@@ -23,7 +23,7 @@ enum outcome_scope { SCOPE_RECIPIENT, SCOPE_MESSAGE, SCOPE_CONNECTION, SCOPE_SIT
 struct outcome {
 	enum outcome_class class;
 	enum outcome_scope scope;
-	uint16_t code;         /* 0: our own text */
+	uint16_t code; /* 0: our own text */
 	uint8_t enhanced[3];
 	char text[REPORT_TEXT_MAX + 1];
 };
@@ -54,8 +54,8 @@ void outcome_from_loss(struct outcome *ret, enum outcome_phase phase, const char
 
 /* Our own decisions, a table of {class, scope, enhanced code}. */
 enum outcome_local {
-	LOCAL_DNS,           /* a look-up failed for now */
-	LOCAL_NO_DOMAIN,     /* confirmed twice */
+	LOCAL_DNS, /* a look-up failed for now */
+	LOCAL_NO_DOMAIN, /* confirmed twice */
 	LOCAL_NO_DOMAIN_YET, /* said once */
 	LOCAL_NULL_MX,
 	LOCAL_NO_MX,

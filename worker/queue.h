@@ -39,32 +39,32 @@ struct queue {
 	struct worker *w;
 	uint32_t id;
 	char *domain; /* lower-case */
-	char *name;   /* "domain/vmta" */
+	char *name; /* "domain/vmta" */
 	const struct conf_domain *set;
 	struct site *site;
 	TAILQ_ENTRY(queue) in_site;
 
 	bool paused;
-	bool full;          /* its list has overflowed: new mail goes straight to the due table */
+	bool full; /* its list has overflowed: new mail goes straight to the due table */
 	uint32_t published; /* SHM_QUEUE_* as written to shared memory */
-	bool limited;       /* the limit is its text in shared memory */
-	bool limited_own;   /* one of its site, which only its own mail uses */
+	bool limited; /* the limit is its text in shared memory */
+	bool limited_own; /* one of its site, which only its own mail uses */
 	uint32_t limited_by; /* hash of the text */
 	usec_t limited_since;
 
-	uint32_t items;     /* in hand, done ones too */
-	uint32_t waiting;   /* WAITING */
+	uint32_t items; /* in hand, done ones too */
+	uint32_t waiting; /* WAITING */
 	uint32_t parcels;
 	struct lane_list lanes[SPOOL_CLASSES]; /* those with parcels */
 	int credit[SPOOL_CLASSES];
 
-	bool due_more;      /* the due table may have more that is due; is in the feed's list of refills */
+	bool due_more; /* the due table may have more that is due; is in the feed's list of refills */
 	bool refill_listed;
 	struct spool_due_pos due_pos; /* of the present pass over the due table */
 	TAILQ_ENTRY(queue) refill;
 	uint64_t wake_position; /* ring position behind the last push of its wake row */
 
-	usec_t idle_since;  /* USEC_INFINITY while in use */
+	usec_t idle_since; /* USEC_INFINITY while in use */
 	UT_hash_handle hh;
 };
 

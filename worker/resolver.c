@@ -133,8 +133,9 @@ static void on_described(const struct dns_route *route, msec_t expires ATTR_UNUS
 		*d->known = true;
 	answer = json_pack("{s:s, s:s, s:s, s:b, s:b, s:I, s:s, s:b, s:o}", "domain", d->domain,
 			   "status", dns_status_name(route->status), "text", route->text,
-			   "implicit_mx", (int)route->implicit_mx, "secure", (int)(route->secure && route->status == DNS_OK),
-			   "ttl", (json_int_t)route->ttl, "resolver", route->resolver, "cached",
+			   "implicit_mx", (int)route->implicit_mx, "secure",
+			   (int)(route->secure && route->status == DNS_OK), "ttl",
+			   (json_int_t)route->ttl, "resolver", route->resolver, "cached",
 			   (int)(d->known != NULL), "hosts", hosts);
 	/* A name that is not UTF-8 cannot be in a JSON string, nor in DNS. */
 	if (!answer)

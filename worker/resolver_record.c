@@ -130,7 +130,7 @@ void records_forget(struct records *rs, const char *name)
 	struct entry *e, *next;
 
 	if (!name) {
-		HASH_ITER (hh, rs->known, e, next)
+		HASH_ITER(hh, rs->known, e, next)
 			forget(rs, e);
 		return;
 	}
@@ -210,7 +210,7 @@ static void job_done(struct job *j, struct record *r)
 	if (j->merged)
 		HASH_DEL(j->rs->jobs, j);
 	j->merged = false;
-	STAILQ_FOREACH (w, &j->waiters, link)
+	STAILQ_FOREACH(w, &j->waiters, link)
 		w->cb(r, w->arg);
 	job_free(j);
 	record_unref(r);

@@ -274,7 +274,7 @@ static void answer(struct job *j, const struct dns_route *r)
 	if (j->merged)
 		HASH_DEL(j->rs->jobs, j);
 	j->merged = false;
-	STAILQ_FOREACH (w, &j->waiters, link)
+	STAILQ_FOREACH(w, &j->waiters, link)
 		w->cb(r, expires, w->arg);
 }
 

@@ -141,7 +141,8 @@ static void tell_silence(const struct upstream *u, struct server *s)
 	usec_t now = loop_now(u->loop);
 	unsigned others = 0;
 
-	if (++s->silences < SILENCES_TOLD || s->told || (s->told_at && now < s->told_at + TOLD_EVERY))
+	if (++s->silences < SILENCES_TOLD || s->told ||
+	    (s->told_at && now < s->told_at + TOLD_EVERY))
 		return;
 	s->told = true;
 	s->told_at = now;

@@ -12,7 +12,7 @@ struct route_part {
 	struct route_query *query;
 	struct dns_query *dns; /* in flight */
 	struct dns_route *answer;
-	struct ip literal;     /* or this, without a look-up */
+	struct ip literal; /* or this, without a look-up */
 	char *host;
 	uint16_t port;
 	uint32_t preference;
@@ -194,8 +194,8 @@ static void part_begin(struct route_query *q, struct route_part *p, const char *
 	if (is_host && ip_parse(slice_str(name), &p->literal))
 		return;
 	q->missing++;
-	p->dns = dns_lookup(q->w->dns, slice_str(name), flags | (is_host ? DNS_HOST_ONLY : 0), avoid,
-			    on_answer, p);
+	p->dns = dns_lookup(q->w->dns, slice_str(name), flags | (is_host ? DNS_HOST_ONLY : 0),
+			    avoid, on_answer, p);
 }
 
 struct route_query *route_lookup(struct worker *w, const char *domain,

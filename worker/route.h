@@ -20,19 +20,19 @@ struct route_target {
 	struct ip ip;
 	uint16_t port;
 	uint32_t preference; /* lower first */
-	bool failed;         /* in the present round of tries */
+	bool failed; /* in the present round of tries */
 };
 
 struct route {
 	enum dns_status status; /* DNS_OK: there is at least one target */
-	char *text;             /* why not */
-	char *resolver;         /* who answered, "" */
+	char *text; /* why not */
+	char *resolver; /* who answered, "" */
 	struct route_target *targets;
 	uint32_t count;
-	uint32_t first_group;   /* targets of the lowest preference */
-	uint32_t turn;          /* equal ones take turns */
+	uint32_t first_group; /* targets of the lowest preference */
+	uint32_t turn; /* equal ones take turns */
 	bool implicit_mx;
-	usec_t expires;         /* monotonic */
+	usec_t expires; /* monotonic */
 };
 
 struct route_query;
@@ -46,7 +46,7 @@ struct route_query *route_lookup(struct worker *w, const char *domain,
 				 const struct conf_domain *set, unsigned flags, const char *avoid,
 				 route_cb *cb, void *arg);
 void route_query_cancel(struct route_query *q); /* NULL is fine */
-void route_free(struct route *r);               /* NULL is fine */
+void route_free(struct route *r); /* NULL is fine */
 
 /* The next target that has not failed in this round and passes usable(); NULL when none is left. */
 struct route_target *route_next(struct route *r,

@@ -76,10 +76,11 @@ static json_t *show_mx(const struct site *s)
 	for (uint32_t i = 0; s->route && i < s->route->count; i++) {
 		const struct route_target *t = &s->route->targets[i];
 
-		json_array_append_new(
-			rows, json_pack("{s:i, s:o, s:s, s:s}", "preference",
-					(int)(t->preference & 0xffff), "host", text_or_empty(t->host),
-					"address", ip_text(&t->ip, ip), "state", target_state(s, t)));
+		json_array_append_new(rows,
+				      json_pack("{s:i, s:o, s:s, s:s}", "preference",
+						(int)(t->preference & 0xffff), "host",
+						text_or_empty(t->host), "address",
+						ip_text(&t->ip, ip), "state", target_state(s, t)));
 	}
 	return rows;
 }
@@ -103,11 +104,10 @@ static json_t *show_connections(const struct site *s)
 	char ip[IP_TEXT_MAX];
 
 	TAILQ_FOREACH(c, &s->connections, link)
-		json_array_append_new(rows, json_pack("{s:o, s:s, s:s, s:I}", "host",
-						      text_or_empty(c->host), "address",
-						      ip_text(&c->ip, ip), "doing",
-						      connection_doing(c), "messages",
-						      (json_int_t)c->messages));
+		json_array_append_new(
+			rows, json_pack("{s:o, s:s, s:s, s:I}", "host", text_or_empty(c->host),
+					"address", ip_text(&c->ip, ip), "doing",
+					connection_doing(c), "messages", (json_int_t)c->messages));
 	return rows;
 }
 
@@ -169,7 +169,8 @@ static json_t *show_limits(const struct worker *w, struct site *s)
 	struct shown_limits l = {.n = 0};
 	json_t *rows = json_array();
 
-	json_array_append_new(rows, limit_row("queue", s->label, s->slots, s->set->max_smtp_out, 0));
+	json_array_append_new(rows,
+			      limit_row("queue", s->label, s->slots, s->set->max_smtp_out, 0));
 	slots_limits(s, add_want, &l);
 	add_use(w, &l);
 	for (size_t i = 0; i < l.n; i++)

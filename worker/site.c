@@ -295,8 +295,8 @@ void site_fail(struct site *s, const struct outcome *o, const struct site_place 
 	site_put_aside(s);
 }
 
-void site_target_failed(struct site *s, const struct ip *ip, uint16_t port,
-			const struct outcome *o, const struct site_place *at)
+void site_target_failed(struct site *s, const struct ip *ip, uint16_t port, const struct outcome *o,
+			const struct site_place *at)
 {
 	char text[IP_TEXT_MAX];
 
@@ -315,8 +315,8 @@ void site_target_failed(struct site *s, const struct ip *ip, uint16_t port,
 /* Every target was tried, or cannot be tried. */
 static void site_out_of_targets(struct site *s)
 {
-	const struct site_place at = {.mx_name = s->last_mx, .mx_ip = s->last_mx_ip,
-				      .source_ip = s->last_source_ip};
+	const struct site_place at = {
+		.mx_name = s->last_mx, .mx_ip = s->last_mx_ip, .source_ip = s->last_source_ip};
 	char *mx = xstrdup(s->last_mx ? s->last_mx : "");
 	struct site_place place = at;
 	bool tried = s->failures > 0, sources = false;
@@ -336,9 +336,11 @@ static void site_out_of_targets(struct site *s)
 	if (tried)
 		o = s->last;
 	else if (!sources)
-		outcome_local(&o, LOCAL_NO_SOURCE, "no source address in the family of any mail host");
+		outcome_local(&o, LOCAL_NO_SOURCE,
+			      "no source address in the family of any mail host");
 	else
-		outcome_from_loss(&o, PHASE_CONNECT, "no mail host answered within the last minute");
+		outcome_from_loss(&o, PHASE_CONNECT,
+				  "no mail host answered within the last minute");
 	if (!tried)
 		place = (struct site_place){.mx_name = ""};
 	site_fail(s, &o, &place, retry_site_delay(s->set, s->retry_position), true);
@@ -415,8 +417,8 @@ static void site_resolve(struct site *s);
 /* The domain does not exist, or has no host: believed when a second, fresh look-up agrees. */
 static void site_no_domain(struct site *s, const struct route *r, bool confirmed)
 {
-	const char *what = r->status == DNS_NXDOMAIN ? NO_DOMAIN_TEXT
-						      : NO_DOMAIN_TEXT " as a mail host";
+	const char *what =
+		r->status == DNS_NXDOMAIN ? NO_DOMAIN_TEXT : NO_DOMAIN_TEXT " as a mail host";
 	usec_t wait = s->set->bounce_upon_nxdomain;
 	msec_t now = loop_wall(s->w->loop), delay = retry_dns_delay(s->set), left;
 	struct outcome o;
@@ -509,8 +511,8 @@ static void site_resolve(struct site *s)
 	bool fresh = no_domain_ripe(s);
 
 	s->query = route_lookup(s->w, s->name, s->set, fresh ? DNS_FRESH : 0,
-				fresh ? s->no_domain_resolver : NULL, fresh ? on_fresh_route : on_route,
-				s);
+				fresh ? s->no_domain_resolver : NULL,
+				fresh ? on_fresh_route : on_route, s);
 }
 
 /* --- connections and mail --- */

@@ -43,11 +43,11 @@ struct site_place {
 struct site {
 	unsigned magic;
 	struct worker *w;
-	char *name;  /* of its row: the domain */
+	char *name; /* of its row: the domain */
 	char *label; /* "name/vmta" */
 	const struct conf_domain *set;
 	TAILQ_HEAD(, queue) queues; /* the first is the next to be asked */
-	uint32_t parcels;           /* waiting in its queues */
+	uint32_t parcels; /* waiting in its queues */
 
 	/* where to */
 	struct route *route;
@@ -55,26 +55,26 @@ struct site {
 	uint32_t source_turn;
 
 	/* failures */
-	msec_t retry_at;         /* wall; 0 = not in retry */
+	msec_t retry_at; /* wall; 0 = not in retry */
 	uint32_t retry_position; /* index into retry-after of the next failure */
-	msec_t since;            /* first failure of the present series */
-	msec_t tried;            /* last failure in this run; 0 = none */
-	msec_t no_domain_since;  /* the domain was first said not to exist; 0 = not */
+	msec_t since; /* first failure of the present series */
+	msec_t tried; /* last failure in this run; 0 = none */
+	msec_t no_domain_since; /* the domain was first said not to exist; 0 = not */
 	char *no_domain_resolver;
-	bool has_row;            /* of the spool */
-	bool report_due;         /* its row could not be written for want of ring room */
+	bool has_row; /* of the spool */
+	bool report_due; /* its row could not be written for want of ring room */
 	bool report_record;
-	struct outcome last;     /* failure */
+	struct outcome last; /* failure */
 	struct ip last_mx_ip, last_source_ip;
 	char *last_mx;
-	usec_t hold_until;       /* others are connected: no more for a while */
-	uint32_t failures;       /* of targets, since one answered */
-	uint32_t lost;           /* messages in a row, each with a connection that took none */
+	usec_t hold_until; /* others are connected: no more for a while */
+	uint32_t failures; /* of targets, since one answered */
+	uint32_t lost; /* messages in a row, each with a connection that took none */
 
 	/* connections: slots = all that hold a lease, closing ones too */
 	TAILQ_HEAD(, connection) connections;
 	uint32_t slots, connecting, ready;
-	bool wanting;            /* in the list of sites that want a connection */
+	bool wanting; /* in the list of sites that want a connection */
 	TAILQ_ENTRY(site) want;
 
 	struct site_reply replies[SITE_REPLIES];
@@ -109,8 +109,8 @@ void site_answered(struct site *s);
 /* A message went lost with a connection that had taken none; true: that was one too many. */
 bool site_message_lost(struct site *s);
 /* Before it was ready, or before it did anything useful: the target has failed, all others are tried first. */
-void site_target_failed(struct site *s, const struct ip *ip, uint16_t port,
-			const struct outcome *o, const struct site_place *at);
+void site_target_failed(struct site *s, const struct ip *ip, uint16_t port, const struct outcome *o,
+			const struct site_place *at);
 /* An opportunistic handshake failed or so: the same target again, without counting. */
 void site_connection_again(struct site *s);
 void site_delivered(struct site *s);

@@ -145,8 +145,10 @@ struct wants {
 static void want(struct wants *x, const struct worker *w, enum limit_kind kind, const char *name,
 		 uint64_t cap)
 {
-	x->v[x->n++] = (struct limit_want){
-		.kind = kind, .name = slice_str(name), .cap = (uint32_t)cap, .conf_gen = w->conf_gen};
+	x->v[x->n++] = (struct limit_want){.kind = kind,
+					   .name = slice_str(name),
+					   .cap = (uint32_t)cap,
+					   .conf_gen = w->conf_gen};
 }
 
 static void wants_make(struct wants *x, const struct worker *w, const struct ip *dest,

@@ -42,7 +42,8 @@ void slots_source(const struct worker *w, uint8_t family, uint32_t *turn, struct
  * The limits in shared memory that a connection of the site may need: for each of its addresses and the
  * sources that can reach it; the same one may come more than once. The want lives during the call.
  */
-void slots_limits(struct site *s, void (*each)(const struct limit_want *want, void *arg), void *arg);
+void slots_limits(struct site *s, void (*each)(const struct limit_want *want, void *arg),
+		  void *arg);
 /* A place in every limit that applies. False: held; *ret_everybody: by one that holds all sites of this worker. */
 bool slots_take(struct site *s, const struct ip *dest, const struct ip *source, lease_id *ret,
 		bool *ret_everybody);

@@ -25,11 +25,11 @@
 #define STRIKES_MAX 2
 
 enum rcpt_state {
-	RCPT_OPEN,     /* no outcome yet */
+	RCPT_OPEN, /* no outcome yet */
 	RCPT_ACCEPTED, /* 2xx: what becomes of the message is its outcome */
-	RCPT_DECIDED,  /* outcome */
-	RCPT_AGAIN,    /* untouched: waits again */
-	RCPT_GONE      /* nothing is due from us */
+	RCPT_DECIDED, /* outcome */
+	RCPT_AGAIN, /* untouched: waits again */
+	RCPT_GONE /* nothing is due from us */
 };
 
 struct txn_rcpt {
@@ -46,17 +46,17 @@ struct transaction {
 	uint64_t msgid;
 	struct txn_rcpt *rcpts;
 	uint32_t count;
-	uint32_t next;        /* recipient whose reply comes next */
+	uint32_t next; /* recipient whose reply comes next */
 	uint32_t accepted;
 	enum outcome_phase phase;
 	bool pipelined;
-	bool rset_pending;    /* a reply to RSET comes first */
-	bool mail_refused;    /* what else was pipelined will be refused, too */
-	bool empty;           /* DATA was taken though no recipient was: a lone dot ends it */
+	bool rset_pending; /* a reply to RSET comes first */
+	bool mail_refused; /* what else was pipelined will be refused, too */
+	bool empty; /* DATA was taken though no recipient was: a lone dot ends it */
 	bool body_begun;
-	uint64_t offset;      /* of the body */
-	char tail[2];         /* its last bytes so far */
-	uint64_t reserved;    /* of the ring */
+	uint64_t offset; /* of the body */
+	char tail[2]; /* its last bytes so far */
+	uint64_t reserved; /* of the ring */
 	msec_t started;
 	struct outcome message; /* of all accepted ones, once decided */
 };
@@ -269,8 +269,8 @@ static void transaction_end(struct transaction *t)
 {
 	struct worker *w = t->w;
 	struct connection *c = t->c;
-	bool delivered = t->phase == PHASE_DOT && t->accepted &&
-			 t->message.class == OUTCOME_DELIVERED;
+	bool delivered =
+		t->phase == PHASE_DOT && t->accepted && t->message.class == OUTCOME_DELIVERED;
 
 	note_replies(t);
 	report(t, false);
@@ -305,8 +305,8 @@ static void finish_lost(struct transaction *t, const struct outcome *o, bool abo
 	struct connection *c = t->c;
 	struct site *s = c->site;
 	struct site_place at;
-	bool host_failed = c->delivered == 0 &&
-			   (any_again(t) || (message_lost && site_message_lost(s)));
+	bool host_failed =
+		c->delivered == 0 && (any_again(t) || (message_lost && site_message_lost(s)));
 	struct ip ip = c->ip;
 	uint16_t port = c->port;
 	char *host = xstrdup(c->host);
@@ -340,7 +340,8 @@ static void wait_for(struct transaction *t, enum outcome_phase phase)
 		connection_timeouts(t->c, 0, set->data_send_timeout);
 		break;
 	case PHASE_DOT:
-		connection_timeouts(t->c, set->smtp_data_termination_timeout, set->data_send_timeout);
+		connection_timeouts(t->c, set->smtp_data_termination_timeout,
+				    set->data_send_timeout);
 		break;
 	default:
 		connection_timeouts(t->c, set->smtp_mail_timeout, set->smtp_mail_timeout);

@@ -21,7 +21,7 @@ struct transaction;
 enum transaction_start {
 	TRANSACTION_BEGUN,
 	TRANSACTION_NOTHING, /* no mail that can go now */
-	TRANSACTION_NO_ROOM  /* the ring is full: later */
+	TRANSACTION_NO_ROOM /* the ring is full: later */
 };
 /* Takes the next parcel of the connection's site. */
 enum transaction_start transaction_begin(struct connection *c);

@@ -48,7 +48,7 @@ struct process {
 	uint64_t ticks;
 	int64_t clock_offset; /* wall minus monotonic, ms */
 	usec_t stop_by;
-	bool farewell;        /* open transactions were given up: only the ring is left */
+	bool farewell; /* open transactions were given up: only the ring is left */
 	bool said_waiting;
 	struct ipc_reader reader;
 };
@@ -174,8 +174,9 @@ static void on_stop_look(void *arg)
 		p->farewell = true;
 		p->stop_by = now + FAREWELL_TIME;
 	} else if (now >= p->stop_by) {
-		log_warn(NULL, "stops with transactions under way: shutdown-timeout is over; their mail "
-			       "may be delivered twice");
+		log_warn(NULL,
+			 "stops with transactions under way: shutdown-timeout is over; their mail "
+			 "may be delivered twice");
 		stop_done(p);
 		return;
 	}

@@ -14,25 +14,30 @@
 #include "common/base/ip.h"
 #include "common/base/slice.h"
 
-enum acct_type { ACCT_DELIVERED = 'd', ACCT_BOUNCED = 'b', ACCT_TRANSIENT = 't', ACCT_QUEUE = 'q' /* "tq" */ };
+enum acct_type {
+	ACCT_DELIVERED = 'd',
+	ACCT_BOUNCED = 'b',
+	ACCT_TRANSIENT = 't',
+	ACCT_QUEUE = 'q' /* "tq" */
+};
 
 struct acct_record {
 	enum acct_type type;
 	msec_t time_logged, time_queued, time_first_attempt;
 	struct slice orig, rcpt, orcpt;
-	struct slice dsn_action;          /* relayed, delivered, failed, delayed */
+	struct slice dsn_action; /* relayed, delivered, failed, delayed */
 	uint8_t enhanced[3];
 	uint16_t code;
-	struct slice text;                /* the reply ("550 5.1.1 …") or our own text ("local: …") */
+	struct slice text; /* the reply ("550 5.1.1 …") or our own text ("local: …") */
 	struct slice mx_name;
 	struct ip mx_ip, source_ip;
-	struct slice src_mta;             /* "helo (ip)" */
-	struct slice dlv_type;            /* smtp, discard */
+	struct slice src_mta; /* "helo (ip)" */
+	struct slice dlv_type; /* smtp, discard */
 	struct slice esmtp;
-	uint64_t size;                    /* dlvSize */
+	uint64_t size; /* dlvSize */
 	struct slice tls_protocol, tls_cipher;
 	struct slice vmta, pool, job, envid, user;
-	struct slice queue;               /* domain/vmta, or x.rollup/vmta */
+	struct slice queue; /* domain/vmta, or x.rollup/vmta */
 	uint32_t attempt;
 	uint64_t msgid;
 };

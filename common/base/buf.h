@@ -13,16 +13,16 @@
 
 struct buf {
 	char *p;
-	size_t n;   /* bytes in use */
+	size_t n; /* bytes in use */
 	size_t cap; /* bytes allocated */
 };
 
-#define BUF_INIT                                                                                   \
-	{                                                                                          \
-		NULL, 0, 0                                                                         \
+#define BUF_INIT           \
+	{                  \
+		NULL, 0, 0 \
 	}
 
-void buf_done(struct buf *b);  /* frees; b is {0} afterwards */
+void buf_done(struct buf *b); /* frees; b is {0} afterwards */
 void buf_clear(struct buf *b); /* length 0, memory kept */
 /* Makes room for n more bytes and returns where they go; b->n is not changed. */
 char *buf_reserve(struct buf *b, size_t n) __attribute__((returns_nonnull));

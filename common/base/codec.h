@@ -44,7 +44,7 @@ void enc_u32(struct buf *b, uint32_t v); /* fixed, little-endian */
 void enc_u64(struct buf *b, uint64_t v); /* fixed, little-endian */
 void enc_var(struct buf *b, uint64_t v); /* LEB128 */
 void enc_bytes(struct buf *b, struct slice s); /* varint length, bytes */
-void enc_str(struct buf *b, const char *s);    /* as enc_bytes; NULL is "" */
+void enc_str(struct buf *b, const char *s); /* as enc_bytes; NULL is "" */
 
 struct dec {
 	const uint8_t *p, *end;
@@ -59,7 +59,7 @@ uint8_t dec_u8(struct dec *d);
 uint32_t dec_u32(struct dec *d);
 uint64_t dec_u64(struct dec *d);
 uint64_t dec_var(struct dec *d);
-uint32_t dec_var32(struct dec *d);   /* bad when it does not fit */
+uint32_t dec_var32(struct dec *d); /* bad when it does not fit */
 struct slice dec_bytes(struct dec *d); /* borrowed from the input */
 static inline bool dec_ok(const struct dec *d)
 {

@@ -28,8 +28,8 @@ enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBU
 /* What an object puts in front of each of its lines. Borrowed strings; may be NULL. */
 struct log_ctx {
 	const char *object; /* "session", "queue", "connection" … */
-	const char *name;   /* "gmail.com/mta1", a message id … */
-	const char *doing;  /* what it is doing now: "STARTTLS"; may change any time */
+	const char *name; /* "gmail.com/mta1", a message id … */
+	const char *doing; /* what it is doing now: "STARTTLS"; may change any time */
 };
 
 enum log_field_kind { LOG_FIELD_STR, LOG_FIELD_SLICE, LOG_FIELD_U64, LOG_FIELD_I64 };
@@ -42,8 +42,7 @@ struct log_field {
 	int64_t i;
 };
 
-#define LOG_S(k, v)                                                                                \
-	((struct log_field){.key = (k), .kind = LOG_FIELD_STR, .s = slice_str(v)})
+#define LOG_S(k, v) ((struct log_field){.key = (k), .kind = LOG_FIELD_STR, .s = slice_str(v)})
 #define LOG_SL(k, v) ((struct log_field){.key = (k), .kind = LOG_FIELD_SLICE, .s = (v)})
 #define LOG_U(k, v) ((struct log_field){.key = (k), .kind = LOG_FIELD_U64, .u = (uint64_t)(v)})
 #define LOG_I(k, v) ((struct log_field){.key = (k), .kind = LOG_FIELD_I64, .i = (int64_t)(v)})
@@ -52,12 +51,12 @@ struct log_field {
 /* The first field is the message. */
 void log_line(enum log_level level, const struct log_ctx *ctx, const struct log_field *fields);
 
-#define LOG_AT_(level, ctx, msg, ...)                                                              \
-	do {                                                                                       \
-		if (log_enabled(level))                                                            \
-			log_line(level, ctx,                                                       \
-				 (const struct log_field[]){LOG_S("msg", msg), ##__VA_ARGS__,      \
-							    LOG_END_});                            \
+#define LOG_AT_(level, ctx, msg, ...)                                                         \
+	do {                                                                                  \
+		if (log_enabled(level))                                                       \
+			log_line(level, ctx,                                                  \
+				 (const struct log_field[]){LOG_S("msg", msg), ##__VA_ARGS__, \
+							    LOG_END_});                       \
 	} while (0)
 #define log_error(ctx, ...) LOG_AT_(LOG_LEVEL_ERROR, ctx, __VA_ARGS__)
 #define log_warn(ctx, ...) LOG_AT_(LOG_LEVEL_WARN, ctx, __VA_ARGS__)
@@ -81,20 +80,20 @@ void panic(const char *fmt, ...) ATTR_PRINTF(1, 2) ATTR_NORETURN;
 void fatal(const char *fmt, ...) ATTR_PRINTF(1, 2) ATTR_NORETURN;
 
 /* A panic with place and text when cond does not hold: states an invariant. */
-#define invariant(cond)                                                                            \
-	do {                                                                                       \
-		if (!(cond))                                                                       \
-			panic("%s:%d: invariant does not hold: %s", __FILE__, __LINE__, #cond);    \
+#define invariant(cond)                                                                         \
+	do {                                                                                    \
+		if (!(cond))                                                                    \
+			panic("%s:%d: invariant does not hold: %s", __FILE__, __LINE__, #cond); \
 	} while (0)
 
 /*
  * A long-lived struct that travels through void * starts with `unsigned magic`; CAST_MAGIC checks it.
  */
-#define CAST_MAGIC(to, from, magic_value)                                                          \
-	do {                                                                                       \
-		(to) = (from);                                                                     \
-		if (!(to) || (to)->magic != (magic_value))                                         \
-			panic("%s:%d: not a " #magic_value, __FILE__, __LINE__);                   \
+#define CAST_MAGIC(to, from, magic_value)                                        \
+	do {                                                                     \
+		(to) = (from);                                                   \
+		if (!(to) || (to)->magic != (magic_value))                       \
+			panic("%s:%d: not a " #magic_value, __FILE__, __LINE__); \
 	} while (0)
 
 #endif

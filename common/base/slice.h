@@ -18,9 +18,9 @@ struct slice {
 };
 
 /* A slice of a string literal, usable in initialisers. */
-#define SLICE_LIT(s)                                                                               \
-	{                                                                                          \
-		(s), sizeof(s) - 1                                                                 \
+#define SLICE_LIT(s)               \
+	{                          \
+		(s), sizeof(s) - 1 \
 	}
 
 static inline struct slice slice_of(const void *p, size_t n)

@@ -39,8 +39,8 @@ struct conf_origin {
 };
 
 struct conf_rate {
-	uint64_t n;   /* UINT64_MAX = unlimited */
-	usec_t per;   /* window length */
+	uint64_t n; /* UINT64_MAX = unlimited */
+	usec_t per; /* window length */
 };
 struct conf_times {
 	const usec_t *v;
@@ -79,8 +79,9 @@ struct conf_ip_limit {
 
 /* smtp-hosts of a domain: groups of equal preference. Empty: use DNS. */
 struct conf_smtp_host {
-	const char *host; /* host name, address literal without brackets, or the domain of lookup-mx: */
-	uint16_t port;    /* 0 = default-smtp-port */
+	const char *
+		host; /* host name, address literal without brackets, or the domain of lookup-mx: */
+	uint16_t port; /* 0 = default-smtp-port */
 	uint16_t preference;
 	bool lookup_mx;
 };
@@ -162,14 +163,16 @@ const struct conf_acct_file *conf_acct_file_at(const struct conf *c, size_t i);
  * Merged [source] for a client: all by-IP sources that hold ip (most specific wins per directive),
  * then the named one (NULL: none). Cached in c; thread-safe; valid as long as c.
  */
-const struct conf_source *conf_source_for(const struct conf *c, const struct ip *ip, const char *name);
+const struct conf_source *conf_source_for(const struct conf *c, const struct ip *ip,
+					  const char *name);
 
 /*
  * Effective settings of queue domain/vmta by the rules "What applies to a queue". domain is
  * lower-case, an address literal is "[1.2.3.4]". Cached by identical outcome (interned): pointers may
  * be compared. Thread-safe; valid as long as c. vmta NULL or unknown: only PATTERN scopes apply.
  */
-const struct conf_domain *conf_domain_for(const struct conf *c, struct slice domain, struct slice vmta);
+const struct conf_domain *conf_domain_for(const struct conf *c, struct slice domain,
+					  struct slice vmta);
 
 /*
  * Does one of the patterns (relay-domain) match? domain is lower-case, an address literal is

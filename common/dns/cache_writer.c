@@ -227,7 +227,7 @@ static int write_all(struct dns_cache_writer *w, msec_t wall)
 	/* First, so that the pages of the expired serve the new ones soon. */
 	rc = evict(w, txn, is_crowded(w, txn) ? UINT64_MAX : wall,
 		   EVICT_PER_FLUSH + 2 * w->put_count);
-	STAILQ_FOREACH (p, &w->puts, link)
+	STAILQ_FOREACH(p, &w->puts, link)
 		if (rc == 0)
 			rc = write_put(w, txn, p);
 	if (rc != 0) {

@@ -238,7 +238,7 @@ static void on_connected(struct dns_client *c)
 
 	c->connected = true;
 	stream_timeout(c->stream, 0, 0);
-	TAILQ_FOREACH (q, &c->asked, link)
+	TAILQ_FOREACH(q, &c->asked, link)
 		query_send(q);
 }
 

@@ -21,12 +21,12 @@
 #include "common/loop/loop.h"
 
 enum dns_status {
-	DNS_OK,       /* at least one mail host (some hosts may have no address) */
+	DNS_OK, /* at least one mail host (some hosts may have no address) */
 	DNS_NXDOMAIN, /* the domain does not exist */
-	DNS_NULL_MX,  /* RFC 7505 */
-	DNS_NO_HOST,  /* exists, but neither MX nor address; or no MX host has an address */
+	DNS_NULL_MX, /* RFC 7505 */
+	DNS_NO_HOST, /* exists, but neither MX nor address; or no MX host has an address */
 	DNS_TEMPFAIL, /* SERVFAIL, timeout, refused, malformed … : try again later */
-	DNS_LOOP      /* CNAME loop or chain too long (temporary for policy, said in text) */
+	DNS_LOOP /* CNAME loop or chain too long (temporary for policy, said in text) */
 };
 
 struct dns_host {
@@ -39,11 +39,11 @@ struct dns_host {
 
 struct dns_route {
 	enum dns_status status;
-	bool implicit_mx;  /* no MX record: the domain itself is the host (RFC 5321 5.1) */
-	bool secure;       /* AD bit on every answer used (for DANE later) */
-	uint32_t ttl;      /* seconds this answer may be used, at least 1 */
-	char *text;        /* for failures: "SERVFAIL from 127.0.0.1:53", "no answer in 5 s" …; else "" */
-	char *resolver;    /* who answered: "127.0.0.1:53" or "" */
+	bool implicit_mx; /* no MX record: the domain itself is the host (RFC 5321 5.1) */
+	bool secure; /* AD bit on every answer used (for DANE later) */
+	uint32_t ttl; /* seconds this answer may be used, at least 1 */
+	char *text; /* for failures: "SERVFAIL from 127.0.0.1:53", "no answer in 5 s" …; else "" */
+	char *resolver; /* who answered: "127.0.0.1:53" or "" */
 	struct dns_host *hosts; /* by preference, equal preference in random order */
 	uint32_t host_count;
 };

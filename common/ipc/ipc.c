@@ -11,8 +11,8 @@ const char *ipc_name(enum ipc_type t)
 	switch (t) {
 	case IPC_NONE:
 		break;
-#define IPC_NAME(name)                                                                             \
-	case IPC_##name:                                                                           \
+#define IPC_NAME(name)   \
+	case IPC_##name: \
 		return #name;
 		IPC_LIST(IPC_NAME)
 #undef IPC_NAME

@@ -16,23 +16,23 @@
 #include "common/base/slice.h"
 
 /*  name          direction          payload                         descriptors                       */
-#define IPC_LIST(X)                                                                                \
-	/* new configuration. Answer: CONF_DONE */                                                 \
-	X(CONF)       /* master > child   var generation                  memfd [, listeners…: spooler] */ \
-	X(CONF_DONE)  /* child > master   var generation, [spooler: var n, str orphan…] */             \
-	/* a control connection with its request line (JSON), to be answered by the child */       \
-	X(CONTROL)    /* master > child   str json, var uid                connection */               \
-	/* stop: no new work, finish what is in hand within the time, exit 0 */                    \
-	X(STOP)       /* master > child   var usec */                                                  \
-	/* spooler only: refuse new mail (421), go on with all else */                             \
-	X(DRAIN_IN)   /* master > child   var 1 drain, 0 accept again */                               \
-	/* a worker is gone: empty its ring, commit, count the crash for these messages */         \
-	X(DRAIN)      /* master > spooler var slot, var forkno, var n, var msgid… */                   \
-	X(DRAINED)    /* spooler > master var slot, var forkno */                                      \
-	/* the spooler serves; virtual MTAs with mail that the configuration does not name */      \
-	X(READY)      /* child > master   [spooler: var n, str orphan…] */                             \
-	/* the ring of this worker is corrupt: kill it */                                          \
-	X(KILL_WORKER)/* spooler > master var slot, var forkno, str why */
+#define IPC_LIST(X)                                                                                    \
+	/* new configuration. Answer: CONF_DONE */                                                     \
+	X(CONF) /* master > child   var generation                  memfd [, listeners…: spooler] */ \
+	X(CONF_DONE) /* child > master   var generation, [spooler: var n, str orphan…] */            \
+	/* a control connection with its request line (JSON), to be answered by the child */           \
+	X(CONTROL) /* master > child   str json, var uid                connection */                  \
+	/* stop: no new work, finish what is in hand within the time, exit 0 */                        \
+	X(STOP) /* master > child   var usec */                                                        \
+	/* spooler only: refuse new mail (421), go on with all else */                                 \
+	X(DRAIN_IN) /* master > child   var 1 drain, 0 accept again */                                 \
+	/* a worker is gone: empty its ring, commit, count the crash for these messages */             \
+	X(DRAIN) /* master > spooler var slot, var forkno, var n, var msgid… */                      \
+	X(DRAINED) /* spooler > master var slot, var forkno */                                         \
+	/* the spooler serves; virtual MTAs with mail that the configuration does not name */          \
+	X(READY) /* child > master   [spooler: var n, str orphan…] */                                \
+	/* the ring of this worker is corrupt: kill it */                                              \
+	X(KILL_WORKER) /* spooler > master var slot, var forkno, str why */
 
 enum ipc_type {
 	IPC_NONE = 0,

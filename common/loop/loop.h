@@ -26,7 +26,7 @@ void loop_free(struct loop *l);
  * hang on it stay allocated and must not be used any more.
  */
 void loop_abandon(struct loop *l);
-void loop_run(struct loop *l);  /* until loop_stop() */
+void loop_run(struct loop *l); /* until loop_stop() */
 void loop_stop(struct loop *l); /* after the present turn */
 
 /* Monotonic time, cached per turn. */

@@ -23,11 +23,11 @@ struct stream_tls; /* a TLS context: server or client side, shared by many strea
 enum stream_event {
 	STREAM_CONNECTED, /* connect() succeeded (not for accepted streams) */
 	STREAM_TLS_READY, /* handshake done */
-	STREAM_DATA,      /* there is (more) input: stream_input() */
-	STREAM_DRAINED,   /* after writing: output is at or below the low mark (default 0) */
-	STREAM_EOF,       /* peer closed its side */
-	STREAM_ERROR,     /* connect, I/O or TLS failure: stream_error() */
-	STREAM_TIMEOUT    /* the time set by stream_timeout() passed without progress of that kind */
+	STREAM_DATA, /* there is (more) input: stream_input() */
+	STREAM_DRAINED, /* after writing: output is at or below the low mark (default 0) */
+	STREAM_EOF, /* peer closed its side */
+	STREAM_ERROR, /* connect, I/O or TLS failure: stream_error() */
+	STREAM_TIMEOUT /* the time set by stream_timeout() passed without progress of that kind */
 };
 
 typedef void stream_cb(struct stream *s, enum stream_event what, void *arg);

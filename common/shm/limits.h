@@ -21,13 +21,13 @@
 #include "common/shm/shm.h"
 
 enum limit_kind {
-	LIMIT_TOTAL,     /* name "" */
-	LIMIT_VMTA,      /* virtual MTA */
+	LIMIT_TOTAL, /* name "" */
+	LIMIT_VMTA, /* virtual MTA */
 	LIMIT_POOL,
 	LIMIT_PROVIDER,
-	LIMIT_IP,        /* destination address as text */
-	LIMIT_IP_PAIR,   /* "source destination" */
-	LIMIT_MX,        /* "source host" */
+	LIMIT_IP, /* destination address as text */
+	LIMIT_IP_PAIR, /* "source destination" */
+	LIMIT_MX, /* "source host" */
 	LIMIT_SOURCE_IP, /* "site source" */
 	LIMIT_KIND_COUNT
 };
@@ -38,9 +38,11 @@ const char *limit_kind_name(enum limit_kind k); /* "total", "vmta", "ip" … */
 
 struct limit_want {
 	enum limit_kind kind;
-	struct slice name; /* at most LIMIT_NAME_MAX-1 bytes; longer names are hashed by the callee */
-	uint32_t cap;      /* >= 1 */
-	uint32_t conf_gen; /* configuration generation: the highest one's cap wins (of one: the lower cap); a lowered cap drains */
+	struct slice
+		name; /* at most LIMIT_NAME_MAX-1 bytes; longer names are hashed by the callee */
+	uint32_t cap; /* >= 1 */
+	uint32_t
+		conf_gen; /* configuration generation: the highest one's cap wins (of one: the lower cap); a lowered cap drains */
 };
 
 typedef uint32_t lease_id;

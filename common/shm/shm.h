@@ -24,11 +24,11 @@
 struct shm;
 
 struct shm_config {
-	uint32_t max_workers;     /* worker slots, 1..65535 */
-	uint64_t ring_size;       /* bytes of each outcome ring, a power of two, >= 64 KiB */
+	uint32_t max_workers; /* worker slots, 1..65535 */
+	uint64_t ring_size; /* bytes of each outcome ring, a power of two, >= 64 KiB */
 	uint32_t max_live_queues; /* queue slots; rounded up to a power of two */
-	uint32_t max_limits;      /* entries of the limit table; 0 = 16384 */
-	uint32_t max_leases;      /* leases per worker; 0 = 4096 */
+	uint32_t max_limits; /* entries of the limit table; 0 = 16384 */
+	uint32_t max_leases; /* leases per worker; 0 = 4096 */
 };
 
 /* Never returns NULL; fatal() when memory cannot be had. Pages are touched only when used. */
@@ -39,44 +39,44 @@ uint32_t shm_max_workers(const struct shm *s);
 uint32_t shm_workers_used(const struct shm *s);
 
 /* --- counters: one row each; names are those of the CLI's and the metrics' --- */
-#define COUNTER_LIST(X)                                                                            \
-	X(RECEIVED_MESSAGES, "received_messages", "messages accepted (250 after the data)")        \
-	X(RECEIVED_RECIPIENTS, "received_recipients", "recipients of accepted messages")           \
-	X(RECEIVED_BYTES, "received_bytes", "bytes of accepted messages")                          \
-	X(REFUSED_MESSAGES, "refused_messages", "messages refused at or after the data")           \
-	X(CONNECTIONS_IN, "connections_in", "feeder connections since the start")                  \
-	X(CONNECTIONS_IN_OPEN, "connections_in_open", "feeder connections open now")               \
-	X(DELIVERED_RECIPIENTS, "delivered_recipients", "recipients delivered")                    \
-	X(DELIVERED_MESSAGES, "delivered_messages", "transactions delivered")                      \
-	X(DELIVERED_BYTES, "delivered_bytes", "bytes of delivered transactions")                   \
-	X(BOUNCED_RECIPIENTS, "bounced_recipients", "recipients bounced")                          \
-	X(TRANSIENT_RECIPIENTS, "transient_recipients", "transient failures of recipients")        \
-	X(CONNECTIONS_OUT, "connections_out", "connections opened to receivers")                   \
-	X(CONNECTIONS_OUT_OPEN, "connections_out_open", "connections to receivers open now")       \
-	X(CONNECT_FAILURES, "connect_failures", "connections to receivers that failed")            \
-	X(RECIPIENTS_IN_HAND, "recipients_in_hand", "recipients that workers hold in memory")      \
-	X(COMMITS, "commits", "spool transactions committed")                                      \
-	X(COMMIT_MESSAGES, "commit_messages", "messages in these commits")                         \
-	X(COMMIT_OUTCOMES, "commit_outcomes", "outcomes in these commits")                         \
-	X(COMMIT_USEC, "commit_usec", "microseconds spent in these commits")                       \
-	X(COMMIT_FAILURES, "commit_failures", "commits that failed and were tried again")          \
-	X(QUEUED_RECIPIENTS, "queued_recipients", "recipients in the spool")                       \
-	X(QUEUED_MESSAGES, "queued_messages", "messages in the spool")                             \
-	X(QUEUED_BYTES, "queued_bytes", "bytes of messages in the spool")                          \
-	X(ACCT_RECORDS, "acct_records", "accounting records written to files")                     \
-	X(ACCT_WAITING, "acct_waiting", "accounting records not yet in every file")                \
-	X(DNS_QUERIES, "dns_queries", "questions sent to resolvers")                               \
-	X(DNS_TIMEOUTS, "dns_timeouts", "questions that timed out")                                \
-	X(DNS_FAILURES, "dns_failures", "look-ups that ended in a temporary failure")              \
-	X(DNS_CACHED, "dns_cached", "answers in the cache")                                        \
-	X(DNS_PENDING, "dns_pending", "look-ups in flight")                                        \
+#define COUNTER_LIST(X)                                                                       \
+	X(RECEIVED_MESSAGES, "received_messages", "messages accepted (250 after the data)")   \
+	X(RECEIVED_RECIPIENTS, "received_recipients", "recipients of accepted messages")      \
+	X(RECEIVED_BYTES, "received_bytes", "bytes of accepted messages")                     \
+	X(REFUSED_MESSAGES, "refused_messages", "messages refused at or after the data")      \
+	X(CONNECTIONS_IN, "connections_in", "feeder connections since the start")             \
+	X(CONNECTIONS_IN_OPEN, "connections_in_open", "feeder connections open now")          \
+	X(DELIVERED_RECIPIENTS, "delivered_recipients", "recipients delivered")               \
+	X(DELIVERED_MESSAGES, "delivered_messages", "transactions delivered")                 \
+	X(DELIVERED_BYTES, "delivered_bytes", "bytes of delivered transactions")              \
+	X(BOUNCED_RECIPIENTS, "bounced_recipients", "recipients bounced")                     \
+	X(TRANSIENT_RECIPIENTS, "transient_recipients", "transient failures of recipients")   \
+	X(CONNECTIONS_OUT, "connections_out", "connections opened to receivers")              \
+	X(CONNECTIONS_OUT_OPEN, "connections_out_open", "connections to receivers open now")  \
+	X(CONNECT_FAILURES, "connect_failures", "connections to receivers that failed")       \
+	X(RECIPIENTS_IN_HAND, "recipients_in_hand", "recipients that workers hold in memory") \
+	X(COMMITS, "commits", "spool transactions committed")                                 \
+	X(COMMIT_MESSAGES, "commit_messages", "messages in these commits")                    \
+	X(COMMIT_OUTCOMES, "commit_outcomes", "outcomes in these commits")                    \
+	X(COMMIT_USEC, "commit_usec", "microseconds spent in these commits")                  \
+	X(COMMIT_FAILURES, "commit_failures", "commits that failed and were tried again")     \
+	X(QUEUED_RECIPIENTS, "queued_recipients", "recipients in the spool")                  \
+	X(QUEUED_MESSAGES, "queued_messages", "messages in the spool")                        \
+	X(QUEUED_BYTES, "queued_bytes", "bytes of messages in the spool")                     \
+	X(ACCT_RECORDS, "acct_records", "accounting records written to files")                \
+	X(ACCT_WAITING, "acct_waiting", "accounting records not yet in every file")           \
+	X(DNS_QUERIES, "dns_queries", "questions sent to resolvers")                          \
+	X(DNS_TIMEOUTS, "dns_timeouts", "questions that timed out")                           \
+	X(DNS_FAILURES, "dns_failures", "look-ups that ended in a temporary failure")         \
+	X(DNS_CACHED, "dns_cached", "answers in the cache")                                   \
+	X(DNS_PENDING, "dns_pending", "look-ups in flight")                                   \
 	X(DSN_SENT, "dsn_sent", "bounce messages made")
 
 enum counter {
 #define COUNTER_ENUM(id, name, help) COUNTER_##id,
 	COUNTER_LIST(COUNTER_ENUM)
 #undef COUNTER_ENUM
-	COUNTER_COUNT
+		COUNTER_COUNT
 };
 
 /* One block per process; only that process writes it (threads of the spooler may all add). */
@@ -105,31 +105,40 @@ uint64_t shm_counter_sum(const struct shm *s, enum counter k);
 
 /* --- flags and numbers that processes watch --- */
 struct shm_signals {
-	_Atomic uint64_t order_seq;   /* grows when an order or a pause changed in the spool: workers read them again */
-	_Atomic uint64_t orders_asked_again; /* grows when a new spooler needs all answers to orders once more */
-	_Atomic uint64_t commit_seq;  /* grows with every commit */
-	_Atomic uint32_t spooler_up;  /* 1 while a spooler serves */
-	_Atomic uint32_t accepting;   /* 1 while new mail is accepted; else why_not is set */
-	_Atomic uint64_t spooler_heartbeat;   /* usec_t of the last loop turn */
+	_Atomic uint64_t
+		order_seq; /* grows when an order or a pause changed in the spool: workers read them again */
+	_Atomic uint64_t
+		orders_asked_again; /* grows when a new spooler needs all answers to orders once more */
+	_Atomic uint64_t commit_seq; /* grows with every commit */
+	_Atomic uint32_t spooler_up; /* 1 while a spooler serves */
+	_Atomic uint32_t accepting; /* 1 while new mail is accepted; else why_not is set */
+	_Atomic uint64_t spooler_heartbeat; /* usec_t of the last loop turn */
 	_Atomic uint64_t committer_heartbeat; /* ditto; and when the present commit began, or 0: */
 	_Atomic uint64_t commit_began;
 	_Atomic uint64_t resolver_heartbeat;
-	char why_not[120];            /* "disk: 12 MB free, min-free-space is 64 MB" */
+	char why_not[120]; /* "disk: 12 MB free, min-free-space is 64 MB" */
 };
 struct shm_signals *shm_signals(struct shm *s);
 
 /* --- worker slots --- */
-enum shm_worker_state { SHM_WORKER_FREE, SHM_WORKER_STARTING, SHM_WORKER_RUNNING, SHM_WORKER_DRAINING, SHM_WORKER_DEAD };
+enum shm_worker_state {
+	SHM_WORKER_FREE,
+	SHM_WORKER_STARTING,
+	SHM_WORKER_RUNNING,
+	SHM_WORKER_DRAINING,
+	SHM_WORKER_DEAD
+};
 
 struct shm_worker {
-	char vmta[SHM_NAME_MAX];      /* written by master before the fork */
-	_Atomic uint32_t vmta_id;     /* of the spool; 0 until the worker has read it. The committer finds a worker's slot by it */
-	_Atomic uint32_t state;       /* enum shm_worker_state */
+	char vmta[SHM_NAME_MAX]; /* written by master before the fork */
+	_Atomic uint32_t
+		vmta_id; /* of the spool; 0 until the worker has read it. The committer finds a worker's slot by it */
+	_Atomic uint32_t state; /* enum shm_worker_state */
 	_Atomic uint32_t forkno;
 	_Atomic int32_t pid;
 	_Atomic uint32_t orphan;
-	_Atomic uint64_t max_smtp_out;/* worker: configured for the virtual MTA, 0 = no limit */
-	_Atomic uint64_t heartbeat;   /* usec_t */
+	_Atomic uint64_t max_smtp_out; /* worker: configured for the virtual MTA, 0 = no limit */
+	_Atomic uint64_t heartbeat; /* usec_t */
 	struct shm_counters counters;
 };
 struct shm_worker *shm_worker(struct shm *s, uint32_t slot);
@@ -149,7 +158,8 @@ uint64_t ring_cost(size_t n);
 uint64_t ring_room(const struct shm_ring *r);
 uint64_t ring_capacity(const struct shm_ring *r);
 /* Appends one record {type, payload}; false when there is no room (reserve with ring_room() before). */
-bool ring_put(struct shm_ring *r, uint8_t type, const void *p, size_t n) __attribute__((warn_unused_result));
+bool ring_put(struct shm_ring *r, uint8_t type, const void *p, size_t n)
+	__attribute__((warn_unused_result));
 /* Position behind the last record put: what was put is consumed when ring_committed() >= it. */
 uint64_t ring_position(const struct shm_ring *r);
 uint64_t ring_committed(const struct shm_ring *r);
@@ -170,22 +180,24 @@ void ring_set_committed(struct shm_ring *r, uint64_t pos);
 /* --- live queues --- */
 #define SHM_QUEUE_TEXT 200
 enum {
-	SHM_QUEUE_FULL = 1,    /* new recipients go straight to the due table */
-	SHM_QUEUE_RETRY = 2,   /* its site waits for a retry */
+	SHM_QUEUE_FULL = 1, /* new recipients go straight to the due table */
+	SHM_QUEUE_RETRY = 2, /* its site waits for a retry */
 	SHM_QUEUE_PAUSED = 4,
 	SHM_QUEUE_LIMITED = 8, /* has mail, but a limit holds it: see text */
 };
 struct shm_queue {
-	_Atomic uint32_t id;         /* 0 = free, UINT32_MAX = deleted */
-	_Atomic uint32_t flags;      /* worker */
+	_Atomic uint32_t id; /* 0 = free, UINT32_MAX = deleted */
+	_Atomic uint32_t flags; /* worker */
 	_Atomic uint64_t recipients; /* committer: in fresh and due */
-	_Atomic uint64_t bytes;      /* committer: message bytes, counted for each recipient */
-	_Atomic uint64_t not_before; /* worker: wall ms; due time for recipients that go straight to due. 0 = now */
-	_Atomic uint64_t next_expiry;/* worker: wall ms when the first deferred recipient expires; 0 = not known */
-	_Atomic uint32_t connections;/* worker */
-	_Atomic uint32_t in_hand;    /* worker */
-	_Atomic uint32_t version;    /* seqlock of text */
-	char text[SHM_QUEUE_TEXT];   /* worker: last error, or the limit that holds it */
+	_Atomic uint64_t bytes; /* committer: message bytes, counted for each recipient */
+	_Atomic uint64_t
+		not_before; /* worker: wall ms; due time for recipients that go straight to due. 0 = now */
+	_Atomic uint64_t
+		next_expiry; /* worker: wall ms when the first deferred recipient expires; 0 = not known */
+	_Atomic uint32_t connections; /* worker */
+	_Atomic uint32_t in_hand; /* worker */
+	_Atomic uint32_t version; /* seqlock of text */
+	char text[SHM_QUEUE_TEXT]; /* worker: last error, or the limit that holds it */
 };
 /*
  * The slot of a queue, or NULL when it has none. Any process. The committer may release a slot at any

@@ -15,7 +15,8 @@
 #define DIR_MODE 0750
 #define DATA_MODE 0640
 #define LOCK_MODE 0660
-#define NEARLY_FULL (UINT64_C(16) << 20) /* free bytes below which an EIO of LMDB means a full disk */
+#define NEARLY_FULL \
+	(UINT64_C(16) << 20) /* free bytes below which an EIO of LMDB means a full disk */
 
 static const char *const table_names[] = {
 #define SPOOL_TABLE_NAME(id, name) name,
@@ -197,10 +198,11 @@ static char *open_error(const struct spool_options *o, int rc, int saved_errno)
 				 "version, or drain the spool with it first",
 				 o->dir);
 	case ERR_PERM:
-		return xasprintf("%s: permission denied, or a read-only file system; %s", o->dir,
-				 o->writer ? "all in it must belong to the user of the spooler (chown -R)"
-					   : "the user needs write access to lock.mdb (be root or in "
-					     "group sluice)");
+		return xasprintf(
+			"%s: permission denied, or a read-only file system; %s", o->dir,
+			o->writer ? "all in it must belong to the user of the spooler (chown -R)"
+				  : "the user needs write access to lock.mdb (be root or in "
+				    "group sluice)");
 	case ERR_FULL:
 		return xasprintf("%s: all %d reader slots are taken; too many processes read the "
 				 "spool",
@@ -208,9 +210,10 @@ static char *open_error(const struct spool_options *o, int rc, int saved_errno)
 	case ERR_DISK_FULL:
 		return xasprintf("%s: disk is full; make room", o->dir);
 	case ERR_CORRUPT:
-		return xasprintf("%s: the spool is damaged (data.mdb): keep a copy of it, then put back a "
-				 "good one, or move the directory away to start with an empty spool",
-				 o->dir);
+		return xasprintf(
+			"%s: the spool is damaged (data.mdb): keep a copy of it, then put back a "
+			"good one, or move the directory away to start with an empty spool",
+			o->dir);
 	default:
 		return xasprintf("%s: cannot open the spool: %s (%s)", o->dir, err_text(rc),
 				 strerror(saved_errno));

@@ -9,8 +9,8 @@ bool order_pattern_match(struct slice pattern, struct slice text)
 		if (p < pattern.n && pattern.p[p] == '*') {
 			star = p++;
 			mark = t;
-		} else if (p < pattern.n && (pattern.p[p] == '?' || ascii_lower(pattern.p[p]) ==
-									    ascii_lower(text.p[t]))) {
+		} else if (p < pattern.n && (pattern.p[p] == '?' ||
+					     ascii_lower(pattern.p[p]) == ascii_lower(text.p[t]))) {
 			p++;
 			t++;
 		} else if (star != SIZE_MAX) {

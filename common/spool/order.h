@@ -18,9 +18,9 @@
 
 enum order_kind {
 	ORDER_PAUSE = 1, /* stays: no new transaction of matching queues */
-	ORDER_RESUME,    /* the pause rows of this pattern are gone; try again */
-	ORDER_DELETE,    /* take nothing that matches */
-	ORDER_SCHEDULE   /* forget the retry wait of matching sites; due times were moved by the committer */
+	ORDER_RESUME, /* the pause rows of this pattern are gone; try again */
+	ORDER_DELETE, /* take nothing that matches */
+	ORDER_SCHEDULE /* forget the retry wait of matching sites; due times were moved by the committer */
 };
 
 /* Which recipients. Empty slices match all. Patterns have '*' wildcards, case-insensitive. */
@@ -36,15 +36,16 @@ struct order {
 	struct order_filter filter;
 	msec_t created;
 	bool retry_recipients, no_spread; /* schedule */
-	bool dsn, no_accounting;          /* delete */
-	struct slice who;                 /* "uid 0" */
+	bool dsn, no_accounting; /* delete */
+	struct slice who; /* "uid 0" */
 };
 
 /* '*' matches any run, '?' one; ASCII case-insensitive. */
 bool order_pattern_match(struct slice pattern, struct slice text);
 /* queue is "domain/vmta". Empty job etc. of the recipient match only empty patterns or "*". */
 bool order_filter_match(const struct order_filter *f, struct slice queue, struct slice job,
-			struct slice sender, struct slice rcpt, struct slice envid, msec_t received);
+			struct slice sender, struct slice rcpt, struct slice envid,
+			msec_t received);
 
 struct spool_read;
 /* Orders with id > *after, ascending; 1 = got one (slices borrowed from the read), 0 = no more, negative err. Pauses are among them. */

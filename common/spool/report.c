@@ -7,17 +7,17 @@
 
 /* What a transaction report takes at most: see report_transaction_bound(). */
 #define TRANSACTION_FIXED 2048 /* site, MX, TLS, ESMTP, addresses, times */
-#define TEXT_AREA 1024         /* for texts, shared by the outcomes of a transaction */
-#define OUTCOME_TEXT 128       /* of text that every outcome may have besides */
-#define OUTCOME_BOUND 160      /* with OUTCOME_TEXT */
-#define NAME_MAX_STORED 300    /* of site and MX names and the ESMTP list */
+#define TEXT_AREA 1024 /* for texts, shared by the outcomes of a transaction */
+#define OUTCOME_TEXT 128 /* of text that every outcome may have besides */
+#define OUTCOME_BOUND 160 /* with OUTCOME_TEXT */
+#define NAME_MAX_STORED 300 /* of site and MX names and the ESMTP list */
 
 enum { /* flags of an outcome */
-	OUTCOME_ATTEMPTED = 1,
-	OUTCOME_RELAYED = 2,
-	OUTCOME_NO_DSN = 4,
-	OUTCOME_NO_ACCOUNTING = 8,
-	OUTCOME_SAME_TEXT = 16, /* as the outcome before */
+       OUTCOME_ATTEMPTED = 1,
+       OUTCOME_RELAYED = 2,
+       OUTCOME_NO_DSN = 4,
+       OUTCOME_NO_ACCOUNTING = 8,
+       OUTCOME_SAME_TEXT = 16, /* as the outcome before */
 };
 
 static int begin(struct dec *d, struct slice payload)
@@ -77,7 +77,8 @@ static void outcome_encode(const struct report_outcome *o, const struct report_o
 			   size_t *room, struct buf *b)
 {
 	bool same = before && slice_eq(o->text, before->text);
-	struct slice text = slice_sub(o->text, 0, *room < REPORT_TEXT_MAX ? *room : REPORT_TEXT_MAX);
+	struct slice text =
+		slice_sub(o->text, 0, *room < REPORT_TEXT_MAX ? *room : REPORT_TEXT_MAX);
 
 	enc_var(b, o->rcpt);
 	enc_var(b, o->queue);
@@ -109,7 +110,7 @@ static void outcome_decode(struct dec *d, const struct report_outcome *before,
 	ret->due = dec_var(d);
 	if (class < OUTCOME_DELIVERED || class > OUTCOME_TRANSIENT)
 		d->bad = true;
-	ret->class = (enum outcome_class)class;
+	ret->class = (enum outcome_class) class;
 	ret->attempted = flags & OUTCOME_ATTEMPTED;
 	ret->relayed = flags & OUTCOME_RELAYED;
 	ret->no_dsn = flags & OUTCOME_NO_DSN;
@@ -249,7 +250,8 @@ static void items_encode(const struct report_park_item *items, uint32_t n, struc
 	}
 }
 
-static const struct report_park_item *items_decode(struct dec *d, struct buf *scratch, uint32_t *ret_n)
+static const struct report_park_item *items_decode(struct dec *d, struct buf *scratch,
+						   uint32_t *ret_n)
 {
 	struct report_park_item *items;
 	uint32_t i, n = dec_var32(d);

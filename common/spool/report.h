@@ -18,10 +18,10 @@
 
 enum report_type {
 	REPORT_TRANSACTION = 1, /* outcomes of recipients of one message */
-	REPORT_SITE,            /* a connection or site failure, or a change of site state */
-	REPORT_PARK,            /* recipients that the worker gives back untried */
-	REPORT_WAKE,            /* when a queue wants to be looked at again */
-	REPORT_ORDER_ACK        /* answer to an order */
+	REPORT_SITE, /* a connection or site failure, or a change of site state */
+	REPORT_PARK, /* recipients that the worker gives back untried */
+	REPORT_WAKE, /* when a queue wants to be looked at again */
+	REPORT_ORDER_ACK /* answer to an order */
 };
 
 enum outcome_class { OUTCOME_DELIVERED = 1, OUTCOME_BOUNCED, OUTCOME_TRANSIENT };
@@ -33,12 +33,13 @@ struct report_outcome {
 	uint32_t rcpt;
 	uint32_t queue;
 	enum outcome_class class;
-	uint16_t code;          /* SMTP reply code; 0: our own text */
-	uint8_t enhanced[3];    /* 0.0.0: none given */
-	struct slice text;      /* reply with its code ("550 5.1.1 …"), or "local: …" text; identical texts are stored once */
-	bool attempted;         /* counts as an attempt of the recipient */
-	msec_t due;             /* transient: next try (the committer takes the sooner of this and expiry) */
-	bool relayed;           /* delivered to a host without DSN: "relayed" DSN when NOTIFY=SUCCESS */
+	uint16_t code; /* SMTP reply code; 0: our own text */
+	uint8_t enhanced[3]; /* 0.0.0: none given */
+	struct slice
+		text; /* reply with its code ("550 5.1.1 …"), or "local: …" text; identical texts are stored once */
+	bool attempted; /* counts as an attempt of the recipient */
+	msec_t due; /* transient: next try (the committer takes the sooner of this and expiry) */
+	bool relayed; /* delivered to a host without DSN: "relayed" DSN when NOTIFY=SUCCESS */
 	bool no_dsn, no_accounting; /* deleted by the administrator with these options */
 };
 
@@ -47,11 +48,12 @@ enum dlv_type { DLV_SMTP, DLV_DISCARD, DLV_LOCAL };
 struct report_transaction {
 	uint64_t msgid;
 	enum dlv_type type;
-	struct slice site;       /* accounting field queue: "domain/vmta" or "x.rollup/vmta" */
-	struct slice mx_name;    /* "" for local outcomes */
+	struct slice site; /* accounting field queue: "domain/vmta" or "x.rollup/vmta" */
+	struct slice mx_name; /* "" for local outcomes */
 	struct ip mx_ip, source_ip;
-	struct slice tls_protocol, tls_cipher, esmtp; /* esmtp: extensions offered, comma-separated */
-	uint64_t bytes;          /* sent for this transaction */
+	struct slice tls_protocol, tls_cipher,
+		esmtp; /* esmtp: extensions offered, comma-separated */
+	uint64_t bytes; /* sent for this transaction */
 	msec_t started, ended;
 	const struct report_outcome *outcomes;
 	uint32_t outcome_count;
@@ -59,16 +61,16 @@ struct report_transaction {
 
 /* Failure (or recovery) of a site: one site row, one tq record, no recipient rows. */
 struct report_site {
-	struct slice name;       /* row name: the domain, or "x.rollup" */
-	struct slice queue;      /* "name/vmta" for the tq record */
-	bool clear;              /* delete the row: all is well again */
-	bool record;             /* write a tq record */
+	struct slice name; /* row name: the domain, or "x.rollup" */
+	struct slice queue; /* "name/vmta" for the tq record */
+	bool clear; /* delete the row: all is well again */
+	bool record; /* write a tq record */
 	uint8_t mode;
 	msec_t since;
 	uint32_t retry_position;
 	msec_t retry_at;
 	uint8_t enhanced[3];
-	struct slice text;       /* reply or "local: …" */
+	struct slice text; /* reply or "local: …" */
 	struct slice mx_name;
 	struct ip mx_ip, source_ip;
 	msec_t when;
@@ -108,11 +110,13 @@ void report_order_ack_encode(const struct report_order_ack *a, struct buf *b);
  * Decoding: slices are borrowed from the payload; arrays live in *scratch until its next use. ERR_CORRUPT for anything but
  * exactly one report.
  */
-int report_transaction_decode(struct slice payload, struct buf *scratch, struct report_transaction *ret);
+int report_transaction_decode(struct slice payload, struct buf *scratch,
+			      struct report_transaction *ret);
 int report_site_decode(struct slice payload, struct report_site *ret);
 int report_park_decode(struct slice payload, struct buf *scratch, struct report_park *ret);
 int report_wake_decode(struct slice payload, struct report_wake *ret);
-int report_order_ack_decode(struct slice payload, struct buf *scratch, struct report_order_ack *ret);
+int report_order_ack_decode(struct slice payload, struct buf *scratch,
+			    struct report_order_ack *ret);
 
 /* Upper bound of the ring bytes of a transaction report with n recipients: reserve before MAIL FROM. */
 uint64_t report_transaction_bound(uint32_t n);

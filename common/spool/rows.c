@@ -228,10 +228,10 @@ int row_number_decode(struct slice v, uint64_t *ret)
 }
 
 enum { /* flags of an order row */
-	ORDER_RETRY_RECIPIENTS = 1,
-	ORDER_NO_SPREAD = 2,
-	ORDER_DSN = 4,
-	ORDER_NO_ACCOUNTING = 8,
+       ORDER_RETRY_RECIPIENTS = 1,
+       ORDER_NO_SPREAD = 2,
+       ORDER_DSN = 4,
+       ORDER_NO_ACCOUNTING = 8,
 };
 
 void row_order_encode(const struct order_row *r, struct buf *b)

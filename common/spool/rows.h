@@ -31,9 +31,9 @@ int row_number_decode(struct slice v, uint64_t *ret) WARN_UNUSED;
 /* An order with how far the committer has carried it out. */
 struct order_row {
 	struct order order;
-	uint8_t step;         /* 0: waits for the workers' answers; 1: being carried out */
-	uint64_t done, held;  /* recipients changed; in flight when the workers answered */
-	struct slice position;/* key behind which to go on */
+	uint8_t step; /* 0: waits for the workers' answers; 1: being carried out */
+	uint64_t done, held; /* recipients changed; in flight when the workers answered */
+	struct slice position; /* key behind which to go on */
 };
 void row_order_encode(const struct order_row *o, struct buf *b);
 int row_order_decode(struct slice v, struct order_row *ret) WARN_UNUSED;
@@ -62,7 +62,7 @@ int row_ring_decode(struct slice v, struct spool_ring_position *ret) WARN_UNUSED
 
 #define STATE_SCHEMA "schema"
 #define STATE_NUMBERS "numbers"
-#define STATE_RING "ring:"      /* and the slot as u32, big-endian */
-#define STATE_ACCOUNT "acct:"   /* and the name of a checkpoint of the accountant */
+#define STATE_RING "ring:" /* and the slot as u32, big-endian */
+#define STATE_ACCOUNT "acct:" /* and the name of a checkpoint of the accountant */
 
 #endif

@@ -24,15 +24,16 @@ struct spool;
 struct spool_options {
 	const char *dir;
 	uint64_t map_size; /* bytes; 0 = 1 TiB. Tests: 1 GiB (valgrind refuses more than 32 GiB) */
-	bool writer;       /* the spooler: makes directory and tables, checks the schema version */
-	bool nosync;       /* tests that prove logic, not durability */
+	bool writer; /* the spooler: makes directory and tables, checks the schema version */
+	bool nosync; /* tests that prove logic, not durability */
 };
 
 /*
  * 0, or ERR_NOT_FOUND (no spool there; reader only), ERR_VERSION, ERR_PERM, ERR_FULL (no reader
  * slot), ERR_SYS/ERR_IO; *ret_error (heap, may be NULL) says what and what to do.
  */
-int spool_open(const struct spool_options *o, struct spool **ret, char **ret_error) __attribute__((warn_unused_result));
+int spool_open(const struct spool_options *o, struct spool **ret, char **ret_error)
+	__attribute__((warn_unused_result));
 void spool_close(struct spool *s);
 const char *spool_dir(const struct spool *s);
 
@@ -43,60 +44,60 @@ const char *spool_dir(const struct spool *s);
 enum spool_body_where { SPOOL_BODY_TABLE, SPOOL_BODY_BIG };
 
 enum { /* spool_message.flags */
-	SPOOL_MSG_8BITMIME = 1,
-	SPOOL_MSG_SMTPUTF8 = 2,
-	SPOOL_MSG_NO_DSN = 4,   /* suppress-local-dsn */
-	SPOOL_MSG_RET_FULL = 8, /* DSN RET=FULL; neither: system default (headers) */
-	SPOOL_MSG_RET_HDRS = 16,
-	SPOOL_MSG_IS_DSN = 32, /* made by us: sender is null */
+       SPOOL_MSG_8BITMIME = 1,
+       SPOOL_MSG_SMTPUTF8 = 2,
+       SPOOL_MSG_NO_DSN = 4, /* suppress-local-dsn */
+       SPOOL_MSG_RET_FULL = 8, /* DSN RET=FULL; neither: system default (headers) */
+       SPOOL_MSG_RET_HDRS = 16,
+       SPOOL_MSG_IS_DSN = 32, /* made by us: sender is null */
 };
 
 struct spool_message {
-	uint64_t id;            /* msgid, never reused */
-	struct slice sender;    /* without <>; "" is the null sender */
-	uint64_t size;          /* bytes of the wire form (CRLF, dot-stuffed, without the final dot) */
-	uint32_t header_size;   /* of these, header with its empty line */
+	uint64_t id; /* msgid, never reused */
+	struct slice sender; /* without <>; "" is the null sender */
+	uint64_t size; /* bytes of the wire form (CRLF, dot-stuffed, without the final dot) */
+	uint32_t header_size; /* of these, header with its empty line */
 	msec_t received;
-	struct slice source_mta;/* "helo-name (ip)" of the feeder */
-	struct slice user;      /* AUTH user or "" */
-	struct slice job, envid;/* X-Job, X-Envid (or the MAIL ENVID= when there is no header) */
+	struct slice source_mta; /* "helo-name (ip)" of the feeder */
+	struct slice user; /* AUTH user or "" */
+	struct slice job, envid; /* X-Job, X-Envid (or the MAIL ENVID= when there is no header) */
 	struct slice dsn_envid; /* RFC 3461 ENVID, as received (xtext) */
 	uint32_t flags;
-	uint32_t recipients;      /* at reception */
+	uint32_t recipients; /* at reception */
 	uint32_t recipients_left;
-	uint32_t crashes;         /* workers that died with it in hand */
+	uint32_t crashes; /* workers that died with it in hand */
 	enum spool_body_where body;
 };
 
 enum { /* spool_recipient.notify, RFC 3461; 0: not given */
-	SPOOL_NOTIFY_NEVER = 1,
-	SPOOL_NOTIFY_SUCCESS = 2,
-	SPOOL_NOTIFY_FAILURE = 4,
-	SPOOL_NOTIFY_DELAY = 8,
+       SPOOL_NOTIFY_NEVER = 1,
+       SPOOL_NOTIFY_SUCCESS = 2,
+       SPOOL_NOTIFY_FAILURE = 4,
+       SPOOL_NOTIFY_DELAY = 8,
 };
 
 struct spool_recipient {
 	uint64_t msgid;
-	uint32_t rcpt;        /* number inside the message, from 0 */
-	uint32_t queue;       /* queue id */
+	uint32_t rcpt; /* number inside the message, from 0 */
+	uint32_t queue; /* queue id */
 	struct slice address; /* without <> */
-	struct slice orcpt;   /* RFC 3461, as received; "" */
-	struct slice pool;    /* virtual MTA pool it was routed to, or "" */
+	struct slice orcpt; /* RFC 3461, as received; "" */
+	struct slice pool; /* virtual MTA pool it was routed to, or "" */
 	uint8_t notify;
 	uint8_t class;
-	bool fresh;           /* in table fresh (never tried or parked), else in due */
-	uint64_t arrival;     /* its key in fresh */
-	msec_t due;           /* its key in due */
+	bool fresh; /* in table fresh (never tried or parked), else in due */
+	uint64_t arrival; /* its key in fresh */
+	msec_t due; /* its key in due */
 	uint32_t attempts;
 	msec_t first_attempt, last_attempt; /* 0: none */
 	struct slice last_reply;
-	msec_t expiry;        /* received + bounce-after at reception; the worker uses the present setting */
+	msec_t expiry; /* received + bounce-after at reception; the worker uses the present setting */
 };
 
 struct spool_queue {
 	uint32_t id, vmta;
 	struct slice domain; /* lower-case */
-	uint32_t day;        /* when it last had mail, in days since 1970 (UTC) */
+	uint32_t day; /* when it last had mail, in days since 1970 (UTC) */
 	bool paused;
 };
 
@@ -107,11 +108,11 @@ struct spool_vmta {
 
 /* State of a site (domain or provider under one virtual MTA) that survives restarts. */
 struct spool_site {
-	uint8_t mode;           /* 0 normal, 1 back-off */
+	uint8_t mode; /* 0 normal, 1 back-off */
 	msec_t since;
-	uint32_t retry_position;/* index into retry-after of the next failure */
-	msec_t retry_at;        /* 0: not in retry */
-	struct slice reason;    /* last error */
+	uint32_t retry_position; /* index into retry-after of the next failure */
+	msec_t retry_at; /* 0: not in retry */
+	struct slice reason; /* last error */
 };
 
 /* --- reading --- */
@@ -123,7 +124,8 @@ void spool_read_end(struct spool_read *r); /* NULL is fine */
 
 /* 0, ERR_NOT_FOUND, ERR_CORRUPT, ERR_VERSION. */
 int spool_message_get(struct spool_read *r, uint64_t msgid, struct spool_message *ret);
-int spool_recipient_get(struct spool_read *r, uint64_t msgid, uint32_t rcpt, struct spool_recipient *ret);
+int spool_recipient_get(struct spool_read *r, uint64_t msgid, uint32_t rcpt,
+			struct spool_recipient *ret);
 int spool_queue_get(struct spool_read *r, uint32_t queue, struct spool_queue *ret);
 int spool_vmta_get(struct spool_read *r, uint32_t vmta, struct spool_vmta *ret);
 /* Case does not matter, as in the configuration: one that is written otherwise keeps its mail. */
@@ -176,8 +178,8 @@ struct spool_wake_pos {
 	bool started;
 };
 /* Queues of a virtual MTA that have due mail, earliest first, up to and including `until`. */
-size_t spool_wake_scan(struct spool_read *r, uint32_t vmta, msec_t until, struct spool_wake_pos *pos,
-		       struct spool_wake_row *ret, size_t max);
+size_t spool_wake_scan(struct spool_read *r, uint32_t vmta, msec_t until,
+		       struct spool_wake_pos *pos, struct spool_wake_row *ret, size_t max);
 /* Time of the first wake row, or UINT64_MAX. */
 msec_t spool_wake_first(struct spool_read *r, uint32_t vmta);
 
@@ -192,13 +194,13 @@ int spool_dsn_next(struct spool_read *r, uint64_t *after, struct slice *ret_row)
 /* A named row of table state (rows.h: STATE_*). 0 or ERR_NOT_FOUND. */
 int spool_state_get(struct spool_read *r, struct slice name, struct slice *ret);
 /* Walks state rows whose name begins with prefix; *name is the last name seen (copied by the caller), "" first. 1 = a row, 0 = end. */
-int spool_state_next(struct spool_read *r, struct slice prefix, struct slice after, struct slice *ret_name,
-		     struct slice *ret);
+int spool_state_next(struct spool_read *r, struct slice prefix, struct slice after,
+		     struct slice *ret_name, struct slice *ret);
 
 /* Walks of whole tables for the CLI and checks, by key; *after is the last key seen, 0 first. 1 = a row, 0 = end. */
 int spool_message_next(struct spool_read *r, uint64_t *after, struct spool_message *ret);
-int spool_recipient_next(struct spool_read *r, uint64_t *after_msgid, uint32_t *after_rcpt, bool *started,
-			 struct spool_recipient *ret);
+int spool_recipient_next(struct spool_read *r, uint64_t *after_msgid, uint32_t *after_rcpt,
+			 bool *started, struct spool_recipient *ret);
 int spool_queue_next(struct spool_read *r, uint32_t *after, struct spool_queue *ret);
 int spool_vmta_next(struct spool_read *r, uint32_t *after, struct spool_vmta *ret);
 /* Recipients of one message, from number *from on; moves *from behind the one returned. 1 = a row, 0 = end. */
@@ -212,11 +214,11 @@ int spool_site_next(struct spool_read *r, uint32_t vmta, struct slice after, str
 
 /* Numbers for `spool stat` and admission. */
 struct spool_stat {
-	uint64_t map_size, map_used;   /* bytes; used = highest page */
-	uint64_t reusable;             /* bytes of free pages inside */
-	uint64_t live_bytes;           /* bodies + big files, from table state */
+	uint64_t map_size, map_used; /* bytes; used = highest page */
+	uint64_t reusable; /* bytes of free pages inside */
+	uint64_t live_bytes; /* bodies + big files, from table state */
 	uint64_t messages, recipients, fresh, due, queues, vmtas, outbox, dsns, orders;
-	uint64_t disk_free;            /* statvfs f_bavail */
+	uint64_t disk_free; /* statvfs f_bavail */
 	uint32_t readers;
 };
 int spool_stat(struct spool_read *r, struct spool_stat *ret);

@@ -61,7 +61,8 @@ static inline struct slice val_slice(MDB_val v)
 }
 
 /* Value of one key: 0 or ERR_NOT_FOUND. */
-int read_get(struct spool_read *r, enum spool_table t, const struct spool_key *k, struct slice *ret);
+int read_get(struct spool_read *r, enum spool_table t, const struct spool_key *k,
+	     struct slice *ret);
 /*
  * First row with a key >= k (or > k when `behind`): 1 and key and value, 0 at the end of the table. The next
  * call of read_next() goes on from there.

@@ -15,32 +15,32 @@
 
 #define SPOOL_SCHEMA_VERSION 1
 
-#define SPOOL_TABLES(X)                                                                            \
-	X(MESSAGE, "message")     /* msgid u64 */                                                  \
-	X(BODY, "body")           /* msgid u64 */                                                  \
-	X(RECIPIENT, "recipient") /* msgid u64, rcpt u32 */                                        \
-	X(FRESH, "fresh")         /* vmta u32, class u8, arrival u64, rcpt u32 */                  \
-	X(DUE, "due")             /* queue u32, due ms u64, msgid u64, rcpt u32 */                 \
-	X(WAKE, "wake")           /* vmta u32, at ms u64, queue u32 */                             \
-	X(QUEUE, "queue")         /* queue u32 */                                                  \
-	X(QUEUE_NAME, "queue-name") /* vmta u32, domain */                                         \
-	X(SITE, "site")           /* vmta u32, name */                                             \
-	X(VMTA, "vmta")           /* vmta u32 */                                                   \
-	X(JOB, "job")             /* job (cut to 240 bytes), NUL, msgid u64 */                     \
-	X(OUTBOX, "outbox")       /* sequence u64 */                                               \
-	X(DSN, "dsn")             /* sequence u64 */                                               \
-	X(ORDER, "order")         /* order u64 */                                                  \
-	X(QUOTA, "quota")         /* vmta u32, local day u32, name */                              \
-	X(STATE, "state")         /* name */
+#define SPOOL_TABLES(X)                                                   \
+	X(MESSAGE, "message") /* msgid u64 */                             \
+	X(BODY, "body") /* msgid u64 */                                   \
+	X(RECIPIENT, "recipient") /* msgid u64, rcpt u32 */               \
+	X(FRESH, "fresh") /* vmta u32, class u8, arrival u64, rcpt u32 */ \
+	X(DUE, "due") /* queue u32, due ms u64, msgid u64, rcpt u32 */    \
+	X(WAKE, "wake") /* vmta u32, at ms u64, queue u32 */              \
+	X(QUEUE, "queue") /* queue u32 */                                 \
+	X(QUEUE_NAME, "queue-name") /* vmta u32, domain */                \
+	X(SITE, "site") /* vmta u32, name */                              \
+	X(VMTA, "vmta") /* vmta u32 */                                    \
+	X(JOB, "job") /* job (cut to 240 bytes), NUL, msgid u64 */        \
+	X(OUTBOX, "outbox") /* sequence u64 */                            \
+	X(DSN, "dsn") /* sequence u64 */                                  \
+	X(ORDER, "order") /* order u64 */                                 \
+	X(QUOTA, "quota") /* vmta u32, local day u32, name */             \
+	X(STATE, "state") /* name */
 
 enum spool_table {
 #define SPOOL_TABLE_ENUM(id, name) SPOOL_##id,
 	SPOOL_TABLES(SPOOL_TABLE_ENUM)
 #undef SPOOL_TABLE_ENUM
-	SPOOL_TABLE_COUNT
+		SPOOL_TABLE_COUNT
 };
 
-#define SPOOL_JOB_KEY_MAX 240  /* longer jobs share keys: compare with the message's job */
+#define SPOOL_JOB_KEY_MAX 240 /* longer jobs share keys: compare with the message's job */
 #define SPOOL_NAME_KEY_MAX 400 /* domains, sites, pools, state names */
 
 struct spool_key {

@@ -88,8 +88,7 @@ int write_delete(struct spool_write *w, enum spool_table t, const struct spool_k
 {
 	MDB_val key = val_key(k);
 
-	return spool_error(w->read.spool,
-			   mdb_del(w->read.txn, w->read.spool->dbi[t], &key, NULL));
+	return spool_error(w->read.spool, mdb_del(w->read.txn, w->read.spool->dbi[t], &key, NULL));
 }
 
 int write_seek(struct spool_write *w, enum spool_table t, const struct spool_key *k, bool behind,

@@ -21,8 +21,8 @@ void spool_write_abort(struct spool_write *w); /* NULL is fine */
 /* For the functions of spool.h. Slices got through it die at the next put or delete. */
 struct spool_read *write_read(struct spool_write *w);
 
-int write_put(struct spool_write *w, enum spool_table t, const struct spool_key *k, struct slice v)
-	WARN_UNUSED;
+int write_put(struct spool_write *w, enum spool_table t, const struct spool_key *k,
+	      struct slice v) WARN_UNUSED;
 /* Room for a value of n bytes, to be filled before anything else is done. The key must be new. */
 int write_reserve(struct spool_write *w, enum spool_table t, const struct spool_key *k, size_t n,
 		  void **ret) WARN_UNUSED;

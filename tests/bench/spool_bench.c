@@ -25,7 +25,7 @@
 #include "common/spool/write.h"
 #include "spooler/commit.h"
 
-#define LAG 20           /* batches between arrival and outcome */
+#define LAG 20 /* batches between arrival and outcome */
 #define DEFER_PERCENT 5
 #define BACKLOG_BODY 2048
 #define FILL_BATCH 500
@@ -107,7 +107,8 @@ static char *domain_name(uint32_t i)
 	if (!names) {
 		names = xcalloc(b.domains, DOMAIN_SIZE);
 		for (k = 0; k < b.domains; k++)
-			snprintf(names + (size_t)k * DOMAIN_SIZE, DOMAIN_SIZE, "d%" PRIu32 ".example", k);
+			snprintf(names + (size_t)k * DOMAIN_SIZE, DOMAIN_SIZE,
+				 "d%" PRIu32 ".example", k);
 	}
 	return names + (size_t)i * DOMAIN_SIZE;
 }
@@ -147,13 +148,19 @@ static struct intake_message *new_messages(uint32_t n, size_t body)
 
 static void report(uint64_t msgid, enum outcome_class class)
 {
-	struct report_outcome o = {.class = class, .code = 250, .attempted = true,
+	struct report_outcome o = {.class = class,
+				   .code = 250,
+				   .attempted = true,
 				   .due = clock_wall() + 600000 + rng_below(14400000),
 				   .text = SLICE_LIT("250 2.0.0 Ok: queued as 4F1A2B3C4D")};
-	struct report_transaction t = {.msgid = msgid, .site = SLICE_LIT("d1.example/a"),
+	struct report_transaction t = {.msgid = msgid,
+				       .site = SLICE_LIT("d1.example/a"),
 				       .mx_name = SLICE_LIT("mx1.bench.example"),
-				       .mx_ip = {IP_V4, {127, 0, 0, 1}}, .bytes = 10240,
-				       .started = clock_wall(), .outcomes = &o, .outcome_count = 1};
+				       .mx_ip = {IP_V4, {127, 0, 0, 1}},
+				       .bytes = 10240,
+				       .started = clock_wall(),
+				       .outcomes = &o,
+				       .outcome_count = 1};
 	static struct buf payload;
 
 	buf_clear(&payload);

@@ -14,7 +14,7 @@ struct loop_timer {
 	void *arg;
 	usec_t due;
 	uint64_t order; /* of setting: equal times run in this order */
-	size_t at;      /* index in the heap; SIZE_MAX: not pending */
+	size_t at; /* index in the heap; SIZE_MAX: not pending */
 };
 
 struct loop_io {

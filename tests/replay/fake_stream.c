@@ -432,7 +432,8 @@ static void on_handshake(void *arg)
 	emit(s, STREAM_TLS_READY);
 }
 
-void stream_start_tls(struct stream *s, struct stream_tls *t ATTR_UNUSED, const char *sni ATTR_UNUSED)
+void stream_start_tls(struct stream *s, struct stream_tls *t ATTR_UNUSED,
+		      const char *sni ATTR_UNUSED)
 {
 	buf_clear(&s->in);
 	loop_defer(s->l, on_handshake, s);

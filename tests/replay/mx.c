@@ -86,7 +86,8 @@ static void on_rcpt(struct fake_peer *p, struct mx *mx, struct slice line)
 {
 	struct session *s = fake_peer_state(p);
 
-	if (answer(p, mx, MX_RCPT, line, s->mail ? "250 2.1.5 ok" : "503 5.5.1 MAIL first") == '2' &&
+	if (answer(p, mx, MX_RCPT, line, s->mail ? "250 2.1.5 ok" : "503 5.5.1 MAIL first") ==
+		    '2' &&
 	    s->mail) {
 		size_t n = strlen(s->rcpts);
 

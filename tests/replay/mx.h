@@ -11,18 +11,30 @@
 #include "common/base/clock.h"
 #include "tests/replay/fake_net.h"
 
-enum mx_event { MX_OPEN, MX_EHLO, MX_STARTTLS, MX_MAIL, MX_RCPT, MX_DATA, MX_DONE, MX_RSET, MX_QUIT, MX_CLOSE };
+enum mx_event {
+	MX_OPEN,
+	MX_EHLO,
+	MX_STARTTLS,
+	MX_MAIL,
+	MX_RCPT,
+	MX_DATA,
+	MX_DONE,
+	MX_RSET,
+	MX_QUIT,
+	MX_CLOSE
+};
 
 struct mx_entry {
 	usec_t at; /* fake_elapsed() */
 	enum mx_event what;
 	unsigned connection; /* from 1 */
-	char text[200];      /* the command line; for MX_DONE the recipients of the transaction */
+	char text[200]; /* the command line; for MX_DONE the recipients of the transaction */
 	char reply[80];
 };
 
 struct mx {
-	const char *extensions; /* EHLO keywords, space-separated; default "PIPELINING 8BITMIME SIZE DSN" */
+	const char *
+		extensions; /* EHLO keywords, space-separated; default "PIPELINING 8BITMIME SIZE DSN" */
 	/*
 	 * What to answer; NULL: the usual. "" closes without a reply, "421 …" is followed by a close. `line` is the command, or the body's
 	 * size for MX_DONE. Connection numbers as in the journal.
@@ -31,7 +43,7 @@ struct mx {
 			      const char *line);
 	void *arg;
 	unsigned open, peak, connections;
-	unsigned delivered;    /* recipients whose transaction got 250 at the dot */
+	unsigned delivered; /* recipients whose transaction got 250 at the dot */
 	unsigned transactions; /* MAIL commands */
 	struct mx_entry *journal;
 	size_t entries;

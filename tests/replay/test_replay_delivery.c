@@ -135,8 +135,8 @@ Test(delivery, a_silent_site_does_not_delay_others)
 	finish();
 }
 
-static const char *refuse_second(struct mx *m, enum mx_event what,
-				 unsigned c ATTR_UNUSED, const char *line)
+static const char *refuse_second(struct mx *m, enum mx_event what, unsigned c ATTR_UNUSED,
+				 const char *line)
 {
 	if (what == MX_RCPT && strstr(line, "r1@"))
 		return "550 5.1.1 no such user";
@@ -191,7 +191,8 @@ static void try_trouble(enum mx_event at, const char *reply)
 
 Test(delivery, a_421_at_any_point_loses_nothing)
 {
-	static const enum mx_event points[] = {MX_OPEN, MX_EHLO, MX_MAIL, MX_RCPT, MX_DATA, MX_DONE};
+	static const enum mx_event points[] = {MX_OPEN, MX_EHLO, MX_MAIL,
+					       MX_RCPT, MX_DATA, MX_DONE};
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(points); i++)
@@ -210,7 +211,8 @@ Test(delivery, a_connection_lost_at_any_point_loses_nothing)
 
 Test(delivery, garbage_at_any_point_loses_nothing)
 {
-	static const enum mx_event points[] = {MX_OPEN, MX_EHLO, MX_MAIL, MX_RCPT, MX_DATA, MX_DONE};
+	static const enum mx_event points[] = {MX_OPEN, MX_EHLO, MX_MAIL,
+					       MX_RCPT, MX_DATA, MX_DONE};
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(points); i++)

@@ -167,7 +167,11 @@ static void drip_data(struct fake_peer *p, struct slice data, void *arg)
 		return;
 	}
 	for (unsigned i = 0; i < 300; i++)
-		fake_peer_send_after(p, i % 40 == 39 ? "x\r\n250-" : i ? "x" : "250-", (usec_t)i * MINUTE);
+		fake_peer_send_after(p,
+				     i % 40 == 39 ? "x\r\n250-"
+				     : i	  ? "x"
+						  : "250-",
+				     (usec_t)i * MINUTE);
 }
 
 static void drip_close(struct fake_peer *p ATTR_UNUSED, bool aborted ATTR_UNUSED, void *arg)
@@ -288,7 +292,8 @@ Test(hostile, a_server_that_leaves_behind_the_handshake_gets_its_mail_in_clear)
 	static const struct fake_service regret = {.on_open = tls_open, .on_data = tls_regret};
 	unsigned parameters = 0;
 
-	start("[domain regret.test]\nmax-smtp-out = 1\n[domain strict.test]\nrequire-starttls = yes\n");
+	start("[domain regret.test]\nmax-smtp-out = 1\n[domain strict.test]\nrequire-starttls = "
+	      "yes\n");
 	fake_host("198.51.100.3", WORLD_PORT, FAKE_LISTENING, &regret, &parameters);
 	fake_host("198.51.100.4", WORLD_PORT, FAKE_LISTENING, &regret, &parameters);
 	fake_dns_mx("regret.test", "10 mx.test 198.51.100.3");

@@ -5,8 +5,7 @@
 #include "tests/replay/mx.h"
 #include "tests/replay/world.h"
 
-#define LADDER                                                                                     \
-	"[domain *]\nretry-after = 5m,10m,15m,30m,1h\nbounce-after = 4d12h\nsmtp-port = 25\n"
+#define LADDER "[domain *]\nretry-after = 5m,10m,15m,30m,1h\nbounce-after = 4d12h\nsmtp-port = 25\n"
 
 static struct world x;
 static struct mx mx;
@@ -28,7 +27,8 @@ static void finish(void)
 static void assert_at(usec_t is, usec_t want, const char *what, size_t i)
 {
 	cr_assert(is + USEC_PER_SEC >= want && is <= want + 2 * USEC_PER_SEC,
-		  "%s %zu: at %.1f s, wanted %.1f s", what, i, (double)is / 1e6, (double)want / 1e6);
+		  "%s %zu: at %.1f s, wanted %.1f s", what, i, (double)is / 1e6,
+		  (double)want / 1e6);
 }
 
 Test(retry, a_dead_site_is_tried_by_the_ladder_until_the_mail_expires)
@@ -118,9 +118,9 @@ Test(retry, a_delivery_resets_the_ladder_of_the_site)
 	fake_dns_mx("flaky.test", "10 mx.flaky.test 198.51.100.1");
 	go_down(NULL);
 	world_send(&x, "s@sender.test", "a@flaky.test");
-	fake_at(20 * MINUTE, come_up, NULL);      /* the try at 30 m succeeds */
+	fake_at(20 * MINUTE, come_up, NULL); /* the try at 30 m succeeds */
 	fake_at(40 * MINUTE, go_down, NULL);
-	fake_at(40 * MINUTE, send_again, NULL);   /* fails at once: 5 m, 10 m … again */
+	fake_at(40 * MINUTE, send_again, NULL); /* fails at once: 5 m, 10 m … again */
 	world_run(&x, 2 * HOUR);
 	cr_assert_eq(world_count(&x, 'd'), 1);
 	assert_at(world_nth(&x, 'd', 0)->at, 30 * MINUTE, "delivery", 0);
@@ -156,7 +156,8 @@ Test(retry, a_domain_without_mx_is_tried_for_its_time_and_then_bounced)
 	world_send(&x, "s@sender.test", "a@nomx.test");
 	world_run(&x, DAY);
 	cr_assert_eq(world_count(&x, 'b'), 1);
-	cr_assert(world_nth(&x, 'b', 0)->at >= HOUR && world_nth(&x, 'b', 0)->at <= HOUR + 10 * MINUTE,
+	cr_assert(world_nth(&x, 'b', 0)->at >= HOUR &&
+			  world_nth(&x, 'b', 0)->at <= HOUR + 10 * MINUTE,
 		  "bounced at %.0f s", (double)world_nth(&x, 'b', 0)->at / 1e6);
 	finish();
 }
@@ -206,7 +207,8 @@ Test(retry, a_domain_that_does_not_exist_bounces_when_asked_again)
 	world_send(&x, "s@sender.test", "a@typo.test");
 	world_run(&x, HOUR);
 	cr_assert_eq(world_count(&x, 'b'), 1);
-	cr_assert(world_nth(&x, 'b', 0)->at >= 5 * MINUTE && world_nth(&x, 'b', 0)->at <= 7 * MINUTE);
+	cr_assert(world_nth(&x, 'b', 0)->at >= 5 * MINUTE &&
+		  world_nth(&x, 'b', 0)->at <= 7 * MINUTE);
 	cr_assert_geq(fake_dns_lookups("typo.test"), 2);
 	cr_assert_eq(world_nth(&x, 'b', 0)->enhanced[2], 2);
 	finish();

@@ -21,14 +21,14 @@
 #include "tests/unit/conf_text.h"
 
 #define FIX_FAMILY 77
-#define FIX_CONF                                                                                   \
-	"[global]\nhost-name = mta.example\n[smtp-listener 127.0.0.1:2525]\n"                      \
-	"[source 127.0.0.1]\nalways-allow-relaying = yes\n"                                        \
-	"[virtual-mta a]\nsmtp-source-host = 127.0.0.1 a.example\n"                                \
-	"[virtual-mta b]\nsmtp-source-host = 127.0.0.2 b.example\n"                                \
-	"[virtual-mta c]\nsmtp-source-host = 127.0.0.3 c.example\n"                                \
-	"[virtual-mta-pool p]\nvirtual-mta = a\nvirtual-mta = b\nvirtual-mta = c\n"                \
-	"[domain gone.example]\ntype = discard\n"                                                  \
+#define FIX_CONF                                                                    \
+	"[global]\nhost-name = mta.example\n[smtp-listener 127.0.0.1:2525]\n"       \
+	"[source 127.0.0.1]\nalways-allow-relaying = yes\n"                         \
+	"[virtual-mta a]\nsmtp-source-host = 127.0.0.1 a.example\n"                 \
+	"[virtual-mta b]\nsmtp-source-host = 127.0.0.2 b.example\n"                 \
+	"[virtual-mta c]\nsmtp-source-host = 127.0.0.3 c.example\n"                 \
+	"[virtual-mta-pool p]\nvirtual-mta = a\nvirtual-mta = b\nvirtual-mta = c\n" \
+	"[domain gone.example]\ntype = discard\n"                                   \
 	"[domain lost.example]\ntype = discard\ndiscard-as-bounce = yes\n"
 
 struct fix {
@@ -38,13 +38,13 @@ struct fix {
 	struct conf *conf;
 	struct commit *c;
 	uint64_t map_size;
-	unsigned bad;    /* reports that could not be read */
-	unsigned done;   /* messages handed back */
+	unsigned bad; /* reports that could not be read */
+	unsigned done; /* messages handed back */
 	int last_result;
 };
 
-static inline void fix_bad(void *arg, uint32_t slot, uint32_t forkno, uint64_t position, uint8_t type,
-			   struct slice payload, const char *why)
+static inline void fix_bad(void *arg, uint32_t slot, uint32_t forkno, uint64_t position,
+			   uint8_t type, struct slice payload, const char *why)
 {
 	(void)slot, (void)forkno, (void)position, (void)type, (void)payload, (void)why;
 	((struct fix *)arg)->bad++;
@@ -52,10 +52,13 @@ static inline void fix_bad(void *arg, uint32_t slot, uint32_t forkno, uint64_t p
 
 static inline void fix_open(struct fix *f)
 {
-	struct spool_options o = {.dir = f->dir, .map_size = f->map_size, .writer = true,
-				  .nosync = true};
-	struct commit_options co = {.shm = f->shm, .conf = f->conf, .family = FIX_FAMILY,
-				    .bad_report = fix_bad, .arg = f};
+	struct spool_options o = {
+		.dir = f->dir, .map_size = f->map_size, .writer = true, .nosync = true};
+	struct commit_options co = {.shm = f->shm,
+				    .conf = f->conf,
+				    .family = FIX_FAMILY,
+				    .bad_report = fix_bad,
+				    .arg = f};
 	char *error = NULL;
 
 	cr_assert_eq(spool_open(&o, &f->spool, &error), 0, "%s", error);
@@ -109,7 +112,8 @@ static inline void fix_done(struct fix *f)
 }
 
 /* A worker for virtual MTA `name` in a slot, as master and the worker would make it. */
-static inline struct shm_ring *fix_worker(struct fix *f, uint32_t slot, const char *name, uint32_t forkno)
+static inline struct shm_ring *fix_worker(struct fix *f, uint32_t slot, const char *name,
+					  uint32_t forkno)
 {
 	struct shm_worker *w = shm_worker(f->shm, slot);
 
@@ -134,8 +138,8 @@ static inline void fix_message_done(struct intake_message *m)
 }
 
 /* Recipients are given as "user@domain route", n of them. */
-static inline struct intake_message *fix_message(struct fix *f, uint64_t msgid, const char *body, size_t n,
-						 const char *const *addresses,
+static inline struct intake_message *fix_message(struct fix *f, uint64_t msgid, const char *body,
+						 size_t n, const char *const *addresses,
 						 const char *const *domains,
 						 const char *const *routes)
 {
@@ -188,14 +192,21 @@ static inline void fix_put(struct fix *f, uint64_t msgid, const char *domain, co
 
 /* --- outcomes --- */
 
-static inline bool fix_report(struct shm_ring *ring, uint64_t msgid, uint32_t rcpt, enum outcome_class class,
-			      msec_t due)
+static inline bool fix_report(struct shm_ring *ring, uint64_t msgid, uint32_t rcpt,
+			      enum outcome_class class, msec_t due)
 {
-	struct report_outcome o = {.rcpt = rcpt, .class = class, .code = 250, .attempted = true,
-				   .due = due, .text = slice_str("250 ok")};
-	struct report_transaction t = {.msgid = msgid, .site = slice_str("x/y"),
-				       .mx_name = slice_str("mx"), .outcomes = &o,
-				       .started = clock_wall(), .outcome_count = 1};
+	struct report_outcome o = {.rcpt = rcpt,
+				   .class = class,
+				   .code = 250,
+				   .attempted = true,
+				   .due = due,
+				   .text = slice_str("250 ok")};
+	struct report_transaction t = {.msgid = msgid,
+				       .site = slice_str("x/y"),
+				       .mx_name = slice_str("mx"),
+				       .outcomes = &o,
+				       .started = clock_wall(),
+				       .outcome_count = 1};
 	struct buf b = BUF_INIT;
 	bool put;
 
@@ -229,7 +240,8 @@ static inline struct spool_stat fix_stat(struct fix *f)
 	return st;
 }
 
-static inline bool fix_recipient(struct fix *f, uint64_t msgid, uint32_t rcpt, struct spool_recipient *ret)
+static inline bool fix_recipient(struct fix *f, uint64_t msgid, uint32_t rcpt,
+				 struct spool_recipient *ret)
 {
 	struct spool_read *r;
 	int rc;

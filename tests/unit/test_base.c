@@ -102,7 +102,8 @@ Test(buf, grows_consumes_and_gives_away)
 
 Test(codec, values_come_back)
 {
-	static const uint64_t values[] = {0, 1, 127, 128, 300, UINT32_MAX, UINT64_MAX - 1, UINT64_MAX};
+	static const uint64_t values[] = {0,	     1, 127, 128, 300, UINT32_MAX, UINT64_MAX - 1,
+					  UINT64_MAX};
 	struct buf b = BUF_INIT;
 	struct dec d;
 	size_t i;
@@ -144,8 +145,10 @@ Test(codec, a_short_input_goes_bad_and_stays_bad)
 
 Test(codec, a_length_beyond_the_end_is_refused)
 {
-	static const uint8_t bad[] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, 'a'};
-	static const uint8_t overlong[] = {0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x02};
+	static const uint8_t bad[] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+				      0xff, 0xff, 0xff, 0x01, 'a'};
+	static const uint8_t overlong[] = {0x80, 0x80, 0x80, 0x80, 0x80,
+					   0x80, 0x80, 0x80, 0x80, 0x02};
 	struct dec d = dec_of(bad, sizeof(bad));
 
 	cr_assert_eq(dec_bytes(&d).n, 0);
@@ -170,7 +173,8 @@ Test(codec, big_endian_keys_sort_like_numbers)
 Test(ip, parses_and_prints)
 {
 	static const char *const good[] = {"127.0.0.1", "::1", "2001:db8::25", "255.255.255.255"};
-	static const char *const bad[] = {"", "1.2.3", "1.2.3.4.5", "256.1.1.1", "1.2.3.4 ", "x", ":::"};
+	static const char *const bad[] = {"",	      "1.2.3", "1.2.3.4.5", "256.1.1.1",
+					  "1.2.3.4 ", "x",     ":::"};
 	char text[IP_TEXT_MAX];
 	struct ip ip;
 	size_t i;
@@ -202,7 +206,8 @@ Test(cidr, holds_its_addresses)
 		{"2001:db8::/33", "2001:db8:8000::1", false},
 		{"::/0", "1.2.3.4", false},
 	};
-	static const char *const bad[] = {"10/33", "10", "1.2.3.4/", "::1/129", "300/8", "/8", "1.2.3.4/-1"};
+	static const char *const bad[] = {"10/33", "10", "1.2.3.4/",  "::1/129",
+					  "300/8", "/8", "1.2.3.4/-1"};
 	struct cidr c;
 	struct ip ip;
 	size_t i;
@@ -210,7 +215,8 @@ Test(cidr, holds_its_addresses)
 	for (i = 0; i < ARRAY_SIZE(cases); i++) {
 		cr_assert(cidr_parse(slice_str(cases[i].cidr), &c), "%s", cases[i].cidr);
 		cr_assert(ip_parse(slice_str(cases[i].ip), &ip));
-		cr_assert_eq(cidr_has(&c, &ip), cases[i].has, "%s in %s", cases[i].ip, cases[i].cidr);
+		cr_assert_eq(cidr_has(&c, &ip), cases[i].has, "%s in %s", cases[i].ip,
+			     cases[i].cidr);
 	}
 	for (i = 0; i < ARRAY_SIZE(bad); i++)
 		cr_assert_not(cidr_parse(slice_str(bad[i]), &c), "%s", bad[i]);
@@ -223,9 +229,15 @@ Test(ip, takes_ports_where_they_are_written)
 		bool good;
 		uint16_t port;
 	} cases[] = {
-		{"127.0.0.1:2525", true, 2525}, {"127.0.0.1", true, 0},   {"[::1]:25", true, 25},
-		{"::1", true, 0},		{"[::1]", true, 0},	  {"127.0.0.1:", false, 0},
-		{"127.0.0.1:0", false, 0},	{"127.0.0.1:65536", false, 0}, {"[::1", false, 0},
+		{"127.0.0.1:2525", true, 2525},
+		{"127.0.0.1", true, 0},
+		{"[::1]:25", true, 25},
+		{"::1", true, 0},
+		{"[::1]", true, 0},
+		{"127.0.0.1:", false, 0},
+		{"127.0.0.1:0", false, 0},
+		{"127.0.0.1:65536", false, 0},
+		{"[::1", false, 0},
 		{"[::1]25", false, 0},
 	};
 	struct ip ip;

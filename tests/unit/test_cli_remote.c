@@ -59,8 +59,9 @@ Test(cli_remote, says_whether_a_reload_changed_anything)
 	fake_answers(&f, "{\"data\":{\"dry_run\":true,\"generation\":1,\"notes\":\"f:1: warning: "
 			 "w\\n\"}}\n" OK);
 	cr_assert_eq(fake_run(&f, 0, "reload --dry-run"), CLI_DONE);
-	cr_assert_str_eq(f.out, "f:1: warning: w\nthe configuration is good; nothing was changed (dry "
-				"run)\n");
+	cr_assert_str_eq(f.out,
+			 "f:1: warning: w\nthe configuration is good; nothing was changed (dry "
+			 "run)\n");
 	fake_done(&f);
 }
 

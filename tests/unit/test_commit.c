@@ -327,7 +327,8 @@ Test(commit, pool_turns_are_exact_over_a_crash)
 		struct spool_fresh_pos pos = {.started = false};
 		struct spool_fresh_row rows[32];
 
-		counts[q.vmta] = (uint32_t)spool_fresh_scan(r, q.vmta, SPOOL_CLASS_DEFAULT, &pos, rows, 32);
+		counts[q.vmta] =
+			(uint32_t)spool_fresh_scan(r, q.vmta, SPOOL_CLASS_DEFAULT, &pos, rows, 32);
 	}
 	spool_read_end(r);
 	cr_assert(counts[1] == 10 && counts[2] == 10 && counts[3] == 10, "%u %u %u", counts[1],
@@ -343,10 +344,14 @@ Test(commit, discarded_recipients_are_accounted_and_never_stored)
 	struct fix f;
 
 	fix_init(&f);
-	cr_assert_eq(fix_commit(&f, fix_message(&f, 5, "h: v\r\n\r\nx", 2, addresses, domains, routes)), 0);
+	cr_assert_eq(
+		fix_commit(&f, fix_message(&f, 5, "h: v\r\n\r\nx", 2, addresses, domains, routes)),
+		0);
 	cr_assert_eq(fix_stat(&f).messages, 0);
 	cr_assert(fix_records(&f, ACCT_DELIVERED) == 1 && fix_records(&f, ACCT_BOUNCED) == 1);
-	cr_assert_eq(fix_commit(&f, fix_message(&f, 6, "h: v\r\n\r\nx", 3, addresses, domains, routes)), 0);
+	cr_assert_eq(
+		fix_commit(&f, fix_message(&f, 6, "h: v\r\n\r\nx", 3, addresses, domains, routes)),
+		0);
 	cr_assert(fix_stat(&f).messages == 1 && fix_stat(&f).recipients == 1);
 	fix_check(&f);
 	fix_done(&f);
@@ -477,8 +482,8 @@ Test(commit, positions_of_another_family_are_forgotten)
 	cr_assert_eq(fix_commit(&f, NULL), 0);
 	commit_free(f.c);
 	{
-		struct commit_options o = {.spool = f.spool, .shm = f.shm, .conf = f.conf,
-					   .family = FIX_FAMILY + 1};
+		struct commit_options o = {
+			.spool = f.spool, .shm = f.shm, .conf = f.conf, .family = FIX_FAMILY + 1};
 		char *error;
 
 		cr_assert_eq(commit_new(&o, &f.c, &error), 0);

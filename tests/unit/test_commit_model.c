@@ -24,7 +24,8 @@ struct model {
 
 static void model_put(struct fix *f, struct model *m, uint64_t id)
 {
-	static const char *const all_domains[] = {"a.example", "b.example", "c.example", "d.example"};
+	static const char *const all_domains[] = {"a.example", "b.example", "c.example",
+						  "d.example"};
 	static const char *const all_routes[] = {"a", "b", "p"};
 	const char *addresses[RCPTS], *domains[RCPTS], *routes[RCPTS];
 	uint32_t n = 1 + rng_below(RCPTS), i;
@@ -35,7 +36,9 @@ static void model_put(struct fix *f, struct model *m, uint64_t id)
 		routes[i] = all_routes[rng_below(3)];
 		m->fate[id][i] = FRESH;
 	}
-	cr_assert_eq(fix_commit(f, fix_message(f, id, "h: v\r\n\r\nbody", n, addresses, domains, routes)), 0);
+	cr_assert_eq(fix_commit(f, fix_message(f, id, "h: v\r\n\r\nbody", n, addresses, domains,
+					       routes)),
+		     0);
 	cr_assert_eq(f->last_result, 0);
 }
 
@@ -173,7 +176,8 @@ static bool produce(struct shm_ring *ring, uint64_t *next)
 	uint64_t id = *next / 2 + 1;
 	bool first = *next % 2 == 0;
 
-	if (!fix_report(ring, id, 0, first ? OUTCOME_TRANSIENT : OUTCOME_DELIVERED, clock_wall() + 1000))
+	if (!fix_report(ring, id, 0, first ? OUTCOME_TRANSIENT : OUTCOME_DELIVERED,
+			clock_wall() + 1000))
 		return false;
 	++*next;
 	return true;
@@ -219,8 +223,9 @@ Test(commit_model, every_report_counts_once_over_kills, .timeout = 60)
 	fix_open(&f);
 	count_records(&f, final, tried);
 	for (i = 1; i <= KILL_MESSAGES; i++)
-		cr_assert(final[i] == 1 && tried[i] == 1, "message %lu: %u final, %u tried, %u kills",
-			  i, final[i], tried[i], kills);
+		cr_assert(final[i] == 1 && tried[i] == 1,
+			  "message %lu: %u final, %u tried, %u kills", i, final[i], tried[i],
+			  kills);
 	cr_assert_eq(fix_stat(&f).recipients, 0);
 	fix_check(&f);
 	fix_done(&f);

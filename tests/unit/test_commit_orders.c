@@ -65,8 +65,8 @@ static uint64_t orders(struct fix *f, struct order *ret)
 	return n;
 }
 
-static void put_many(struct fix *f, uint64_t from, uint64_t n, const char *domain, const char *route,
-		     const char *job)
+static void put_many(struct fix *f, uint64_t from, uint64_t n, const char *domain,
+		     const char *route, const char *job)
 {
 	struct intake_message *list = NULL, **end = &list;
 	uint64_t i;
@@ -85,7 +85,8 @@ static void put_many(struct fix *f, uint64_t from, uint64_t n, const char *domai
 Test(orders, delete_waits_for_its_workers_and_spares_what_they_hold)
 {
 	struct fix f;
-	struct asked a = {.order = {.kind = ORDER_DELETE, .filter = {.queue = SLICE_LIT("x.example/*")}}};
+	struct asked a = {
+		.order = {.kind = ORDER_DELETE, .filter = {.queue = SLICE_LIT("x.example/*")}}};
 	struct report_park_item held = {3, 0};
 	struct shm_ring *ra, *rb;
 	struct spool_recipient r;
@@ -121,8 +122,10 @@ Test(orders, delete_waits_for_its_workers_and_spares_what_they_hold)
 Test(orders, worker_that_dies_has_answered_once_its_ring_is_drained)
 {
 	struct fix f;
-	struct asked a = {.order = {.kind = ORDER_DELETE, .filter = {.job = SLICE_LIT("j1")},
-				    .no_accounting = true, .dsn = true}};
+	struct asked a = {.order = {.kind = ORDER_DELETE,
+				    .filter = {.job = SLICE_LIT("j1")},
+				    .no_accounting = true,
+				    .dsn = true}};
 	struct shm_ring *ring;
 
 	fix_init(&f);
@@ -187,10 +190,13 @@ static void defer(struct shm_ring *ring, uint64_t msgid, msec_t due, bool attemp
 Test(orders, schedule_moves_parked_recipients_and_clears_the_site)
 {
 	struct fix f;
-	struct asked a = {.order = {.kind = ORDER_SCHEDULE, .no_spread = true,
+	struct asked a = {.order = {.kind = ORDER_SCHEDULE,
+				    .no_spread = true,
 				    .filter = {.queue = SLICE_LIT("x.example/*")}}};
-	struct report_site site = {.name = SLICE_LIT("x.example"), .queue = SLICE_LIT("x.example/a"),
-				   .record = true, .retry_at = clock_wall() + 3600000,
+	struct report_site site = {.name = SLICE_LIT("x.example"),
+				   .queue = SLICE_LIT("x.example/a"),
+				   .record = true,
+				   .retry_at = clock_wall() + 3600000,
 				   .text = SLICE_LIT("local: refused")};
 	msec_t later = clock_wall() + 3600000;
 	struct shm_ring *ring;
@@ -229,7 +235,8 @@ Test(orders, schedule_moves_parked_recipients_and_clears_the_site)
 	spool_read_end(read);
 	fix_check(&f);
 	/* with --retry-recipients the other one too, spread over five minutes */
-	a = (struct asked){.order = {.kind = ORDER_SCHEDULE, .retry_recipients = true,
+	a = (struct asked){.order = {.kind = ORDER_SCHEDULE,
+				     .retry_recipients = true,
 				     .filter = {.queue = SLICE_LIT("x.example/*")}}};
 	give(&f, &a);
 	(void)orders(&f, &o);
@@ -245,7 +252,8 @@ Test(orders, schedule_moves_parked_recipients_and_clears_the_site)
 Test(orders, pause_stays_until_resumed)
 {
 	struct fix f;
-	struct asked a = {.order = {.kind = ORDER_PAUSE, .filter = {.queue = SLICE_LIT("x.example/*")}}};
+	struct asked a = {
+		.order = {.kind = ORDER_PAUSE, .filter = {.queue = SLICE_LIT("x.example/*")}}};
 	struct asked b = {.order = {.kind = ORDER_RESUME, .filter = {.queue = SLICE_LIT("*/*")}}};
 	struct shm_ring *ring;
 	struct spool_read *r;

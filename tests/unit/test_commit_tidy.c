@@ -71,9 +71,14 @@ static void deliver(uint64_t msgid)
 
 static void put_site(const char *name, uint8_t mode, msec_t retry_at)
 {
-	struct report_site s = {.name = slice_str(name), .queue = slice_str("x/a"), .mode = mode,
-				.since = clock_wall(), .retry_position = 2, .retry_at = retry_at,
-				.text = slice_str("local: x"), .mx_name = slice_str(""),
+	struct report_site s = {.name = slice_str(name),
+				.queue = slice_str("x/a"),
+				.mode = mode,
+				.since = clock_wall(),
+				.retry_position = 2,
+				.retry_at = retry_at,
+				.text = slice_str("local: x"),
+				.mx_name = slice_str(""),
 				.when = clock_wall()};
 	struct buf b = BUF_INIT;
 
@@ -83,7 +88,8 @@ static void put_site(const char *name, uint8_t mode, msec_t retry_at)
 	cr_assert_eq(fix_commit(&f, NULL), 0);
 }
 
-Test(tidy, queue_goes_a_day_after_its_last_mail_and_its_id_never_comes_again, .init = setup, .fini = teardown)
+Test(tidy, queue_goes_a_day_after_its_last_mail_and_its_id_never_comes_again, .init = setup,
+     .fini = teardown)
 {
 	struct report_wake wake = {.at = 5};
 	struct buf b = BUF_INIT;

@@ -25,15 +25,15 @@ Test(order, patterns)
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(cases); i++)
-		cr_assert_eq(order_pattern_match(slice_str(cases[i].pattern),
-						 slice_str(cases[i].text)),
-			     cases[i].match, "%s on %s", cases[i].pattern, cases[i].text);
+		cr_assert_eq(
+			order_pattern_match(slice_str(cases[i].pattern), slice_str(cases[i].text)),
+			cases[i].match, "%s on %s", cases[i].pattern, cases[i].text);
 }
 
 Test(order, filter_needs_every_given_field)
 {
-	struct order_filter f = {.queue = SLICE_LIT("a.com/*"), .job = SLICE_LIT("j1"),
-				 .received_before = 100};
+	struct order_filter f = {
+		.queue = SLICE_LIT("a.com/*"), .job = SLICE_LIT("j1"), .received_before = 100};
 	struct slice q = SLICE_LIT("a.com/v"), j = SLICE_LIT("j1"), none = SLICE_LIT("");
 
 	cr_assert(order_filter_match(&f, q, j, none, none, none, 99));

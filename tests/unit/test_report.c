@@ -108,10 +108,19 @@ Test(report, transaction_never_exceeds_its_bound)
 Test(report, others_come_back_as_they_were)
 {
 	struct report_park_item items[] = {{1, 2}, {UINT64_MAX, UINT32_MAX}};
-	struct report_site s = {.name = lit("x.rollup"), .queue = lit("x.rollup/v"), .record = true,
-				.mode = 1, .since = 5, .retry_position = 3, .retry_at = 99,
-				.enhanced = {4, 4, 1}, .text = lit("local: refused"),
-				.mx_name = lit("mx"), .mx_ip = {IP_V4, {1, 2, 3, 4}}, .when = 77}, s2;
+	struct report_site s = {.name = lit("x.rollup"),
+				.queue = lit("x.rollup/v"),
+				.record = true,
+				.mode = 1,
+				.since = 5,
+				.retry_position = 3,
+				.retry_at = 99,
+				.enhanced = {4, 4, 1},
+				.text = lit("local: refused"),
+				.mx_name = lit("mx"),
+				.mx_ip = {IP_V4, {1, 2, 3, 4}},
+				.when = 77},
+			   s2;
 	struct report_park p = {.queue = 4, .due = 123, .items = items, .item_count = 2}, p2;
 	struct report_wake w = {.queue = 9, .at = UINT64_MAX - 1}, w2;
 	struct report_order_ack a = {.order = 12, .held = items, .held_count = 2}, a2;
@@ -119,8 +128,10 @@ Test(report, others_come_back_as_they_were)
 
 	report_site_encode(&s, &b);
 	cr_assert_eq(report_site_decode(buf_slice(&b), &s2), 0);
-	cr_assert(slice_eq(s2.name, s.name) && slice_eq(s2.queue, s.queue) && slice_eq(s2.text, s.text));
-	cr_assert(s2.record && !s2.clear && s2.retry_at == 99 && s2.retry_position == 3 && s2.when == 77);
+	cr_assert(slice_eq(s2.name, s.name) && slice_eq(s2.queue, s.queue) &&
+		  slice_eq(s2.text, s.text));
+	cr_assert(s2.record && !s2.clear && s2.retry_at == 99 && s2.retry_position == 3 &&
+		  s2.when == 77);
 	buf_clear(&b);
 	report_park_encode(&p, &b);
 	cr_assert_eq(report_park_decode(buf_slice(&b), &scratch, &p2), 0);

@@ -130,7 +130,8 @@ Test(smtp_address, makes_domains_canonical)
 		{"XN--E1AFMKFD.xn--p1ai", "xn--e1afmkfd.xn--p1ai"},
 		{"bücher.example", "xn--bcher-kva.example"},
 		{"bu\xcc\x88"
-		 "cher.example", "xn--bcher-kva.example"}, /* decomposed */
+		 "cher.example",
+		 "xn--bcher-kva.example"}, /* decomposed */
 		{"faß.example", "xn--fa-hia.example"},
 		{"xn--nonsense.example", "xn--nonsense.example"}, /* no such domain, but a name */
 	};

@@ -15,7 +15,8 @@ static char dir[64];
 
 static struct spool *open_spool(bool writer)
 {
-	struct spool_options o = {.dir = dir, .map_size = UINT64_C(1) << 30, .writer = writer, .nosync = true};
+	struct spool_options o = {
+		.dir = dir, .map_size = UINT64_C(1) << 30, .writer = writer, .nosync = true};
 	struct spool *s = NULL;
 	char *error = NULL;
 
@@ -39,21 +40,37 @@ static void remove_dir(void)
 
 static struct spool_message message(void)
 {
-	return (struct spool_message){.sender = SLICE_LIT("a@b"), .size = 1000, .header_size = 100,
-				      .received = 1700000000000, .source_mta = SLICE_LIT("h (1.2.3.4)"),
-				      .user = SLICE_LIT("u"), .job = SLICE_LIT("j"),
-				      .envid = SLICE_LIT("e"), .dsn_envid = SLICE_LIT("d"),
-				      .flags = 5, .recipients = 3, .recipients_left = 2, .crashes = 1,
+	return (struct spool_message){.sender = SLICE_LIT("a@b"),
+				      .size = 1000,
+				      .header_size = 100,
+				      .received = 1700000000000,
+				      .source_mta = SLICE_LIT("h (1.2.3.4)"),
+				      .user = SLICE_LIT("u"),
+				      .job = SLICE_LIT("j"),
+				      .envid = SLICE_LIT("e"),
+				      .dsn_envid = SLICE_LIT("d"),
+				      .flags = 5,
+				      .recipients = 3,
+				      .recipients_left = 2,
+				      .crashes = 1,
 				      .body = SPOOL_BODY_BIG};
 }
 
 static struct spool_recipient recipient(void)
 {
-	return (struct spool_recipient){.queue = 7, .address = SLICE_LIT("x@y"),
-					.orcpt = SLICE_LIT("rfc822;x@y"), .pool = SLICE_LIT("p"),
-					.notify = 4, .class = 2, .fresh = true, .arrival = 99,
-					.due = 5, .attempts = 3, .first_attempt = 11,
-					.last_attempt = 12, .last_reply = SLICE_LIT("451 x"),
+	return (struct spool_recipient){.queue = 7,
+					.address = SLICE_LIT("x@y"),
+					.orcpt = SLICE_LIT("rfc822;x@y"),
+					.pool = SLICE_LIT("p"),
+					.notify = 4,
+					.class = 2,
+					.fresh = true,
+					.arrival = 99,
+					.due = 5,
+					.attempts = 3,
+					.first_attempt = 11,
+					.last_attempt = 12,
+					.last_reply = SLICE_LIT("451 x"),
 					.expiry = 1234567890123};
 }
 
@@ -63,25 +80,35 @@ Test(spool, rows_come_back_as_they_were)
 	struct spool_recipient r = recipient(), r2;
 	struct spool_numbers n = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, n2;
 	struct spool_site s = {1, 2, 3, 4, SLICE_LIT("why")}, s2;
-	struct order_row o = {.order = {.kind = ORDER_DELETE, .filter = {.queue = SLICE_LIT("q"),
-						.job = SLICE_LIT("j"), .rcpt = SLICE_LIT("r")},
-					.dsn = true, .who = SLICE_LIT("uid 0"), .created = 9},
-			      .step = 2, .done = 4, .position = SLICE_LIT("pos")}, o2;
+	struct order_row o = {.order = {.kind = ORDER_DELETE,
+					.filter = {.queue = SLICE_LIT("q"),
+						   .job = SLICE_LIT("j"),
+						   .rcpt = SLICE_LIT("r")},
+					.dsn = true,
+					.who = SLICE_LIT("uid 0"),
+					.created = 9},
+			      .step = 2,
+			      .done = 4,
+			      .position = SLICE_LIT("pos")},
+			 o2;
 	struct buf b = BUF_INIT;
 
 	row_message_encode(&m, &b);
 	cr_assert_eq(row_message_decode(buf_slice(&b), &m2), 0);
 	cr_assert(slice_eq(m2.sender, m.sender) && slice_eq(m2.dsn_envid, m.dsn_envid));
-	cr_assert(m2.size == m.size && m2.recipients_left == 2 && m2.crashes == 1 && m2.body == m.body);
+	cr_assert(m2.size == m.size && m2.recipients_left == 2 && m2.crashes == 1 &&
+		  m2.body == m.body);
 	buf_clear(&b);
 	row_recipient_encode(&r, &b);
 	cr_assert_eq(row_recipient_decode(buf_slice(&b), &r2), 0);
 	cr_assert(slice_eq(r2.address, r.address) && slice_eq(r2.last_reply, r.last_reply));
-	cr_assert(r2.queue == 7 && r2.fresh && r2.arrival == 99 && r2.expiry == r.expiry && r2.class == 2);
+	cr_assert(r2.queue == 7 && r2.fresh && r2.arrival == 99 && r2.expiry == r.expiry &&
+		  r2.class == 2);
 	buf_clear(&b);
 	row_numbers_encode(&n, &b);
 	cr_assert_eq(row_numbers_decode(buf_slice(&b), &n2), 0);
-	cr_assert(n2.next_arrival == 1 && n2.next_queue == 5 && n2.next_vmta == 6 && n2.bytes == 10);
+	cr_assert(n2.next_arrival == 1 && n2.next_queue == 5 && n2.next_vmta == 6 &&
+		  n2.bytes == 10);
 	buf_clear(&b);
 	row_site_encode(&s, &b);
 	cr_assert_eq(row_site_decode(buf_slice(&b), &s2), 0);
@@ -157,7 +184,8 @@ Test(spool, damaged_rows_are_errors)
 		for (n = 0; n < b.n; n++) {
 			char *cut = xmemdup(b.p, n ? n : 1);
 
-			cr_assert_eq(decode(which, slice_of(cut, n)), ERR_CORRUPT, "%d cut at %zu", which, n);
+			cr_assert_eq(decode(which, slice_of(cut, n)), ERR_CORRUPT, "%d cut at %zu",
+				     which, n);
 			free(cut);
 		}
 		buf_add_char(&b, 1);
@@ -181,7 +209,8 @@ Test(spool, damaged_rows_are_errors)
 
 Test(spool, keys_sort_as_their_numbers)
 {
-	struct spool_key a = key_due(1, 255, 9, 9), b = key_due(1, 256, 0, 0), c = key_due(2, 0, 0, 0);
+	struct spool_key a = key_due(1, 255, 9, 9), b = key_due(1, 256, 0, 0),
+			 c = key_due(2, 0, 0, 0);
 
 	cr_assert_eq(a.n, KEY_DUE_SIZE);
 	cr_assert_lt(memcmp(a.b, b.b, a.n), 0);
@@ -271,11 +300,16 @@ static void on_problem(const char *text, void *arg)
 Test(spool, check_finds_rows_that_belong_to_nothing)
 {
 	static const char *const expected[] = {
-		"recipient 5.0: its message is missing", "recipient 5.0: its queue 7 is missing",
-		"due row of 6.1 has no recipient", "queue 3 has due mail and no wake row",
-		"wake row of queue 4, which has no due mail", "body 8 has no message",
-		"job j: message 9 is missing", "message 10: its body is missing",
-		"message 10: 0 recipients are left, not 2", "not in the index of jobs",
+		"recipient 5.0: its message is missing",
+		"recipient 5.0: its queue 7 is missing",
+		"due row of 6.1 has no recipient",
+		"queue 3 has due mail and no wake row",
+		"wake row of queue 4, which has no due mail",
+		"body 8 has no message",
+		"job j: message 9 is missing",
+		"message 10: its body is missing",
+		"message 10: 0 recipients are left, not 2",
+		"not in the index of jobs",
 		"the index of queue names has a row without a queue",
 	};
 	struct spool_message m = message();
@@ -309,7 +343,8 @@ Test(spool, check_finds_rows_that_belong_to_nothing)
 	cr_assert_eq(spool_write_commit(w), 0);
 	cr_assert_geq(spool_check(s, on_problem, &f), (long)ARRAY_SIZE(expected));
 	for (i = 0; i < ARRAY_SIZE(expected); i++)
-		cr_assert(strstr(f.text, expected[i]) != NULL, "not found: %s\nin: %s", expected[i], f.text);
+		cr_assert(strstr(f.text, expected[i]) != NULL, "not found: %s\nin: %s", expected[i],
+			  f.text);
 	spool_close(s);
 	buf_done(&b);
 	remove_dir();

@@ -78,7 +78,8 @@ Test(outcome, a_lost_connection_speaks_against_what_was_under_way)
 	} cases[] = {
 		{PHASE_CONNECT, SCOPE_SITE, "local: gone"},
 		{PHASE_GREETING, SCOPE_SITE, "local: gone while waiting for the greeting"},
-		{PHASE_RCPT, SCOPE_CONNECTION, "local: gone while waiting for the reply to RCPT TO"},
+		{PHASE_RCPT, SCOPE_CONNECTION,
+		 "local: gone while waiting for the reply to RCPT TO"},
 		{PHASE_BODY, SCOPE_MESSAGE, "local: gone while sending the message"},
 		{PHASE_DOT, SCOPE_MESSAGE,
 		 "local: gone after the final dot, may have been delivered"},

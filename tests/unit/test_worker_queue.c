@@ -19,8 +19,8 @@ static void setup(void)
 
 	w.h = &h;
 	w.loop = loop_new();
-	w.shm = shm_new(&(struct shm_config){
-		.max_workers = 1, .ring_size = 65536, .max_live_queues = 16});
+	w.shm = shm_new(
+		&(struct shm_config){.max_workers = 1, .ring_size = 65536, .max_live_queues = 16});
 	w.counters = &counters;
 	w.inhand = inhand_new(&w);
 	TAILQ_INIT(&site.queues);

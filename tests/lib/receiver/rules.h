@@ -14,9 +14,10 @@
 
 #define STAGES(S)                                                                       \
 	S(CONNECT, "connect")                                                           \
-	S(EHLO, "ehlo") S(HELO, "helo") S(MAIL, "mail") S(RCPT, "rcpt") S(DATA, "data") \
-		S(BODY, "body") S(DOT, "dot") S(RSET, "rset") S(QUIT, "quit")           \
-			S(STARTTLS, "starttls") S(OTHER, "other")
+	S(EHLO, "ehlo")                                                                 \
+	S(HELO, "helo") S(MAIL, "mail") S(RCPT, "rcpt") S(DATA, "data") S(BODY, "body") \
+		S(DOT, "dot") S(RSET, "rset") S(QUIT, "quit") S(STARTTLS, "starttls")   \
+			S(OTHER, "other")
 
 enum stage {
 #define S(name, text) STAGE_##name,
@@ -262,7 +263,7 @@ static inline void plan_done(struct plan *plan)
 
 	for (size_t i = 0; i < plan->rule_count; i++)
 		seen_free(&plan->rules[i].seen);
-	HASH_ITER (hh, plan->windows, w, next) {
+	HASH_ITER(hh, plan->windows, w, next) {
 		HASH_DEL(plan->windows, w);
 		free(w->times);
 		free(w);

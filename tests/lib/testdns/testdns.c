@@ -179,7 +179,7 @@ static const struct habit *find_habit(const struct testdns *d, const char *name)
 {
 	const struct habit *h;
 
-	LIST_FOREACH (h, &d->habits, link)
+	LIST_FOREACH(h, &d->habits, link)
 		if (strcasecmp(h->name, name) == 0)
 			return h;
 	return NULL;
@@ -189,7 +189,7 @@ static const struct rr *find_rr(const struct testdns *d, const char *name, unsig
 {
 	const struct rr *r;
 
-	LIST_FOREACH (r, &d->rrs, link)
+	LIST_FOREACH(r, &d->rrs, link)
 		if (strcasecmp(r->name, name) == 0 && (type == 0 || r->type == type))
 			return r;
 	return NULL;
@@ -217,7 +217,7 @@ static void answer_zone(const struct testdns *d, const struct question *q, enum 
 		if (mood == TESTDNS_ONE_CNAME)
 			return;
 	}
-	LIST_FOREACH (r, &d->rrs, link) {
+	LIST_FOREACH(r, &d->rrs, link) {
 		if (strcasecmp(r->name, name) != 0 || r->type != q->type)
 			continue;
 		put_rr(&s->body, name, r);
@@ -391,7 +391,7 @@ static void on_tcp(int what ATTR_UNUSED, void *arg)
 	struct tcp_client *c;
 	const struct habit *h;
 
-	LIST_FOREACH (h, &d->habits, link) {
+	LIST_FOREACH(h, &d->habits, link) {
 		if (h->mood == TESTDNS_TRUNCATED_DEAF) {
 			close(fd);
 			return;
@@ -518,7 +518,7 @@ static struct habit *make_habit(struct testdns *d, const char *name)
 {
 	struct habit *h;
 
-	LIST_FOREACH (h, &d->habits, link)
+	LIST_FOREACH(h, &d->habits, link)
 		if (strcasecmp(h->name, name) == 0)
 			return h;
 	h = xcalloc(1, sizeof(*h));
@@ -555,7 +555,7 @@ unsigned testdns_asked(const struct testdns *d, const char *name, unsigned type)
 	const struct asked *a;
 	unsigned n = 0;
 
-	LIST_FOREACH (a, &d->asked, link)
+	LIST_FOREACH(a, &d->asked, link)
 		if ((!name || strcasecmp(a->name, name) == 0) && (type == 0 || a->type == type))
 			n++;
 	return n;
