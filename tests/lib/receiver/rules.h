@@ -12,12 +12,19 @@
 
 #include "tests/lib/receiver/tally.h"
 
-#define STAGES(S)                                                                       \
-	S(CONNECT, "connect")                                                           \
-	S(EHLO, "ehlo")                                                                 \
-	S(HELO, "helo") S(MAIL, "mail") S(RCPT, "rcpt") S(DATA, "data") S(BODY, "body") \
-		S(DOT, "dot") S(RSET, "rset") S(QUIT, "quit") S(STARTTLS, "starttls")   \
-			S(OTHER, "other")
+#define STAGE                   \
+	S(CONNECT, "connect")   \
+	S(EHLO, "ehlo")         \
+	S(HELO, "helo")         \
+	S(MAIL, "mail")         \
+	S(RCPT, "rcpt")         \
+	S(DATA, "data")         \
+	S(BODY, "body")         \
+	S(DOT, "dot")           \
+	S(RSET, "rset")         \
+	S(QUIT, "quit")         \
+	S(STARTTLS, "starttls") \
+	S(OTHER, "other")
 
 enum stage {
 #define S(name, text) STAGE_##name,
