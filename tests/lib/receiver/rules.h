@@ -12,7 +12,7 @@
 
 #include "tests/lib/receiver/tally.h"
 
-#define STAGE                   \
+#define STAGES(S)               \
 	S(CONNECT, "connect")   \
 	S(EHLO, "ehlo")         \
 	S(HELO, "helo")         \
