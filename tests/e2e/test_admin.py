@@ -172,10 +172,14 @@ def test_drain_refuses_new_mail_and_goes_on_delivering(two):
     sluice, receiver = two
     sluice.inject("a@sender.test", "b@example.test")
     sluice.cli("drain")
-    with sluice.dialogue() as talk:
-        assert talk.reply()[0].startswith("421 ")
+
+    def refused():
+        with sluice.dialogue() as talk:
+            return talk.reply()[0].startswith("421 ")
+    wait_until(refused, 5, "new connections to be refused")
     receiver.wait("messages", 1)
     sluice.cli("drain", "--off")
+    wait_until(lambda: not refused(), 5, "new connections to be served")
     sluice.inject("a@sender.test", "c@example.test")
     receiver.wait("messages", 2)
 
