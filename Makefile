@@ -136,7 +136,8 @@ check-asan:
 
 # Criterion hides what valgrind finds in its children, so logs are read afterwards. Left out are those
 # that run the same code as others, only for longer or many times: ASan runs them all.
-SLOW := stress fuzz chaos model accountant layout errors resolver process retry hostile
+SLOW := stress fuzz chaos model accountant layout errors resolver process retry hostile dsn build docs \
+	commit inject orders values delivery stream args spool
 check-valgrind: $(UNIT_BIN) $(REPLAY_BIN)
 	@tests/run-valgrind $(BUILD)/valgrind $(filter-out $(foreach s,$(SLOW),%_$s),$^)
 
