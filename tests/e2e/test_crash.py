@@ -74,8 +74,7 @@ def settle(sluice, receiver, feeder, timeout=60):
     assert verdict.lost == []
     assert verdict.doubled == []
     assert set(verdict.unexpected) <= unknown
-    assert verdict.excess == []
-    assert len(verdict.duplicates) <= verdict.open
+    assert verdict.excess == []         # each duplicate was open at a kill, or had just ended
     assert sluice.rows("list") == []
     assert sluice.cli("spool", "check")["problems"] == 0
     wait_until(lambda: not any(r["in_use"] for r in sluice.rows("show", "limits")), 10,
