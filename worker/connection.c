@@ -12,6 +12,7 @@
 #include "worker/hosts.h"
 #include "worker/site.h"
 #include "worker/slots.h"
+#include "worker/sources.h"
 #include "worker/transaction.h"
 
 #define QUIT_TIME (2 * USEC_PER_SEC)

@@ -11,9 +11,9 @@ static msec_t ladder(const struct conf_times *t, uint32_t position)
 	return t->v[position < t->n ? position : t->n - 1] / USEC_PER_MSEC;
 }
 
-msec_t retry_site_delay(const struct conf_domain *set, uint32_t position)
+msec_t retry_site_delay(const struct conf_times *after, uint32_t position)
 {
-	return ladder(&set->retry_after, position);
+	return ladder(after, position);
 }
 
 msec_t retry_dns_delay(const struct conf_domain *set)
@@ -21,9 +21,10 @@ msec_t retry_dns_delay(const struct conf_domain *set)
 	return set->retry_after_dns_error / USEC_PER_MSEC;
 }
 
-msec_t retry_recipient_delay(const struct conf_domain *set, uint32_t attempts)
+msec_t retry_recipient_delay(const struct conf_domain *set, const struct conf_times *after,
+			     uint32_t attempts)
 {
-	msec_t own = ladder(&set->retry_after, attempts ? attempts - 1 : 0);
+	msec_t own = ladder(after, attempts ? attempts - 1 : 0);
 	msec_t least = set->retry_recipients_after / USEC_PER_MSEC;
 
 	return own > least ? own : least;

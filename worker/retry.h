@@ -13,12 +13,17 @@
 #include "common/base/clock.h"
 
 struct conf_domain;
+struct conf_times;
 
 /* Milliseconds after the failure number `position` (from 0) of a site. */
-msec_t retry_site_delay(const struct conf_domain *set, uint32_t position);
+msec_t retry_site_delay(const struct conf_times *after, uint32_t position);
 msec_t retry_dns_delay(const struct conf_domain *set);
-/* After a recipient's transient reply; attempts counts this one, so it is at least 1. */
-msec_t retry_recipient_delay(const struct conf_domain *set, uint32_t attempts);
+/*
+ * After a recipient's transient reply: the step of `after`, or retry-recipients-after if that is longer. attempts counts
+ * this one, so it is at least 1.
+ */
+msec_t retry_recipient_delay(const struct conf_domain *set, const struct conf_times *after,
+			     uint32_t attempts);
 /* When mail received then is too old; UINT64_MAX = never. */
 msec_t retry_expiry(const struct conf_domain *set, msec_t received);
 

@@ -16,10 +16,12 @@
 #include "worker/context.h"
 #include "worker/events.h"
 #include "worker/hosts.h"
+#include "worker/mode.h"
 #include "worker/queue.h"
 #include "worker/retry.h"
 #include "worker/site.h"
 #include "worker/slots.h"
+#include "worker/sources.h"
 
 #define ANSWER_TIME (10 * USEC_PER_SEC)
 #define DUE_ROWS 100 /* deferred recipients that are looked at for when the first one expires */
@@ -59,7 +61,7 @@ static json_t *time_or_null(msec_t t)
 
 static const char *target_state(const struct site *s, const struct route_target *t)
 {
-	if (!slots_has_source(s->w, t->ip.family))
+	if (!sources_has(s, t->ip.family))
 		return "no source address";
 	if (hosts_is_unreachable(s->w->hosts, &t->ip, t->port))
 		return "unreachable";
@@ -170,7 +172,7 @@ static json_t *show_limits(const struct worker *w, struct site *s)
 	json_t *rows = json_array();
 
 	json_array_append_new(rows,
-			      limit_row("queue", s->label, s->slots, s->set->max_smtp_out, 0));
+			      limit_row("queue", s->label, s->slots, mode_max_smtp_out(s), 0));
 	slots_limits(s, add_want, &l);
 	add_use(w, &l);
 	for (size_t i = 0; i < l.n; i++)

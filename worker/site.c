@@ -13,9 +13,11 @@
 #include "worker/events.h"
 #include "worker/feed.h"
 #include "worker/hosts.h"
+#include "worker/mode.h"
 #include "worker/post.h"
 #include "worker/retry.h"
 #include "worker/slots.h"
+#include "worker/sources.h"
 #include "worker/verdict.h"
 
 /* How long no further connection is tried after a refusal while others work. */
@@ -216,10 +218,10 @@ void site_own_hold(const struct site *s, char *ret)
 	*ret = '\0';
 	if (s->query)
 		snprintf(ret, SHM_QUEUE_TEXT, "a DNS look-up");
-	else if (s->slots >= s->set->max_smtp_out)
+	else if (s->slots >= mode_max_smtp_out(s))
 		snprintf(ret, SHM_QUEUE_TEXT,
 			 "max-smtp-out of the queue (%llu): until one of its connections is free",
-			 (unsigned long long)s->set->max_smtp_out);
+			 (unsigned long long)mode_max_smtp_out(s));
 	else if (s->ready && now < s->hold_until)
 		snprintf(ret, SHM_QUEUE_TEXT,
 			 "a connection was refused: the others go on, a new one is tried in %u s",
@@ -324,7 +326,7 @@ static void site_out_of_targets(struct site *s)
 
 	for (uint32_t i = 0; i < s->route->count; i++) {
 		tried |= s->route->targets[i].failed;
-		sources |= slots_has_source(s->w, s->route->targets[i].ip.family);
+		sources |= sources_has(s, s->route->targets[i].ip.family);
 	}
 	if (s->ready || s->connecting) { /* others still work on it */
 		site_forget_failures(s);
@@ -343,7 +345,7 @@ static void site_out_of_targets(struct site *s)
 				  "no mail host answered within the last minute");
 	if (!tried)
 		place = (struct site_place){.mx_name = ""};
-	site_fail(s, &o, &place, retry_site_delay(s->set, s->retry_position), true);
+	site_fail(s, &o, &place, retry_site_delay(mode_retry_after(s), s->retry_position), true);
 	free(mx);
 }
 
@@ -521,7 +523,7 @@ static bool target_usable(const struct route_target *t, void *arg)
 {
 	struct site *s = arg;
 
-	if (!slots_has_source(s->w, t->ip.family))
+	if (!sources_has(s, t->ip.family))
 		return false;
 	/* A site whose own retry time has come finds out for itself. */
 	return s->retry_position > 0 || !hosts_is_unreachable(s->w->hosts, &t->ip, t->port);
@@ -531,7 +533,7 @@ bool site_wants_connection(const struct site *s)
 {
 	if (s->w->stopping || s->parcels == 0 || site_in_retry(s) || worker_is_orphan(s->w))
 		return false;
-	if (s->slots >= s->set->max_smtp_out)
+	if (s->slots >= mode_max_smtp_out(s))
 		return false;
 	if (s->connecting > s->ready || s->connecting >= s->parcels)
 		return false; /* first see how those do */
@@ -557,7 +559,7 @@ bool site_connect(struct site *s, bool *ret_everybody)
 		site_out_of_targets(s);
 		return true;
 	}
-	slots_source(s->w, t->ip.family, &s->source_turn, &source);
+	sources_next(s, t->ip.family, &source);
 	if (!slots_take(s, &t->ip, &source.ip, &lease, ret_everybody))
 		return false;
 	connection_open(s, t, &source, lease);

@@ -110,31 +110,6 @@ void slots_pump(struct worker *w)
 	loop_defer(w->loop, pump, sl);
 }
 
-bool slots_has_source(const struct worker *w, uint8_t family)
-{
-	const struct conf_source_hosts *h = &w->vmta->smtp_source_host;
-
-	for (size_t i = 0; i < h->n; i++)
-		if (h->v[i].ip.family == family)
-			return true;
-	return h->n == 0;
-}
-
-void slots_source(const struct worker *w, uint8_t family, uint32_t *turn_of, struct source *ret)
-{
-	const struct conf_source_hosts *h = &w->vmta->smtp_source_host;
-
-	*ret = (struct source){.host = w->vmta->host_name};
-	for (size_t i = 0; i < h->n; i++) {
-		const struct conf_source_host *x = &h->v[(*turn_of)++ % h->n];
-
-		if (x->ip.family == family) {
-			*ret = (struct source){.ip = x->ip, .host = x->host};
-			return;
-		}
-	}
-}
-
 struct wants {
 	struct limit_want v[LEASE_ENTRIES];
 	size_t n;

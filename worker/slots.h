@@ -1,5 +1,5 @@
 /*
- * slots.h - whose turn it is to connect, from which source address, and the limits in shared memory.
+ * slots.h - whose turn it is to connect, and the limits in shared memory.
  *
  * Sites that want a connection stand in one list and get their turn round robin. A site that a limit
  * holds goes to the end; nobody waits behind it unless the limit is one that holds everybody (total,
@@ -19,12 +19,6 @@ struct site;
 struct slots;
 struct worker;
 
-/* A local address; family IP_NONE: the kernel chooses. */
-struct source {
-	struct ip ip;
-	const char *host; /* EHLO name, owned by the configuration */
-};
-
 struct slots *slots_new(struct worker *w);
 void slots_free(struct slots *sl);
 
@@ -32,11 +26,6 @@ void slots_want(struct site *s);
 void slots_unwant(struct site *s);
 /* Gives turns, in a deferred call; from anywhere. */
 void slots_pump(struct worker *w);
-
-/* Whether the virtual MTA can connect to addresses of this family. */
-bool slots_has_source(const struct worker *w, uint8_t family);
-/* The next one of that family (slots_has_source()). */
-void slots_source(const struct worker *w, uint8_t family, uint32_t *turn, struct source *ret);
 
 /*
  * The limits in shared memory that a connection of the site may need: for each of its addresses and the

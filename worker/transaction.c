@@ -12,220 +12,14 @@
 #include "common/spool/spool.h"
 #include "worker/connection.h"
 #include "worker/context.h"
-#include "worker/envelope.h"
 #include "worker/inhand.h"
 #include "worker/post.h"
-#include "worker/retry.h"
 #include "worker/site.h"
+#include "worker/transaction_parts.h"
 
 #define TRANSACTION_MAGIC 0x74786e20u
 #define BODY_CHUNK 65536
 #define OUT_OF_STEP "connection given up: replies out of step"
-/* Connections lost under a recipient, before its message was sent, that are not its fault. */
-#define STRIKES_MAX 2
-
-enum rcpt_state {
-	RCPT_OPEN, /* no outcome yet */
-	RCPT_ACCEPTED, /* 2xx: what becomes of the message is its outcome */
-	RCPT_DECIDED, /* outcome */
-	RCPT_AGAIN, /* untouched: waits again */
-	RCPT_GONE /* nothing is due from us */
-};
-
-struct txn_rcpt {
-	struct envelope_rcpt e;
-	enum rcpt_state state;
-	struct outcome *outcome; /* own, heap; NULL: that of the message */
-};
-
-struct transaction {
-	unsigned magic;
-	struct connection *c;
-	struct worker *w;
-	struct envelope env;
-	uint64_t msgid;
-	struct txn_rcpt *rcpts;
-	uint32_t count;
-	uint32_t next; /* recipient whose reply comes next */
-	uint32_t accepted;
-	enum outcome_phase phase;
-	bool pipelined;
-	bool rset_pending; /* a reply to RSET comes first */
-	bool mail_refused; /* what else was pipelined will be refused, too */
-	bool empty; /* DATA was taken though no recipient was: a lone dot ends it */
-	bool body_begun;
-	uint64_t offset; /* of the body */
-	char tail[2]; /* its last bytes so far */
-	uint64_t reserved; /* of the ring */
-	msec_t started;
-	struct outcome message; /* of all accepted ones, once decided */
-};
-
-/* --- outcomes --- */
-
-static void rcpt_decide(struct txn_rcpt *x, const struct outcome *o)
-{
-	x->state = RCPT_DECIDED;
-	x->outcome = xmemdup(o, sizeof(*o));
-}
-
-/* All that have no outcome of their own get this one. */
-static void decide_rest(struct transaction *t, const struct outcome *o)
-{
-	t->message = *o;
-	for (uint32_t i = 0; i < t->count; i++)
-		if (t->rcpts[i].state == RCPT_OPEN || t->rcpts[i].state == RCPT_ACCEPTED)
-			t->rcpts[i].state = RCPT_DECIDED;
-}
-
-/* They wait again, untouched; one that has lost several connections gets the outcome. */
-static void rest_again(struct transaction *t, const struct outcome *o)
-{
-	for (uint32_t i = 0; i < t->count; i++) {
-		struct txn_rcpt *x = &t->rcpts[i];
-
-		if (x->state != RCPT_OPEN && x->state != RCPT_ACCEPTED)
-			continue;
-		if (x->e.item->strikes++ < STRIKES_MAX)
-			x->state = RCPT_AGAIN;
-		else
-			rcpt_decide(x, o);
-	}
-}
-
-static bool any_again(const struct transaction *t)
-{
-	for (uint32_t i = 0; i < t->count; i++)
-		if (t->rcpts[i].state == RCPT_AGAIN)
-			return true;
-	return false;
-}
-
-static void fill_outcome(const struct transaction *t, const struct txn_rcpt *x, msec_t now,
-			 struct report_outcome *ret)
-{
-	const struct outcome *o = x->outcome ? x->outcome : &t->message;
-	bool ours = x->e.fate == FATE_VERDICT;
-
-	*ret = (struct report_outcome){
-		.rcpt = (uint32_t)x->e.item->key.rcpt,
-		.queue = x->e.item->queue->id,
-		.class = o->class,
-		.code = o->code,
-		.text = slice_str(o->text),
-		.attempted = !ours,
-		.relayed = o->class == OUTCOME_DELIVERED && !(t->c->offers & OFFER_DSN),
-	};
-	memcpy(ret->enhanced, o->enhanced, sizeof(ret->enhanced));
-	if (o->class != OUTCOME_TRANSIENT)
-		return;
-	ret->due = ours ? x->e.verdict_due
-			: now + retry_recipient_delay(x->e.item->queue->set, x->e.attempts + 1);
-}
-
-static void count_outcome(struct worker *w, enum outcome_class class)
-{
-	static const enum counter by_class[] = {
-		[OUTCOME_DELIVERED] = COUNTER_DELIVERED_RECIPIENTS,
-		[OUTCOME_BOUNCED] = COUNTER_BOUNCED_RECIPIENTS,
-		[OUTCOME_TRANSIENT] = COUNTER_TRANSIENT_RECIPIENTS,
-	};
-
-	counter_add(w->counters, by_class[class], 1);
-}
-
-/* Outcomes of one kind (decided here, or by the receiver) go into one report. */
-static uint32_t collect(struct transaction *t, bool ours, struct report_outcome *ret)
-{
-	msec_t now = loop_wall(t->w->loop);
-	uint32_t n = 0;
-
-	for (uint32_t i = 0; i < t->count; i++) {
-		const struct txn_rcpt *x = &t->rcpts[i];
-
-		if (x->state != RCPT_DECIDED || (x->e.fate == FATE_VERDICT) != ours)
-			continue;
-		fill_outcome(t, x, now, &ret[n]);
-		count_outcome(t->w, ret[n].class);
-		n++;
-	}
-	return n;
-}
-
-static void report_fill(const struct transaction *t, bool ours, struct report_transaction *ret)
-{
-	const struct connection *c = t->c;
-
-	*ret = (struct report_transaction){
-		.msgid = t->msgid,
-		.type = ours ? DLV_LOCAL : DLV_SMTP,
-		.site = slice_str(c->site->label),
-		.mx_name = slice_str(ours ? "" : c->host),
-		.started = t->started,
-		.ended = loop_wall(t->w->loop),
-		.tls_protocol = slice_str(""),
-		.tls_cipher = slice_str(""),
-		.esmtp = slice_str(""),
-	};
-	if (ours)
-		return;
-	ret->mx_ip = c->ip;
-	ret->source_ip = c->source_ip;
-	ret->esmtp = buf_slice(&c->esmtp);
-	ret->bytes = t->offset;
-	if (c->stream && stream_is_tls(c->stream)) {
-		ret->tls_protocol = slice_str(stream_tls_protocol(c->stream));
-		ret->tls_cipher = slice_str(stream_tls_cipher(c->stream));
-	}
-}
-
-static void report(struct transaction *t, bool ours)
-{
-	struct report_outcome *o = xcalloc(t->count, sizeof(*o));
-	struct report_transaction r;
-	uint64_t bound;
-
-	report_fill(t, ours, &r);
-	r.outcomes = o;
-	r.outcome_count = collect(t, ours, o);
-	if (r.outcome_count) {
-		bound = post_bound(r.outcome_count);
-		t->reserved -= bound;
-		post_transaction(t->w->post, &r, bound);
-	}
-	free(o);
-}
-
-/* Items leave the transaction: done, waiting again, or forgotten. */
-static void dismiss(struct transaction *t)
-{
-	struct inhand *h = t->w->inhand;
-	uint64_t position = post_position(t->w->post);
-
-	for (uint32_t i = t->count; i-- > 0;) {
-		struct txn_rcpt *x = &t->rcpts[i];
-		struct item *it = x->e.item;
-
-		switch (x->state) {
-		case RCPT_DECIDED:
-			inhand_done(h, it, position);
-			break;
-		case RCPT_OPEN:
-		case RCPT_ACCEPTED:
-		case RCPT_AGAIN:
-			queue_put(it->queue, it, true);
-			break;
-		case RCPT_GONE:
-			it->state = ITEM_WAITING;
-			inhand_forget(h, it);
-			break;
-		}
-		free(x->outcome);
-		if (x->e.verdict != x->outcome)
-			free(x->e.verdict);
-	}
-}
-
 static void transaction_free(struct transaction *t)
 {
 	t->magic = 0;
@@ -246,24 +40,6 @@ void transaction_discard(struct transaction *t)
 	transaction_free(t);
 }
 
-/* For operators: the replies of the site, the last error of each queue. */
-static void note_replies(struct transaction *t)
-{
-	bool said = false;
-
-	for (uint32_t i = 0; i < t->count; i++) {
-		const struct txn_rcpt *x = &t->rcpts[i];
-		const struct outcome *o = x->outcome ? x->outcome : &t->message;
-
-		if (x->state != RCPT_DECIDED || o->class == OUTCOME_DELIVERED)
-			continue;
-		queue_set_text(x->e.item->queue, slice_str(o->text));
-		if (x->outcome || !said)
-			site_note(t->c->site, o);
-		said |= !x->outcome;
-	}
-}
-
 /* Reports what there is and lets go of all. The connection is still there. */
 static void transaction_end(struct transaction *t)
 {
@@ -272,11 +48,7 @@ static void transaction_end(struct transaction *t)
 	bool delivered =
 		t->phase == PHASE_DOT && t->accepted && t->message.class == OUTCOME_DELIVERED;
 
-	note_replies(t);
-	report(t, false);
-	report(t, true);
-	post_release(w->post, t->reserved);
-	dismiss(t);
+	transaction_report(t);
 	lease_set_message(w->shm, w->h->slot, c->lease, 0);
 	if (delivered) {
 		c->delivered++;
@@ -305,8 +77,8 @@ static void finish_lost(struct transaction *t, const struct outcome *o, bool abo
 	struct connection *c = t->c;
 	struct site *s = c->site;
 	struct site_place at;
-	bool host_failed =
-		c->delivered == 0 && (any_again(t) || (message_lost && site_message_lost(s)));
+	bool host_failed = c->delivered == 0 &&
+			   (transaction_any_again(t) || (message_lost && site_message_lost(s)));
 	struct ip ip = c->ip;
 	uint16_t port = c->port;
 	char *host = xstrdup(c->host);
@@ -384,7 +156,7 @@ static void body_unreadable(struct transaction *t, int rc)
 		  LOG_S("why", err_text(rc)));
 	outcome_local(&o, LOCAL_SET_ASIDE, "cannot read the message from the spool: %s",
 		      err_text(rc));
-	decide_rest(t, &o);
+	transaction_decide_rest(t, &o);
 	finish_lost(t, &o, true, false);
 }
 
@@ -442,7 +214,7 @@ static void on_mail(struct transaction *t, const struct reply *r)
 	}
 	outcome_from_reply(&o, PHASE_MAIL, r, t->c->site->set);
 	t->mail_refused = true;
-	decide_rest(t, &o);
+	transaction_decide_rest(t, &o);
 	if (!t->pipelined) {
 		finish(t);
 		return;
@@ -535,7 +307,7 @@ static void on_data(struct transaction *t, const struct reply *r)
 	}
 	if (!t->mail_refused) { /* else this only says that there is no transaction */
 		outcome_from_reply(&o, PHASE_DATA, r, t->c->site->set);
-		decide_rest(t, &o);
+		transaction_decide_rest(t, &o);
 		t->c->rset_needed = true;
 	}
 	finish(t);
@@ -549,7 +321,7 @@ static void on_body(struct transaction *t, const struct reply *r)
 	outcome_from_reply(&o, PHASE_DOT, r, t->c->site->set);
 	if (o.class == OUTCOME_DELIVERED)
 		o.class = OUTCOME_TRANSIENT;
-	decide_rest(t, &o);
+	transaction_decide_rest(t, &o);
 	finish_lost(t, &o, true, false);
 }
 
@@ -559,7 +331,7 @@ static void on_dot(struct transaction *t, const struct reply *r)
 
 	if (!t->empty) {
 		outcome_from_reply(&o, PHASE_DOT, r, t->c->site->set);
-		decide_rest(t, &o);
+		transaction_decide_rest(t, &o);
 	}
 	if (r->code == 421)
 		t->c->refused_421 = true;
@@ -601,7 +373,7 @@ void transaction_on_reply(struct transaction *t, const struct reply *r)
 		outcome_from_reply(&o, t->phase, r, t->c->site->set);
 		o.scope = SCOPE_CONNECTION;
 		site_note(t->c->site, &o);
-		rest_again(t, &o);
+		transaction_rest_again(t, &o);
 		finish_lost(t, &o, false, false);
 		return;
 	}
@@ -624,9 +396,9 @@ void transaction_on_loss(struct transaction *t, const char *what)
 	outcome_from_loss(&o, t->phase, what);
 	if (o.scope == SCOPE_CONNECTION) {
 		site_note(t->c->site, &o);
-		rest_again(t, &o);
+		transaction_rest_again(t, &o);
 	} else {
-		decide_rest(t, &o);
+		transaction_decide_rest(t, &o);
 	}
 	finish_lost(t, &o, t->phase != PHASE_DOT, true);
 }

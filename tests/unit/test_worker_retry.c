@@ -21,10 +21,10 @@ Test(retry, a_site_climbs_the_ladder_and_stays_on_its_last_step)
 {
 	struct conf_domain set = settings(0);
 
-	cr_assert_eq(retry_site_delay(&set, 0), 5 * MIN_MSEC);
-	cr_assert_eq(retry_site_delay(&set, 1), 10 * MIN_MSEC);
-	cr_assert_eq(retry_site_delay(&set, 2), 60 * MIN_MSEC);
-	cr_assert_eq(retry_site_delay(&set, 1000), 60 * MIN_MSEC);
+	cr_assert_eq(retry_site_delay(&set.retry_after, 0), 5 * MIN_MSEC);
+	cr_assert_eq(retry_site_delay(&set.retry_after, 1), 10 * MIN_MSEC);
+	cr_assert_eq(retry_site_delay(&set.retry_after, 2), 60 * MIN_MSEC);
+	cr_assert_eq(retry_site_delay(&set.retry_after, 1000), 60 * MIN_MSEC);
 	cr_assert_eq(retry_dns_delay(&set), MIN_MSEC);
 }
 
@@ -32,10 +32,10 @@ Test(retry, a_recipient_waits_the_longer_of_its_step_and_the_least_time)
 {
 	struct conf_domain none = settings(0), least = settings(30 * MIN_USEC);
 
-	cr_assert_eq(retry_recipient_delay(&none, 1), 5 * MIN_MSEC);
-	cr_assert_eq(retry_recipient_delay(&none, 2), 10 * MIN_MSEC);
-	cr_assert_eq(retry_recipient_delay(&least, 1), 30 * MIN_MSEC);
-	cr_assert_eq(retry_recipient_delay(&least, 3), 60 * MIN_MSEC);
+	cr_assert_eq(retry_recipient_delay(&none, &none.retry_after, 1), 5 * MIN_MSEC);
+	cr_assert_eq(retry_recipient_delay(&none, &none.retry_after, 2), 10 * MIN_MSEC);
+	cr_assert_eq(retry_recipient_delay(&least, &least.retry_after, 1), 30 * MIN_MSEC);
+	cr_assert_eq(retry_recipient_delay(&least, &least.retry_after, 3), 60 * MIN_MSEC);
 }
 
 Test(retry, mail_expires_by_the_present_setting)
