@@ -9,8 +9,10 @@
 #include "worker/events.h"
 #include "worker/feed.h"
 #include "worker/duties.h"
+#include "worker/mode.h"
 #include "worker/post.h"
 #include "worker/site.h"
+#include "worker/sources.h"
 
 #define QUEUE_IDLE_KEEP (30 * USEC_PER_SEC)
 #define PARK_CHUNK 512
@@ -163,6 +165,8 @@ static void queue_tidy(struct queue *q, void *arg)
 	struct worker *w = q->w;
 	usec_t now = *(const usec_t *)arg;
 
+	mode_tick(q->site);
+	sources_tick(q->site);
 	site_report_again(q->site);
 	if (queue_is_blocked(q) && q->waiting) { /* the ring was full */
 		(void)queue_give_back(q, queue_not_before(q));

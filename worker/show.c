@@ -309,7 +309,7 @@ static json_t *describe(const struct worker *w, const struct queue *q)
 	add_live(o, q);
 	json_object_set_new(o, "connections", json_integer((json_int_t)s->slots));
 	json_object_set_new(o, "in_hand", json_integer((json_int_t)q->items));
-	json_object_set_new(o, "mode", json_string("normal"));
+	json_object_set_new(o, "mode", json_string(mode_is_backoff(s) ? "backoff" : "normal"));
 	json_object_set_new(o, "paused", json_boolean(q->paused));
 	add_times(o, q, &next_retry);
 	json_object_set_new(o, "last_error", text_or_empty(last_error(s)));

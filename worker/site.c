@@ -92,6 +92,8 @@ static void site_free(struct site *s)
 	for (uint32_t i = 0; i < s->reply_count; i++)
 		free(s->replies[i].text);
 	events_free(s->w, &s->events);
+	mode_free(s);
+	sources_free(s);
 	free(s->no_domain_resolver);
 	free(s->last_mx);
 	free(s->name);

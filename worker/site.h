@@ -77,6 +77,9 @@ struct site {
 	bool wanting; /* in the list of sites that want a connection */
 	TAILQ_ENTRY(site) want;
 
+	struct mode *mode; /* mode.h; NULL: normal */
+	struct disabled *disabled; /* sources.h; NULL: none */
+
 	struct site_reply replies[SITE_REPLIES];
 	uint32_t reply_count;
 	struct events *events;

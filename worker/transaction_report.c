@@ -71,8 +71,10 @@ static void fill_outcome(const struct transaction *t, const struct txn_rcpt *x, 
 	memcpy(ret->enhanced, o->enhanced, sizeof(ret->enhanced));
 	if (o->class != OUTCOME_TRANSIENT)
 		return;
-	ret->due = ours ? x->e.verdict_due
-			: now + retry_recipient_delay(x->e.item->queue->set, mode_retry_after(t->c->site), x->e.attempts + 1);
+	ret->due =
+		ours ? x->e.verdict_due
+		     : now + retry_recipient_delay(x->e.item->queue->set,
+						   mode_retry_after(t->c->site), x->e.attempts + 1);
 }
 
 static void count_outcome(struct worker *w, enum outcome_class class)
