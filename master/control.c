@@ -277,22 +277,14 @@ static void do_shutdown(struct control *c, const json_t *args ATTR_UNUSED)
 
 static void do_drain(struct control *c, const json_t *args)
 {
-	struct buf msg = BUF_INIT;
 	bool on = !json_is_true(json_object_get(args, "off"));
 
-	if (c->m->spooler->control_fd < 0) {
-		fail(c, "the spooler is starting: try again in a moment");
+	if (!supervisor_drain_in(c->m, on)) {
+		fail(c, "the spooler does not answer: try again in a moment");
 		return;
 	}
-	ipc_begin(&msg, IPC_DRAIN_IN);
-	enc_var(&msg, on);
-	if (ipc_try_send(c->m->spooler->control_fd, &msg, NULL, 0) < 0) {
-		fail(c, "the spooler does not answer: try again in a moment");
-	} else {
-		c->m->draining = on;
-		succeed(c);
-	}
-	buf_done(&msg);
+	c->m->draining = on;
+	succeed(c);
 }
 
 /* --- commands that another process answers --- */

@@ -152,6 +152,11 @@ void supervisor_want_workers(struct master *m, const struct slice *orphans, size
 /* Orderly stop: workers, then the spooler, then the resolver; ends the loop. */
 void supervisor_stop(struct master *m);
 void supervisor_send_conf(struct master *m, struct child *c);
+/* Tells the spooler to refuse new mail, or to take it again. False: it could not be told now. */
+bool supervisor_drain_in(struct master *m, bool on);
+/* The process ends in good order and another takes its place, with the present configuration. */
+void supervisor_replace(struct child *c);
+const char *supervisor_child_name(const struct child *c);
 struct child *supervisor_worker(struct master *m, struct slice vmta); /* or NULL */
 const char *child_state_name(enum child_state s);
 
@@ -161,6 +166,8 @@ const char *child_state_name(enum child_state s);
  */
 typedef void reload_done(const char *error, const char *notes, void *arg);
 void reload_begin(struct master *m, bool dry_run, reload_done *done, void *arg);
+/* Once a second: asks children again that have not answered, then replaces them. */
+void reload_tick(struct master *m);
 /* From the supervisor: a child has switched, or is gone. */
 void reload_on_conf_done(struct master *m, struct child *c, const struct slice *orphans,
 			 size_t orphan_count);

@@ -8,6 +8,9 @@
 #include "common/base/err.h"
 #include "common/base/xalloc.h"
 
+/* A child that has not answered is asked once more, then replaced: each after so long. */
+#define ANSWER_TIME (10 * USEC_PER_SEC)
+
 /*
  * A reload in progress. The spooler switches first, since it makes the rows of new virtual MTAs and
  * knows which of those that leave still have mail; then resolver and workers.
@@ -15,6 +18,8 @@
 struct reload {
 	uint64_t gen;
 	bool spooler_done;
+	usec_t began; /* or when the answers that are missing were last asked for */
+	bool asked_again;
 	char *notes;
 	reload_done *done;
 	void *arg;
@@ -173,7 +178,8 @@ void reload_begin(struct master *m, bool dry_run, reload_done *done, void *arg)
 	conf_messages_done(&msgs);
 	switch_to(m, conf, listeners, count);
 	m->reload = xcalloc(1, sizeof(*m->reload));
-	*m->reload = (struct reload){.gen = m->conf_gen, .notes = notes, .done = done, .arg = arg};
+	*m->reload = (struct reload){
+		.gen = m->conf_gen, .began = clock_now(), .notes = notes, .done = done, .arg = arg};
 	supervisor_send_conf(m, m->spooler);
 	reload_on_conf_done(m, m->spooler, NULL, 0);
 }
@@ -217,7 +223,8 @@ void reload_on_conf_done(struct master *m, struct child *c, const struct slice *
 			return;
 		r->spooler_done = true;
 		tell_others(m);
-		if (m->spooler->pid > 0)
+		/* the next one says READY with its orphans */
+		if (m->spooler->pid > 0 && m->spooler->state != CHILD_STOPPING)
 			supervisor_want_workers(m, orphans, orphan_count);
 	}
 	if (!all_switched(m))
@@ -228,4 +235,30 @@ void reload_on_conf_done(struct master *m, struct child *c, const struct slice *
 	r->done(NULL, r->notes, r->arg);
 	free(r->notes);
 	free(r);
+}
+
+void reload_tick(struct master *m)
+{
+	struct reload *r = m->reload;
+	struct child *c, *next;
+
+	if (!r || clock_now() < r->began + ANSWER_TIME)
+		return;
+	r->began = clock_now();
+	for (c = LIST_FIRST(&m->children); c; c = next) {
+		next = LIST_NEXT(c, link);
+		if (c->state != CHILD_RUNNING || has_switched(c, r->gen) ||
+		    (!r->spooler_done && c != m->spooler))
+			continue;
+		if (!r->asked_again) {
+			supervisor_send_conf(m, c);
+			continue;
+		}
+		log_error(NULL,
+			  "a process does not take the new configuration: it is started again",
+			  LOG_S("child", supervisor_child_name(c)), LOG_I("pid", c->pid));
+		supervisor_replace(c);
+	}
+	r->asked_again = true;
+	reload_on_conf_done(m, m->spooler, NULL, 0);
 }

@@ -34,14 +34,14 @@ const char *child_state_name(enum child_state s)
 	return names[s];
 }
 
-static const char *child_name(const struct child *c)
+const char *supervisor_child_name(const struct child *c)
 {
 	return c->vmta ? c->vmta : role_name(c->role);
 }
 
 static struct log_ctx child_log(const struct child *c)
 {
-	return (struct log_ctx){.object = role_name(c->role), .name = child_name(c)};
+	return (struct log_ctx){.object = role_name(c->role), .name = supervisor_child_name(c)};
 }
 
 static struct child *child_new(struct master *m, enum role role, const char *vmta)
@@ -87,9 +87,13 @@ static void close_control(struct child *c)
 	c->control_fd = -1;
 }
 
+/*
+ * Never waits: a child that hangs must not stop master. What finds its socket full is sent again (CONF,
+ * DRAIN), said again by a new start (DRAIN_IN), or has a kill behind it (STOP).
+ */
 static bool send_to(struct child *c, const struct buf *msg, const int *fds, size_t n)
 {
-	return c->control_fd >= 0 && ipc_send(c->control_fd, msg, fds, n) == 0;
+	return c->control_fd >= 0 && ipc_try_send(c->control_fd, msg, fds, n) == 0;
 }
 
 static void send_stop(struct child *c, usec_t within)
@@ -132,6 +136,18 @@ void supervisor_send_conf(struct master *m, struct child *c)
 			fds[n++] = m->listeners[i].fd;
 	(void)send_to(c, &msg, fds, n);
 	buf_done(&msg);
+}
+
+bool supervisor_drain_in(struct master *m, bool on)
+{
+	struct buf msg = BUF_INIT;
+	bool sent;
+
+	ipc_begin(&msg, IPC_DRAIN_IN);
+	enc_var(&msg, on);
+	sent = send_to(m->spooler, &msg, NULL, 0);
+	buf_done(&msg);
+	return sent;
 }
 
 static void kill_child(struct child *c, int signo, bool by_us)
@@ -195,6 +211,8 @@ static void on_ready(struct child *c, struct ipc_message *msg)
 	if (c->role == ROLE_SPOOLER) {
 		read_orphans(msg, orphans, ORPHANS_MAX, &n);
 		drain_all_dead(m);
+		if (m->draining)
+			supervisor_drain_in(m, true);
 		if (!m->stopping)
 			supervisor_want_workers(m, orphans, n);
 	}
@@ -214,6 +232,24 @@ static void on_conf_done(struct child *c, struct ipc_message *msg)
 	if (c->role == ROLE_SPOOLER)
 		read_orphans(msg, orphans, ORPHANS_MAX, &n);
 	reload_on_conf_done(c->m, c, orphans, n);
+}
+
+void supervisor_replace(struct child *c)
+{
+	if (c->pid <= 0 || c->state == CHILD_STOPPING)
+		return;
+	send_stop(c,
+		  c->role == ROLE_WORKER ? conf_global(c->m->conf)->shutdown_timeout : STOP_GRACE);
+}
+
+/* Only a new process can do better: it is forked with the present configuration. */
+static void on_conf_failed(struct child *c, struct ipc_message *msg)
+{
+	log_error(NULL, "a process cannot use the new configuration: it is started again",
+		  LOG_S("child", supervisor_child_name(c)),
+		  LOG_U("generation", dec_var(&msg->payload)));
+	supervisor_replace(c);
+	reload_on_conf_done(c->m, c, NULL, 0);
 }
 
 static void respawn(struct child *c)
@@ -252,7 +288,7 @@ static void on_kill_worker(struct master *m, struct ipc_message *msg)
 	if (!c || c->forkno != forkno || c->pid <= 0)
 		return;
 	log_error(NULL, "a worker's outcome ring is corrupt; it is started again",
-		  LOG_S("worker", child_name(c)), LOG_SL("why", why));
+		  LOG_S("worker", supervisor_child_name(c)), LOG_SL("why", why));
 	kill_child(c, SIGKILL, true);
 }
 
@@ -266,6 +302,9 @@ static void on_message(struct child *c, struct ipc_message *msg)
 		break;
 	case IPC_CONF_DONE:
 		on_conf_done(c, msg);
+		break;
+	case IPC_CONF_FAILED:
+		on_conf_failed(c, msg);
 		break;
 	case IPC_DRAINED:
 		if (c->role == ROLE_SPOOLER)
@@ -282,7 +321,8 @@ static void on_message(struct child *c, struct ipc_message *msg)
 	case IPC_DRAIN_IN:
 	case IPC_DRAIN:
 		log_error(NULL, "a child sent a message that is not its own",
-			  LOG_S("child", child_name(c)), LOG_S("message", ipc_name(msg->type)));
+			  LOG_S("child", supervisor_child_name(c)),
+			  LOG_S("message", ipc_name(msg->type)));
 		break;
 	}
 	for (i = 0; i < msg->fd_count; i++)
@@ -510,7 +550,7 @@ static void on_child_timer(void *arg)
 	case CHILD_STARTING:
 	case CHILD_RUNNING:
 		log_warn(NULL, "a process does not stop; it is killed",
-			 LOG_S("child", child_name(c)), LOG_I("pid", c->pid));
+			 LOG_S("child", supervisor_child_name(c)), LOG_I("pid", c->pid));
 		kill_child(c, SIGKILL, true);
 		break;
 	case CHILD_IDLE:
@@ -658,6 +698,7 @@ static void supervisor_check(struct master *m)
 		}
 	}
 	check_commit(m);
+	reload_tick(m);
 	if (m->announced)
 		(void)sd_notify(0, "WATCHDOG=1");
 }
@@ -710,16 +751,11 @@ static void stop_next(struct master *m)
 
 void supervisor_stop(struct master *m)
 {
-	struct buf msg = BUF_INIT;
-
 	if (m->stopping)
 		return;
 	m->stopping = true;
 	log_info(NULL, "stopping");
 	(void)sd_notify(0, "STOPPING=1");
-	ipc_begin(&msg, IPC_DRAIN_IN);
-	enc_var(&msg, 1);
-	(void)send_to(m->spooler, &msg, NULL, 0);
-	buf_done(&msg);
+	(void)supervisor_drain_in(m, true);
 	stop_next(m);
 }

@@ -10,7 +10,7 @@
 #include "common/base/err.h"
 #include "common/base/log.h"
 #include "common/base/xalloc.h"
-#include "common/ipc/ipc.h"
+#include "common/ipc/child.h"
 #include "common/loop/loop.h"
 #include "spooler/committer.h"
 #include "spooler/queries.h"
@@ -28,9 +28,8 @@
 struct spooler {
 	const struct heritage *h;
 	struct loop *loop;
-	struct loop_io *control_io, *death_io;
+	struct ipc_child *master;
 	struct loop_timer *beat;
-	struct ipc_reader reader;
 
 	const struct conf *conf;
 	int *listeners;
@@ -59,32 +58,28 @@ static void on_dsn(void *arg)
 	dsn_wake(((struct spooler *)arg)->dsn);
 }
 
-static void tell_master(struct spooler *s, const struct buf *msg)
-{
-	if (ipc_send(s->h->control_fd, msg, NULL, 0) < 0)
-		log_debug(NULL, "master cannot be told", LOG_S("error", strerror(errno)));
-}
-
 static void on_drained(void *arg, uint32_t slot, uint32_t forkno)
 {
+	struct spooler *s = arg;
 	struct buf msg = BUF_INIT;
 
 	ipc_begin(&msg, IPC_DRAINED);
 	enc_var(&msg, slot);
 	enc_var(&msg, forkno);
-	tell_master(arg, &msg);
+	ipc_child_tell(s->master, &msg);
 	buf_done(&msg);
 }
 
 static void on_bad_ring(void *arg, uint32_t slot, uint32_t forkno, const char *why)
 {
+	struct spooler *s = arg;
 	struct buf msg = BUF_INIT;
 
 	ipc_begin(&msg, IPC_KILL_WORKER);
 	enc_var(&msg, slot);
 	enc_var(&msg, forkno);
 	enc_str(&msg, why);
-	tell_master(arg, &msg);
+	ipc_child_tell(s->master, &msg);
 	buf_done(&msg);
 }
 
@@ -211,7 +206,7 @@ static void orphans_done(struct commit_job *j)
 	if (o->type == IPC_CONF_DONE)
 		enc_var(&msg, o->generation);
 	add_orphans(o->s, &msg, names, n);
-	tell_master(o->s, &msg);
+	ipc_child_tell(o->s->master, &msg);
 	buf_done(&msg);
 	free(o);
 }
@@ -241,40 +236,31 @@ static void use_conf(struct spooler *s, const struct conf *conf, int *listeners,
 	s->conf = conf;
 }
 
-static void close_fds(const int *fds, size_t n)
+static enum ipc_conf_answer on_conf(struct ipc_message *m, uint64_t generation, void *arg)
 {
-	size_t i;
+	struct spooler *s = arg;
+	const struct conf *conf = read_conf(m->fds[0]);
+	size_t n = m->fd_count - 1, i;
 
-	for (i = 0; i < n; i++)
-		close(fds[i]);
-}
-
-static void on_conf(struct spooler *s, struct ipc_message *m)
-{
-	uint64_t generation = dec_var(&m->payload);
-	const struct conf *conf = m->fd_count ? read_conf(m->fds[0]) : NULL;
-	size_t n = m->fd_count ? m->fd_count - 1 : 0;
-
-	if (!conf || !dec_end(&m->payload)) {
-		log_error(NULL, "the old configuration stays");
-		close_fds(m->fds, m->fd_count);
-		return;
-	}
-	close(m->fds[0]);
+	if (!conf)
+		return IPC_CONF_UNUSABLE;
 	use_conf(s, conf, xmemdup(m->fds + 1, (n ? n : 1) * sizeof(int)), n);
+	for (i = 1; i < m->fd_count; i++)
+		m->fds[i] = -1;
 	answer_with_orphans(s, IPC_CONF_DONE, generation);
+	return IPC_CONF_LATER;
 }
 
-static void on_control(struct spooler *s, struct ipc_message *m)
+static void on_command(struct ipc_message *m, void *arg)
 {
+	struct spooler *s = arg;
 	struct slice request = dec_bytes(&m->payload);
 	uint64_t uid = dec_var(&m->payload);
 
-	if (m->fd_count != 1 || !dec_end(&m->payload)) {
-		close_fds(m->fds, m->fd_count);
+	if (!dec_end(&m->payload))
 		return;
-	}
 	queries_run(s->queries, m->fds[0], request, (uint32_t)uid);
+	m->fds[0] = -1;
 }
 
 static void on_drain(struct spooler *s, struct ipc_message *m)
@@ -292,68 +278,44 @@ static void on_drain(struct spooler *s, struct ipc_message *m)
 	free(msgids);
 }
 
-static void on_drain_in(struct spooler *s, struct ipc_message *m)
+static bool on_other(struct ipc_message *m, void *arg)
 {
-	smtp_server_drain(s->server, dec_var(&m->payload) != 0);
-}
+	struct spooler *s = arg;
 
-/* False: told to stop, or master is gone. */
-static bool on_message(struct spooler *s, struct ipc_message *m)
-{
-	switch (m->type) {
-	case IPC_CONF:
-		on_conf(s, m);
-		return true;
-	case IPC_CONTROL:
-		on_control(s, m);
-		return true;
-	case IPC_DRAIN:
+	if (m->type == IPC_DRAIN)
 		on_drain(s, m);
-		return true;
-	case IPC_DRAIN_IN:
-		on_drain_in(s, m);
-		return true;
-	case IPC_STOP:
+	else if (m->type == IPC_DRAIN_IN)
+		smtp_server_drain(s->server, dec_var(&m->payload) != 0);
+	else
 		return false;
-	case IPC_NONE:
-	case IPC_CONF_DONE:
-	case IPC_DRAINED:
-	case IPC_READY:
-	case IPC_KILL_WORKER:
-		break;
-	}
-	log_error(NULL, "master sent what it never should", LOG_S("message", ipc_name(m->type)));
-	close_fds(m->fds, m->fd_count);
 	return true;
 }
 
-static void on_control_io(int what, void *arg)
+static void on_stop(usec_t within, void *arg)
 {
 	struct spooler *s = arg;
-	struct ipc_message m;
-	int rc;
 
-	(void)what;
-	while ((rc = ipc_recv(s->h->control_fd, &s->reader, &m)) == 1)
-		if (!on_message(s, &m)) {
-			loop_stop(s->loop);
-			return;
-		}
-	if (rc != ERR_BUSY)
-		loop_stop(s->loop);
+	(void)within;
+	loop_stop(s->loop);
 }
 
-/* The pipe has an end only when master is gone: all must be over soon. */
-static void on_death(int what, void *arg)
+/* All must be over soon. */
+static void on_master_gone(void *arg)
 {
 	struct spooler *s = arg;
 
-	(void)what;
 	log_warn(NULL, "master is gone: committing what was reported, then leaving");
 	alarm(ORPHANED_EXIT_SEC);
 	s->orphaned = true;
 	loop_stop(s->loop);
 }
+
+static const struct ipc_child_role role = {.name = "spooler",
+					   .conf = on_conf,
+					   .control = on_command,
+					   .stop = on_stop,
+					   .gone = on_master_gone,
+					   .other = on_other};
 
 static void on_beat(void *arg)
 {
@@ -427,14 +389,13 @@ int spooler_main(const struct heritage *h)
 	s->listeners =
 		xmemdup(h->listeners, (h->listener_count ? h->listener_count : 1) * sizeof(int));
 	s->listener_count = h->listener_count;
+	s->loop = loop_new();
+	s->master = ipc_child_new(s->loop, h, &role, s);
 	open_spool(s);
 	start_committer(s);
 	start_helpers(s);
 	committer_start(s->committer);
 	start_server(s);
-	s->loop = loop_new();
-	s->control_io = loop_io_new(s->loop, h->control_fd, LOOP_READ, on_control_io, s);
-	s->death_io = loop_io_new(s->loop, h->death_fd, LOOP_READ, on_death, s);
 	s->beat = loop_timer_new(s->loop, on_beat, s);
 	on_beat(s);
 	atomic_store(&shm_signals(h->shm)->spooler_up, 1);

@@ -8,7 +8,7 @@
 #include "common/base/log.h"
 #include "common/base/xalloc.h"
 #include "common/conf/conf.h"
-#include "common/ipc/ipc.h"
+#include "common/ipc/child.h"
 #include "common/loop/loop.h"
 #include "common/loop/stream.h"
 #include "common/shm/shm.h"
@@ -20,19 +20,15 @@
 #define TICK USEC_PER_SEC
 #define TIDY_TICKS 10
 #define ANSWER_TIME (10 * USEC_PER_SEC)
-/* IPC messages taken before the loop goes on. */
-#define MESSAGES_PER_TURN 64
 
 struct process {
 	unsigned magic;
 	const struct heritage *h;
 	struct loop *loop;
 	struct resolver *resolver;
-	struct loop_io *control, *death;
+	struct ipc_child *master;
 	struct loop_timer *tick;
 	unsigned ticks;
-	int status;
-	struct ipc_reader reader;
 };
 
 /* ---- configuration ---- */
@@ -152,14 +148,14 @@ static void run_command(struct process *p, struct stream *s, const json_t *reque
 }
 
 /* A connection of the control socket that master has handed over with its request. */
-static void take_command(struct process *p, struct ipc_message *m)
+static void on_command(struct ipc_message *m, void *arg)
 {
 	struct slice line = dec_bytes(&m->payload);
+	struct process *p;
 	json_t *request;
 	struct stream *s;
 
-	if (m->fd_count == 0)
-		return;
+	CAST_MAGIC(p, arg, PROCESS_MAGIC);
 	s = stream_accepted(p->loop, m->fds[0], on_command_stream, NULL);
 	m->fds[0] = -1;
 	stream_pause_input(s, true);
@@ -173,91 +169,34 @@ static void take_command(struct process *p, struct ipc_message *m)
 
 /* ---- master ---- */
 
-static void send_to_master(struct process *p, const struct buf *m)
+static enum ipc_conf_answer on_conf(struct ipc_message *m, uint64_t generation ATTR_UNUSED,
+				    void *arg)
 {
-	/* When master is gone, death_fd tells. */
-	if (ipc_send(p->h->control_fd, m, NULL, 0) < 0)
-		log_debug(NULL, "master does not take messages");
+	struct process *p;
+
+	CAST_MAGIC(p, arg, PROCESS_MAGIC);
+	return apply_conf(p, m->fds[0]) ? IPC_CONF_TAKEN : IPC_CONF_UNUSABLE;
 }
 
-static void take_conf(struct process *p, struct ipc_message *m)
+/* Nothing in hand outlives a worker: those who wait ask the next resolver. */
+static void on_stop(usec_t within ATTR_UNUSED, void *arg)
 {
-	struct buf b = BUF_INIT;
-	uint64_t generation = dec_var(&m->payload);
+	struct process *p;
 
-	if (m->fd_count == 0 || !apply_conf(p, m->fds[0])) {
-		log_error(NULL, "cannot read the new configuration; the old one stays");
-		return;
-	}
-	ipc_begin(&b, IPC_CONF_DONE);
-	enc_var(&b, generation);
-	send_to_master(p, &b);
-	buf_done(&b);
-}
-
-static void stop(struct process *p, int status)
-{
-	p->status = status;
+	CAST_MAGIC(p, arg, PROCESS_MAGIC);
 	loop_stop(p->loop);
 }
 
-static void resolver_on_control(struct process *p, struct ipc_message *m)
+static void on_master_gone(void *arg)
 {
-	switch (m->type) {
-	case IPC_CONF:
-		take_conf(p, m);
-		break;
-	case IPC_CONTROL:
-		take_command(p, m);
-		break;
-	case IPC_STOP:
-		/* Nothing in hand outlives a worker: those who wait ask the next resolver. */
-		stop(p, 0);
-		break;
-	case IPC_NONE:
-	case IPC_CONF_DONE:
-	case IPC_DRAIN_IN:
-	case IPC_DRAIN:
-	case IPC_DRAINED:
-	case IPC_READY:
-	case IPC_KILL_WORKER:
-		log_error(NULL, "master sent a message that is not for the resolver",
-			  LOG_S("message", ipc_name(m->type)));
-		break;
-	}
-	for (size_t i = 0; i < m->fd_count; i++)
-		if (m->fds[i] >= 0)
-			close(m->fds[i]);
+	on_stop(0, arg);
 }
 
-static void on_control(int what ATTR_UNUSED, void *arg)
-{
-	struct process *p;
-	struct ipc_message m;
-
-	CAST_MAGIC(p, arg, PROCESS_MAGIC);
-	for (int i = 0; i < MESSAGES_PER_TURN; i++) {
-		int rc = ipc_recv(p->h->control_fd, &p->reader, &m);
-
-		if (rc == ERR_BUSY)
-			return;
-		if (rc == 0) {
-			stop(p, 0);
-			return;
-		}
-		if (rc < 0)
-			panic("control message from master: %s", err_text(rc));
-		resolver_on_control(p, &m);
-	}
-}
-
-static void on_death(int what ATTR_UNUSED, void *arg)
-{
-	struct process *p;
-
-	CAST_MAGIC(p, arg, PROCESS_MAGIC);
-	stop(p, 0);
-}
+static const struct ipc_child_role role = {.name = "resolver",
+					   .conf = on_conf,
+					   .control = on_command,
+					   .stop = on_stop,
+					   .gone = on_master_gone};
 
 /* ---- the process ---- */
 
@@ -290,40 +229,27 @@ static void on_tick(void *arg)
 	loop_timer_set(p->tick, TICK);
 }
 
-static void announce(struct process *p)
-{
-	struct buf b = BUF_INIT;
-
-	ipc_begin(&b, IPC_READY);
-	send_to_master(p, &b);
-	buf_done(&b);
-}
-
 int resolver_main(const struct heritage *h)
 {
 	struct process *p = xcalloc(1, sizeof(*p));
-	int status;
 
 	p->magic = PROCESS_MAGIC;
 	p->h = h;
 	p->loop = loop_new();
 	if (!apply_conf(p, h->conf_fd))
 		fatal("the configuration handed over by master cannot be read");
-	p->control = loop_io_new(p->loop, h->control_fd, LOOP_READ, on_control, p);
-	p->death = loop_io_new(p->loop, h->death_fd, LOOP_READ, on_death, p);
+	p->master = ipc_child_new(p->loop, h, &role, p);
 	p->tick = loop_timer_new(p->loop, on_tick, p);
 	on_tick(p);
-	announce(p);
+	ipc_child_ready(p->master);
 	log_info(NULL, "resolver serves");
 	loop_run(p->loop);
 	log_info(NULL, "resolver stops");
-	loop_io_free(p->control);
-	loop_io_free(p->death);
+	ipc_child_free(p->master);
 	loop_timer_free(p->tick);
 	resolver_free(p->resolver);
 	loop_free(p->loop);
-	status = p->status;
 	p->magic = 0;
 	free(p);
-	return status;
+	return 0;
 }

@@ -10,7 +10,7 @@
 #include "common/base/log.h"
 #include "common/base/xalloc.h"
 #include "common/dns/dns.h"
-#include "common/ipc/ipc.h"
+#include "common/ipc/child.h"
 #include "common/loop/stream.h"
 #include "common/spool/spool.h"
 #include "worker/connection.h"
@@ -36,21 +36,20 @@
 #define FAREWELL_TIME USEC_PER_SEC
 #define CLOCK_JUMP (60 * MSEC_PER_SEC)
 #define HOSTS_TIDY_TICKS 60
-#define MESSAGES_PER_TURN 64
 
 /* The process around a struct worker. */
 struct process {
 	unsigned magic;
 	const struct heritage *h;
 	struct worker w;
-	struct loop_io *control, *death, *bell;
+	struct ipc_child *master;
+	struct loop_io *bell;
 	struct loop_timer *tick, *open_again, *stop_look;
 	uint64_t ticks;
 	int64_t clock_offset; /* wall minus monotonic, ms */
 	usec_t stop_by;
 	bool farewell; /* open transactions were given up: only the ring is left */
 	bool said_waiting;
-	struct ipc_reader reader;
 };
 
 /* --- configuration --- */
@@ -201,101 +200,41 @@ static void stop(struct process *p, usec_t within)
 
 /* --- master --- */
 
-static void send_to_master(struct process *p, const struct buf *m)
+static enum ipc_conf_answer on_conf(struct ipc_message *m, uint64_t generation, void *arg)
 {
-	/* When master is gone, death_fd tells. */
-	if (ipc_send(p->h->control_fd, m, NULL, 0) < 0)
-		log_debug(NULL, "master does not take messages");
+	struct process *p;
+
+	CAST_MAGIC(p, arg, PROCESS_MAGIC);
+	return apply_conf(p, m->fds[0], generation) ? IPC_CONF_TAKEN : IPC_CONF_UNUSABLE;
 }
 
-static void take_conf(struct process *p, struct ipc_message *m)
+static void on_command(struct ipc_message *m, void *arg)
 {
-	struct buf b = BUF_INIT;
-	uint64_t generation = dec_var(&m->payload);
+	struct process *p;
 
-	if (m->fd_count == 0 || !apply_conf(p, m->fds[0], generation)) {
-		log_error(NULL, "cannot read the new configuration; the old one stays");
-		return;
-	}
-	ipc_begin(&b, IPC_CONF_DONE);
-	enc_var(&b, generation);
-	send_to_master(p, &b);
-	buf_done(&b);
-}
-
-static void take_command(struct process *p, struct ipc_message *m)
-{
-	if (m->fd_count == 0)
-		return;
+	CAST_MAGIC(p, arg, PROCESS_MAGIC);
 	show_answer(&p->w, m->fds[0], dec_bytes(&m->payload));
 	m->fds[0] = -1;
 }
 
-static void on_message(struct process *p, struct ipc_message *m)
-{
-	switch (m->type) {
-	case IPC_CONF:
-		take_conf(p, m);
-		break;
-	case IPC_CONTROL:
-		take_command(p, m);
-		break;
-	case IPC_STOP:
-		stop(p, dec_var(&m->payload));
-		break;
-	case IPC_NONE:
-	case IPC_CONF_DONE:
-	case IPC_DRAIN_IN:
-	case IPC_DRAIN:
-	case IPC_DRAINED:
-	case IPC_READY:
-	case IPC_KILL_WORKER:
-		log_error(NULL, "master sent a message that is not for a worker",
-			  LOG_S("message", ipc_name(m->type)));
-		break;
-	}
-	for (size_t i = 0; i < m->fd_count; i++)
-		if (m->fds[i] >= 0)
-			close(m->fds[i]);
-}
-
-static void on_master_gone(struct process *p)
-{
-	loop_io_want(p->control, 0);
-	loop_io_want(p->death, 0);
-	stop(p, MASTER_GONE_TIME);
-}
-
-static void on_control(int what, void *arg)
-{
-	struct process *p;
-	struct ipc_message m;
-
-	(void)what;
-	CAST_MAGIC(p, arg, PROCESS_MAGIC);
-	for (int i = 0; i < MESSAGES_PER_TURN; i++) {
-		int rc = ipc_recv(p->h->control_fd, &p->reader, &m);
-
-		if (rc == ERR_BUSY)
-			return;
-		if (rc == 0) {
-			on_master_gone(p);
-			return;
-		}
-		if (rc < 0)
-			panic("control message from master: %s", err_text(rc));
-		on_message(p, &m);
-	}
-}
-
-static void on_death(int what, void *arg)
+static void on_stop(usec_t within, void *arg)
 {
 	struct process *p;
 
-	(void)what;
 	CAST_MAGIC(p, arg, PROCESS_MAGIC);
-	on_master_gone(p);
+	stop(p, within);
 }
+
+static void on_master_gone(void *arg)
+{
+	on_stop(MASTER_GONE_TIME, arg);
+}
+
+static const struct ipc_child_role role = {.name = "worker",
+					   .conf = on_conf,
+					   .control = on_command,
+					   .stop = on_stop,
+					   .gone = on_master_gone};
 
 static void on_bell(int what, void *arg)
 {
@@ -401,8 +340,7 @@ static void worker_teardown(struct process *p)
 	dns_client_free(w->dns);
 	stream_tls_free(w->tls);
 	spool_close(w->spool);
-	loop_io_free(p->control);
-	loop_io_free(p->death);
+	ipc_child_free(p->master);
 	loop_io_free(p->bell);
 	loop_timer_free(p->tick);
 	loop_timer_free(p->open_again);
@@ -417,21 +355,11 @@ static void listen_to_master(struct process *p)
 {
 	struct loop *l = p->w.loop;
 
-	p->control = loop_io_new(l, p->h->control_fd, LOOP_READ, on_control, p);
-	p->death = loop_io_new(l, p->h->death_fd, LOOP_READ, on_death, p);
+	p->master = ipc_child_new(l, p->h, &role, p);
 	p->bell = loop_io_new(l, p->h->bells[p->h->slot], LOOP_READ, on_bell, p);
 	p->tick = loop_timer_new(l, on_tick, p);
 	p->open_again = loop_timer_new(l, on_open_again, p);
 	p->stop_look = loop_timer_new(l, on_stop_look, p);
-}
-
-static void announce(struct process *p)
-{
-	struct buf b = BUF_INIT;
-
-	ipc_begin(&b, IPC_READY);
-	send_to_master(p, &b);
-	buf_done(&b);
 }
 
 int worker_main(const struct heritage *h)
@@ -455,7 +383,7 @@ int worker_main(const struct heritage *h)
 	on_open_again(p);
 	on_tick(p);
 	atomic_store(&w->slot->state, SHM_WORKER_RUNNING);
-	announce(p);
+	ipc_child_ready(p->master);
 	log_debug(NULL, "worker serves", LOG_S("orphan", worker_is_orphan(w) ? "yes" : "no"));
 	loop_run(w->loop);
 	worker_teardown(p);

@@ -17,8 +17,9 @@
 
 /*  name          direction          payload                         descriptors                       */
 #define IPC_LIST(X)                                                                                    \
-	/* new configuration. Answer: CONF_DONE */                                                     \
+	/* new configuration. Answer: CONF_DONE, or CONF_FAILED: master replaces the child */          \
 	X(CONF) /* master > child   var generation                  memfd [, listeners…: spooler] */ \
+	X(CONF_FAILED) /* child > master var generation */                                             \
 	X(CONF_DONE) /* child > master   var generation, [spooler: var n, str orphan…] */            \
 	/* a control connection with its request line (JSON), to be answered by the child */           \
 	X(CONTROL) /* master > child   str json, var uid                connection */                  \

@@ -1,4 +1,7 @@
 """Reload: a good file drops nothing, a bad one changes nothing; --check."""
+import os
+import resource
+import signal
 import smtplib
 
 import pytest
@@ -124,3 +127,47 @@ def test_reload_under_load_loses_nothing(sluice, receiver):
             sluice.reload()
     assert len(sluice.wait_records(200, "d", timeout=30)) == 200
     assert receiver.stats()["messages"] == 200
+
+
+@pytest.mark.parametrize("role", ["worker", "resolver", "spooler"])
+def test_a_process_that_cannot_take_a_configuration_is_replaced(sluice, receiver, role):
+    """Without a free descriptor it gets the message without the file that belongs to it."""
+    pid = sluice.processes(role)[0]["pid"]
+    used = {int(fd) for fd in os.listdir(f"/proc/{pid}/fd")}
+    free = min(set(range(len(used) + 1)) - used)
+    hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (free, hard))
+    sluice.vmtas["late"] = ["127.0.0.77 late.sluice.test"]
+    sluice.reload()
+    sluice.wait_log(contains="cannot use the new configuration: it is started again")
+    wait_until(lambda: sluice.processes(role) and sluice.processes(role)[0]["pid"] != pid, 20,
+               f"another {role}")
+    wait_until(lambda: sluice.processes("worker", "late"), 20, "the new worker")
+    sluice.inject("a@sender.test", "b@example.test", vmta="late")
+    receiver.wait("messages", 1)
+    assert receiver.connection_of(receiver.messages()[0])["source"] == "127.0.0.77"
+    sluice.reload()
+
+
+def test_a_drain_outlives_the_spooler(sluice):
+    def refused():
+        with sluice.dialogue() as talk:
+            return talk.reply()[0].startswith("421 ")
+    sluice.cli("drain")
+    wait_until(refused, 5, "new connections to be refused")
+    sluice.wait_respawn("spooler", sluice.kill("spooler"))
+    sluice.wait_log(msg="started again")
+    wait_until(refused, 5, "the new spooler to refuse them, too")
+    sluice.cli("drain", "--off")
+    wait_until(lambda: not refused(), 5, "new connections to be served")
+
+
+@pytest.mark.skipif("SLUICE_TORTURE" not in os.environ, reason="takes half a minute: make torture")
+def test_a_process_that_never_answers_does_not_hold_a_reload(sluice, receiver):
+    pid = sluice.pid("resolver")
+    os.kill(pid, signal.SIGSTOP)
+    sluice.cli("reload", timeout=120)
+    assert sluice.log_lines(contains="does not take the new configuration")
+    sluice.wait_respawn("resolver", pid, timeout=60)
+    sluice.inject("a@sender.test", "b@example.test")
+    receiver.wait("messages", 1, timeout=30)
