@@ -124,6 +124,7 @@ static void queue_reconfigure(struct queue *q, void *arg)
 
 	(void)arg;
 	queue_configure(q);
+	q->site->provider = conf_provider_of_domain(q->w->conf, slice_str(q->domain));
 	site_configure(q->site, q->set);
 	paused = duties_pause(q->w->duties, slice_str(q->name));
 	if (paused == q->paused)

@@ -73,6 +73,7 @@ void site_join(struct worker *w, struct spool_read *r, struct queue *q)
 	s->name = xstrdup(q->domain);
 	s->label = xstrdup(q->name);
 	s->set = q->set;
+	s->provider = conf_provider_of_domain(w->conf, slice_str(q->domain));
 	TAILQ_INIT(&s->queues);
 	TAILQ_INIT(&s->connections);
 	site_load(s, r);
@@ -562,7 +563,7 @@ bool site_connect(struct site *s, bool *ret_everybody)
 		return true;
 	}
 	sources_next(s, t->ip.family, &source);
-	if (!slots_take(s, &t->ip, &source.ip, &lease, ret_everybody))
+	if (!slots_take(s, t, &source.ip, &lease, ret_everybody))
 		return false;
 	connection_open(s, t, &source, lease);
 	return true;

@@ -23,6 +23,7 @@
 /* So many messages lost in a row, each with its connection, speak against the host. */
 #define SITE_LOST_MAX 3
 
+struct conf_provider;
 struct connection;
 struct events;
 struct spool_read;
@@ -46,6 +47,7 @@ struct site {
 	char *name; /* of its row: the domain */
 	char *label; /* "name/vmta" */
 	const struct conf_domain *set;
+	const struct conf_provider *provider; /* whose domains it rolls up; NULL: one domain */
 	TAILQ_HEAD(, queue) queues; /* the first is the next to be asked */
 	uint32_t parcels; /* waiting in its queues */
 

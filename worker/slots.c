@@ -126,9 +126,20 @@ static void want(struct wants *x, const struct worker *w, enum limit_kind kind, 
 					   .conf_gen = w->conf_gen};
 }
 
-static void wants_make(struct wants *x, const struct worker *w, const struct ip *dest,
-		       const struct ip *source)
+/* Whose cap a connection takes part in: by the host, or, where none has that, by its site. */
+static const struct conf_provider *provider_of(const struct site *s, const char *host,
+					       const struct ip *dest)
 {
+	const struct conf_provider *p = conf_provider_of_host(s->w->conf, slice_str(host), dest);
+
+	return p ? p : s->provider;
+}
+
+static void wants_make(struct wants *x, const struct site *s, const char *host,
+		       const struct ip *dest, const struct ip *source)
+{
+	const struct worker *w = s->w;
+	const struct conf_provider *p = provider_of(s, host, dest);
 	const struct conf_ip_limit *each = conf_ip_limit_for(w->conf, dest, false);
 	const struct conf_ip_limit *pair = conf_ip_limit_for(w->conf, dest, true);
 	char from[IP_TEXT_MAX];
@@ -138,6 +149,8 @@ static void wants_make(struct wants *x, const struct worker *w, const struct ip 
 	want(x, w, LIMIT_TOTAL, "", conf_global(w->conf)->total_max_smtp_out);
 	if (w->vmta->max_smtp_out)
 		want(x, w, LIMIT_VMTA, w->vmta_name, w->vmta->max_smtp_out);
+	if (p && p->max_smtp_out)
+		want(x, w, LIMIT_PROVIDER, p->name, p->max_smtp_out);
 	if (each)
 		want(x, w, LIMIT_IP, x->dest, each->n);
 	if (pair) {
@@ -163,21 +176,22 @@ void slots_limits(struct site *s, void (*each)(const struct limit_want *want, vo
 		return;
 	h = &s->w->vmta->smtp_source_host;
 	if (!s->route || s->route->count == 0) {
-		wants_make(&x, s->w, &any, &any);
+		wants_make(&x, s, "", &any, &any);
 		each_want(&x, each, arg);
 		return;
 	}
 	for (uint32_t i = 0; i < s->route->count; i++) {
+		const char *host = s->route->targets[i].host;
 		const struct ip *to = &s->route->targets[i].ip;
 
 		if (h->n == 0) {
-			wants_make(&x, s->w, to, &any);
+			wants_make(&x, s, host, to, &any);
 			each_want(&x, each, arg);
 		}
 		for (size_t k = 0; k < h->n; k++) {
 			if (h->v[k].ip.family != to->family)
 				continue;
-			wants_make(&x, s->w, to, &h->v[k].ip);
+			wants_make(&x, s, host, to, &h->v[k].ip);
 			each_want(&x, each, arg);
 		}
 	}
@@ -194,15 +208,15 @@ static void say_held(struct site *s, const struct limit_want *by)
 		queue_set_limited(q, slice_str(text), false);
 }
 
-bool slots_take(struct site *s, const struct ip *dest, const struct ip *source, lease_id *ret,
-		bool *ret_everybody)
+bool slots_take(struct site *s, const struct route_target *t, const struct ip *source,
+		lease_id *ret, bool *ret_everybody)
 {
 	struct worker *w = s->w;
 	struct wants x;
 	size_t by = 0;
 	int rc;
 
-	wants_make(&x, w, dest, source);
+	wants_make(&x, s, t->host, &t->ip, source);
 	rc = lease_take(w->shm, w->h->slot, x.v, x.n, ret, &by);
 	if (rc == 0)
 		return true;

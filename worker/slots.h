@@ -15,6 +15,7 @@
 #include "common/base/ip.h"
 #include "common/shm/limits.h"
 
+struct route_target;
 struct site;
 struct slots;
 struct worker;
@@ -34,8 +35,8 @@ void slots_pump(struct worker *w);
 void slots_limits(struct site *s, void (*each)(const struct limit_want *want, void *arg),
 		  void *arg);
 /* A place in every limit that applies. False: held; *ret_everybody: by one that holds all sites of this worker. */
-bool slots_take(struct site *s, const struct ip *dest, const struct ip *source, lease_id *ret,
-		bool *ret_everybody);
+bool slots_take(struct site *s, const struct route_target *t, const struct ip *source,
+		lease_id *ret, bool *ret_everybody);
 /* The peer has seen the end of the connection. */
 void slots_give(struct worker *w, lease_id lease);
 

@@ -186,4 +186,5 @@ void conf_build_effective(struct conf *c, struct conf_messages *msgs)
 	for (size_t i = 0; i < c->pools.n; i++)
 		build_pool(c, c->pools.v[i], msgs);
 	build_acct_files(c, msgs);
+	conf_build_providers(c, msgs);
 }

@@ -32,6 +32,7 @@ void conf_free(struct conf *c)
 	free(c->pools.v);
 	free(c->sources.v);
 	free(c->acct_files.v);
+	free(c->providers.v);
 	buf_done(&c->merged);
 	pthread_mutex_destroy(&c->lock);
 	arena_done(&c->arena);

@@ -98,12 +98,14 @@ struct conf_smtp_hosts {
  *     struct conf_domain      effective settings of one queue (domain/vmta)
  *     struct conf_vmta        [virtual-mta X]: name, smtp_source_host (own or global), host_name, max_smtp_out …
  *     struct conf_acct_file   [acct-file X]
+ *     struct conf_provider    [provider X]
  */
 struct conf_global;
 struct conf_source;
 struct conf_domain;
 struct conf_vmta;
 struct conf_acct_file;
+struct conf_provider;
 
 struct conf_listener {
 	struct ip ip;
@@ -158,6 +160,23 @@ const struct conf_pool *conf_pool_at(const struct conf *c, size_t i);
 const struct conf_pool *conf_pool_find(const struct conf *c, struct slice name); /* or NULL */
 size_t conf_acct_file_count(const struct conf *c);
 const struct conf_acct_file *conf_acct_file_at(const struct conf *c, size_t i);
+
+/* Providers in order of first appearance, those that only [mx-rollup-list] names among them. */
+size_t conf_provider_count(const struct conf *c);
+const struct conf_provider *conf_provider_at(const struct conf *c, size_t i);
+/* By NAME or NAME.rollup, in any case; NULL if there is none. */
+const struct conf_provider *conf_provider_find(const struct conf *c, struct slice name);
+/* The first one whose `domains` name it (lower-case), or NULL. No look-up is needed for these. */
+const struct conf_provider *conf_provider_of_domain(const struct conf *c, struct slice domain);
+/* Does a mail host match its `mx`; does an address lie in its `mx-ip`? host: lower-case, no final dot. */
+bool conf_provider_has_host(const struct conf_provider *p, struct slice host);
+bool conf_provider_has_ip(const struct conf_provider *p, const struct ip *ip);
+/*
+ * The first one that the host or address belongs to, NULL for none: whose caps a connection to it
+ * takes part in, whatever site it is made for.
+ */
+const struct conf_provider *conf_provider_of_host(const struct conf *c, struct slice host,
+						  const struct ip *ip);
 
 /*
  * Merged [source] for a client: all by-IP sources that hold ip (most specific wins per directive),

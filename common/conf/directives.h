@@ -222,6 +222,20 @@ D(ignore_dsn, "ignore-dsn", BOOL, "no", 0, 0, SITE, \
 D(recipient_priority, "recipient-priority", UINT, "50", 0, 100, MESSAGE, \
   "priority of recipients, higher first: four classes of 25 that share 8:4:2:1")
 
+#define CONF_PROVIDER_DIRECTIVES(D) \
+D(mx, "mx", PATTERNS, "", 0, 0, RELOAD, \
+  "patterns of host names, repeatable: a domain all of whose MX hosts of the lowest preference match belongs to the provider") \
+D(mx_ip, "mx-ip", CIDRS, "", 0, 0, RELOAD, \
+  "networks, repeatable: so does a domain when all addresses of those hosts lie in them") \
+D(domains, "domains", PATTERNS, "", 0, 0, RELOAD, \
+  "domain patterns, repeatable: domains that belong to the provider whatever their MX hosts are") \
+D(max_smtp_out, "max-smtp-out", UINT, "0", 0, 1000000, RELOAD, \
+  "connections to the provider's hosts over all virtual MTAs together; 0: no limit but the others")
+
+#define CONF_ROLLUP_DIRECTIVES(D) \
+D(mx, "mx", ROLLUPS, "", 0, 0, RELOAD, \
+  "HOST NAME.rollup, one a line: adds the host pattern to mx of [provider NAME]")
+
 #define CONF_ACCT_FILE_DIRECTIVES(D) \
 D(path, "path", PATH, "", 0, 0, RELOAD, \
   "file to write; not set: the name of the section") \

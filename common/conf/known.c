@@ -12,7 +12,7 @@ struct known {
 #define LATER "is not supported by this version"
 
 static const struct known sections[] = {
-	{"provider mx-rollup-list smtp-pattern-list bounce-category-patterns warm-up smtp-user "
+	{"smtp-pattern-list bounce-category-patterns warm-up smtp-user "
 	 "source-group pattern-list address-list rewrite-list domain-key-list proxy "
 	 "bounce-processor feedback-loop-processor vault email-patterns",
 	 LATER},
@@ -37,7 +37,7 @@ static const struct known directives[] = {
 	 "backoff-to-normal-after-delivery backoff-upon-all-sources-disabled backoff-reduce "
 	 "backoff-min-msg-rate backoff-hold backoff-recover-interval backoff-recover-step "
 	 "backoff-reroute-to-virtual-mta reroute-to-virtual-mta reenable-source-ip-after "
-	 "disabled-source-ip-notify smtp-pattern-list disable-mx-rollup queue-to mx mx-ip domains "
+	 "disabled-source-ip-notify smtp-pattern-list disable-mx-rollup queue-to "
 	 "queue-priority delivery-priority retry-upon-new-mail mx-connection-attempts",
 	 LATER},
 	/* pools and warm-up */

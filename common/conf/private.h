@@ -51,6 +51,7 @@ struct conf_section {
 	struct conf_vmta *vmta;
 	struct conf_pool *pool;
 	struct conf_acct_file *acct_file;
+	struct conf_provider *provider;
 	const struct conf_section
 		*pool_of_rules; /* virtual-mta: its pool that has domain sections */
 	UT_hash_handle hh;
@@ -72,7 +73,8 @@ struct conf {
 	struct buf merged;
 	struct conf_section *by_key; /* uthash of all sections */
 	struct conf_ptrs sections; /* of struct conf_section, in file order */
-	struct conf_ptrs listeners, vmtas, pools, sources, acct_files; /* likewise, by scope */
+	struct conf_ptrs listeners, vmtas, pools, sources, acct_files,
+		providers; /* likewise, by scope */
 	struct conf_global global;
 	struct conf_ip_limits ip_limits; /* most specific first */
 	struct conf_rules *rules; /* uthash by name of virtual MTA or pool, "" everywhere */
@@ -88,8 +90,16 @@ struct conf_section *conf_section_find(const struct conf *c, enum conf_scope_id 
 /* Adds a section that the file does not hold ({default}). */
 struct conf_section *conf_section_add(struct conf *c, enum conf_scope_id scope, const char *name);
 
+/* Letters, digits, '.', '_' and '-', at most 255. */
+bool conf_plain_name(struct slice name);
+
 /* build.c: sections to listeners, virtual MTAs, pools, files, global settings. */
 void conf_build_effective(struct conf *c, struct conf_messages *msgs);
+
+/* provider.c */
+/* A line of [mx-rollup-list] names a provider: its section is there from then on. */
+void conf_rollup_declare(struct conf *c, const struct conf_item *it);
+void conf_build_providers(struct conf *c, struct conf_messages *msgs);
 
 /* domains.c: domain sections to rules; conf_domain_for(). */
 void conf_build_rules(struct conf *c, struct conf_messages *msgs);

@@ -38,6 +38,13 @@ static const struct conf_directive domain_rows[] = {CONF_DOMAIN_DIRECTIVES(DIREC
 static const struct conf_directive acct_file_rows[] = {CONF_ACCT_FILE_DIRECTIVES(DIRECTIVE_ROW)};
 #undef ROW_STRUCT
 
+#define ROW_STRUCT conf_provider
+static const struct conf_directive provider_rows[] = {CONF_PROVIDER_DIRECTIVES(DIRECTIVE_ROW)};
+#undef ROW_STRUCT
+#define ROW_STRUCT conf_rollup_fields
+static const struct conf_directive rollup_rows[] = {CONF_ROLLUP_DIRECTIVES(DIRECTIVE_ROW)};
+#undef ROW_STRUCT
+
 #define ROWS(rows) rows, ARRAY_SIZE(rows)
 
 const struct conf_scope conf_scopes[CONF_SCOPE_COUNT] = {
@@ -61,6 +68,14 @@ const struct conf_scope conf_scopes[CONF_SCOPE_COUNT] = {
 	 "NAME = LIST: names for lists of domains, used as $NAME in patterns", NULL, 0, 0},
 	{CONF_SCOPE_ACCT_FILE, "acct-file", true, "PATH or NAME", "A file of accounting records",
 	 ROWS(acct_file_rows), sizeof(struct conf_acct_file)},
+	{CONF_SCOPE_PROVIDER, "provider", true, "NAME",
+	 "Domains whose mail goes to the same hosts: they share limits, back-off and connections "
+	 "as "
+	 "the site NAME.rollup of each virtual MTA",
+	 ROWS(provider_rows), sizeof(struct conf_provider)},
+	{CONF_SCOPE_ROLLUP, "mx-rollup-list", false, "",
+	 "Host patterns of providers as PowerMTA writes them", ROWS(rollup_rows),
+	 sizeof(struct conf_rollup_fields)},
 };
 
 bool conf_words_have(const char *words, struct slice name)

@@ -44,6 +44,8 @@ enum conf_scope_id {
 	CONF_SCOPE_DOMAIN,
 	CONF_SCOPE_MACRO, /* has no directives: every name is one */
 	CONF_SCOPE_ACCT_FILE,
+	CONF_SCOPE_PROVIDER,
+	CONF_SCOPE_ROLLUP,
 	CONF_SCOPE_COUNT
 };
 
@@ -62,6 +64,10 @@ extern const struct conf_scope conf_scopes[CONF_SCOPE_COUNT];
 /* [smtp-listener] has no public struct of its own rows. */
 struct conf_listener_fields {
 	const char *source;
+};
+/* [mx-rollup-list] likewise. */
+struct conf_rollup_fields {
+	struct conf_rollups mx;
 };
 /* [virtual-mta-pool] likewise. */
 struct conf_pool_fields {

@@ -71,6 +71,9 @@ static struct conf_ptrs *list_of(struct conf *c, enum conf_scope_id scope)
 		return &c->pools;
 	case CONF_SCOPE_ACCT_FILE:
 		return &c->acct_files;
+	case CONF_SCOPE_PROVIDER:
+		return &c->providers;
+	case CONF_SCOPE_ROLLUP:
 	case CONF_SCOPE_GLOBAL:
 	case CONF_SCOPE_DOMAIN:
 	case CONF_SCOPE_MACRO:
@@ -103,7 +106,7 @@ struct conf_section *conf_section_add(struct conf *c, enum conf_scope_id id, con
 	return s;
 }
 
-static bool plain_name(struct slice name)
+bool conf_plain_name(struct slice name)
 {
 	for (size_t i = 0; i < name.n; i++) {
 		char ch = ascii_lower(name.p[i]);
@@ -132,15 +135,18 @@ static bool bad_name(const struct conf *c, enum conf_scope_id scope, struct slic
 	else if (scope == CONF_SCOPE_SOURCE &&
 		 (slice_ieq_str(name, "{auth}") || slice_ieq_str(name, "{pickup}")))
 		buf_addf(why, "[source %.*s] is not supported by this version", SLICE_ARG(name));
-	else if (scope == CONF_SCOPE_SOURCE && !cidr_parse(name, &cidr) && !plain_name(name))
+	else if (scope == CONF_SCOPE_SOURCE && !cidr_parse(name, &cidr) && !conf_plain_name(name))
 		buf_addf(why,
 			 "'%.*s' is neither a network such as 10/8 nor a name of letters, digits, "
 			 "'.', '_' and '-'",
 			 SLICE_ARG(name));
+	else if (scope == CONF_SCOPE_PROVIDER && !conf_plain_name(name))
+		buf_addf(why, "'%.*s' is not a name of letters, digits, '.', '_' and '-'",
+			 SLICE_ARG(name));
 	else if (scope == CONF_SCOPE_ACCT_FILE && name.n && name.p[0] == '|')
 		buf_add_str(why, "accounting records to a program (|COMMAND) are not supported by "
 				 "this version: write a file");
-	else if (vmta_or_pool && !plain_name(name) &&
+	else if (vmta_or_pool && !conf_plain_name(name) &&
 		 !(scope == CONF_SCOPE_VMTA && slice_ieq_str(name, "{default}")))
 		buf_addf(why, "'%.*s' is not a name of letters, digits, '.', '_' and '-'",
 			 SLICE_ARG(name));
@@ -394,6 +400,8 @@ void conf_build_sections(struct conf *c, const struct conf_items *items, struct 
 		if (items->v[i].header)
 			of[i] = items->v[i].reopens ? of[items->v[i].reopens - 1]
 						    : open_section(c, &items->v[i], msgs);
+		else if (items->v[i].scope && items->v[i].scope->id == CONF_SCOPE_ROLLUP)
+			conf_rollup_declare(c, &items->v[i]);
 	for (size_t i = 0; i < items->n; i++) {
 		const struct conf_item *it = &items->v[i];
 

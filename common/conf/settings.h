@@ -24,6 +24,22 @@ struct conf_patterns {
 	size_t n;
 };
 
+/* Networks as written. */
+struct conf_cidrs {
+	const struct cidr *v;
+	size_t n;
+};
+
+/* [mx-rollup-list] mx = HOST NAME.rollup */
+struct conf_rollup {
+	const struct conf_pattern *host;
+	const char *provider; /* NAME */
+};
+struct conf_rollups {
+	const struct conf_rollup *v;
+	size_t n;
+};
+
 enum conf_date_header { CONF_DATE_NO, CONF_DATE_YES, CONF_DATE_OVERRIDE };
 enum conf_domain_type { CONF_DOMAIN_SMTP, CONF_DOMAIN_DISCARD };
 enum conf_acct_format { CONF_ACCT_CSV, CONF_ACCT_JSON };
@@ -72,6 +88,8 @@ T(HEADERS, struct conf_strings, true, true, "a list of header names") \
 T(PATTERNS, struct conf_patterns, true, true, "domain patterns such as example.com, *.example.org") \
 T(IP_PORTS, struct conf_ip_ports, true, true, "a list of addresses such as 127.0.0.1, [::1]:5353") \
 T(IP_LIMITS, struct conf_ip_limits, true, false, "CIDR N [per-source-ip]") \
+T(CIDRS, struct conf_cidrs, true, true, "networks such as 192.0.2.0/24, 2001:db8::/32") \
+T(ROLLUPS, struct conf_rollups, true, false, "HOST NAME.rollup") \
 T(SOURCE_HOSTS, struct conf_source_hosts, true, false, "IP [HOST]") \
 T(SMTP_HOSTS, struct conf_smtp_hosts, false, true, "hosts such as mx1.example.com;[192.0.2.1]:25") \
 T(RECORDS, unsigned, true, true, "a list of d, b, t, tq") \
@@ -113,6 +131,15 @@ struct conf_vmta {
 /* [domain X]: the effective settings of one queue */
 struct conf_domain {
 	CONF_DOMAIN_DIRECTIVES(CONF_FIELD)
+};
+
+/* [provider X], with what [mx-rollup-list] adds */
+struct conf_provider {
+	const char *name;
+	const char *rollup; /* "name.rollup", lower-case: the name of its sites */
+	size_t index; /* conf_provider_at(index) */
+	struct conf_origin at;
+	CONF_PROVIDER_DIRECTIVES(CONF_FIELD)
 };
 
 /* [acct-file X]; path is never NULL */
