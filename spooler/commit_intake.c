@@ -84,6 +84,7 @@ static struct spool_recipient recipient_row(const struct intake_message *m, uint
 		.pool = slice_str(at->pool),
 		.notify = r->notify,
 		.class = r->class,
+		.job = spool_job_bucket(slice_str(m->job)),
 		.expiry = age == USEC_INFINITY ? UINT64_MAX : m->received + age / USEC_PER_MSEC,
 		.last_reply = slice_of("", 0),
 	};
@@ -107,15 +108,16 @@ static int discard(struct commit *c, const struct spool_recipient *r, struct com
 	return commit_outbox(c, &a);
 }
 
-static bool goes_to_due(struct commit *c, uint32_t queue, msec_t *ret_due)
+static bool goes_to_due(struct commit *c, uint32_t queue, uint8_t class, msec_t *ret_due)
 {
 	struct shm_queue *q = shm_queue_claim(c->shm, queue);
+	uint32_t full = SHM_QUEUE_FULL | 1u << (SHM_QUEUE_FULL_CLASS_SHIFT + class);
 	msec_t not_before;
 
 	*ret_due = c->now;
 	if (!q)
 		return true; /* no slot for it: counts as full */
-	if (!(atomic_load_explicit(&q->flags, memory_order_relaxed) & SHM_QUEUE_FULL))
+	if (!(atomic_load_explicit(&q->flags, memory_order_relaxed) & full))
 		return false;
 	not_before = atomic_load_explicit(&q->not_before, memory_order_relaxed);
 	if (not_before > c->now && not_before < NOT_BEFORE_NOTICE)
@@ -143,7 +145,7 @@ static int put_recipient(struct commit *c, struct spool_recipient *r, struct com
 
 	touch_count(c, t, r->msgid, r->rcpt, (int64_t)size, 1);
 	r->arrival = arrival;
-	r->fresh = !goes_to_due(c, q->id, &due);
+	r->fresh = !goes_to_due(c, q->id, r->class, &due);
 	if (r->fresh) {
 		rc = put_fresh(c, r, q);
 	} else {
@@ -151,7 +153,7 @@ static int put_recipient(struct commit *c, struct spool_recipient *r, struct com
 
 		r->due = due < r->expiry ? due : r->expiry;
 		touch_due(c, q->id, q->vmta->id);
-		at = key_due(q->id, r->due, r->msgid, r->rcpt);
+		at = key_due(q->id, spool_lane(r->class, r->job), r->due, r->msgid, r->rcpt);
 		rc = write_put(c->w, SPOOL_DUE, &at, slice_of("", 0));
 	}
 	if (rc < 0)

@@ -533,7 +533,7 @@ static int due_chunk(struct commit *c, struct commit_order *o, struct chunk *k)
 	bool matches = false;
 
 	if (o->now.position.n != KEY_DUE_SIZE)
-		o->now.position = key_due(0, 0, 0, 0);
+		o->now.position = key_due(0, 0, 0, 0, 0);
 	while (k->rows < most && k->looks++ < CHUNK_LOOKS) {
 		struct spool_key *at = &o->now.position;
 		struct slice key, value;
@@ -554,14 +554,14 @@ static int due_chunk(struct commit *c, struct commit_order *o, struct chunk *k)
 				o->now.last_matching = queue;
 		}
 		if (!matches) {
-			*at = key_due(queue, UINT64_MAX, UINT64_MAX, UINT32_MAX);
+			*at = key_due(queue, UINT8_MAX, UINT64_MAX, UINT64_MAX, UINT32_MAX);
 			continue;
 		}
-		*at = key_due(queue, be64_get(key.p + 4), be64_get(key.p + 12),
-			      be32_get(key.p + 20));
-		if (be64_get(key.p + 4) <= horizon)
+		*at = key_due(queue, (uint8_t)key.p[4], be64_get(key.p + 5), be64_get(key.p + 13),
+			      be32_get(key.p + 21));
+		if (be64_get(key.p + 5) <= horizon)
 			continue;
-		rc = schedule_recipient(c, o, be64_get(at->b + 12), be32_get(at->b + 20), &k->rows);
+		rc = schedule_recipient(c, o, be64_get(at->b + 13), be32_get(at->b + 21), &k->rows);
 		if (rc < 0)
 			return rc;
 	}

@@ -163,7 +163,7 @@ static int remove_place(struct commit *c, const struct spool_recipient *r, struc
 		rc = write_delete(c->w, SPOOL_FRESH, &k);
 	} else {
 		touch_due(c, q->id, q->vmta->id);
-		k = key_due(q->id, r->due, r->msgid, r->rcpt);
+		k = key_due(q->id, spool_lane(r->class, r->job), r->due, r->msgid, r->rcpt);
 		rc = write_delete(c->w, SPOOL_DUE, &k);
 	}
 	return rc == ERR_NOT_FOUND ? 0 : rc;
@@ -204,7 +204,7 @@ int recipient_to_due(struct commit *c, struct spool_recipient *r, struct commit_
 	touch_due(c, q->id, q->vmta->id);
 	r->fresh = false;
 	r->due = due_of(c, r, due);
-	at = key_due(q->id, r->due, r->msgid, r->rcpt);
+	at = key_due(q->id, spool_lane(r->class, r->job), r->due, r->msgid, r->rcpt);
 	rc = write_put(c->w, SPOOL_DUE, &at, slice_of("", 0));
 	if (rc < 0)
 		return rc;

@@ -48,11 +48,8 @@ static bool site_is_quiet(struct spool_read *r, const struct spool_queue *q)
 
 static bool is_quiet(const struct commit *c, struct spool_read *r, const struct spool_queue *q)
 {
-	struct spool_due_pos pos = {.started = false};
-	struct spool_due_row due;
-
 	return q->day + QUIET_DAYS < commit_day(clock_wall()) && !shm_queue_find(c->shm, q->id) &&
-	       site_is_quiet(r, q) && spool_due_scan(r, q->id, UINT64_MAX, &pos, &due, 1) == 0;
+	       site_is_quiet(r, q) && spool_due_first(r, q->id) == UINT64_MAX;
 }
 
 /* --- in the transaction --- */

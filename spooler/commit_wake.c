@@ -141,11 +141,7 @@ int wake_load(struct commit *c)
 
 static msec_t first_due(struct commit *c, uint32_t queue)
 {
-	struct spool_due_pos pos = {.started = false};
-	struct spool_due_row row;
-
-	return spool_due_scan(write_read(c->w), queue, UINT64_MAX, &pos, &row, 1) ? row.due
-										  : NO_WAKE;
+	return spool_due_first(write_read(c->w), queue);
 }
 
 struct commit_touch *touch_queue(struct commit *c, uint32_t queue, uint32_t vmta)

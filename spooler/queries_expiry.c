@@ -112,10 +112,10 @@ msec_t due_expiry_first(struct spool_read *r, uint32_t queue, msec_t published,
 {
 	struct spool_due_pos pos = {.started = false};
 	struct spool_due_row rows[DUE_ROWS + 1];
-	size_t n = spool_due_scan(r, queue, UINT64_MAX, &pos, rows, DUE_ROWS + 1), i;
+	size_t n = spool_due_walk(r, queue, &pos, rows, DUE_ROWS + 1), i;
 	msec_t first = UINT64_MAX;
 
-	*ret_first_due = n ? rows[0].due : 0;
+	*ret_first_due = n ? spool_due_first(r, queue) : 0;
 	if (n > DUE_ROWS)
 		return published ? published : UINT64_MAX;
 	for (i = 0; i < n; i++) {

@@ -6,6 +6,7 @@
 #include "common/base/xalloc.h"
 #include "common/spool/spool.h"
 #include "worker/context.h"
+#include "worker/due.h"
 #include "worker/inhand.h"
 #include "worker/duties.h"
 #include "worker/post.h"
@@ -16,7 +17,6 @@
 #define FRESH_AT_ONCE 400
 #define WAKE_AT_ONCE 200
 #define DUE_AT_ONCE 400
-#define DUE_PER_QUEUE 100
 #define PARK_BATCHES 64
 #define WAKE_GAP (20 * USEC_PER_MSEC) /* between two walks over the wake table */
 #define POLL_BUSY (5 * USEC_PER_MSEC) /* while outcomes are not yet committed */
@@ -106,16 +106,18 @@ void feed_rewind(struct feed *f)
 	request(f);
 }
 
+static void refill_list(struct feed *f, struct queue *q)
+{
+	q->refill_listed = true;
+	TAILQ_INSERT_TAIL(&f->refills, q, refill);
+	f->refill_count++;
+}
+
 void feed_refill(struct feed *f, struct queue *q)
 {
 	if (q->refill_listed)
 		return;
-	/* Half empty is soon enough, so that one scan brings much. */
-	if (q->waiting > inhand_share(f->w->inhand) / 2)
-		return;
-	q->refill_listed = true;
-	TAILQ_INSERT_TAIL(&f->refills, q, refill);
-	f->refill_count++;
+	refill_list(f, q);
 	request(f);
 }
 
@@ -152,15 +154,6 @@ static void kick_touched(struct feed *f)
 	f->touched_count = 0;
 }
 
-static uint8_t job_bucket(struct slice job)
-{
-	uint32_t h = 2166136261u;
-
-	for (size_t i = 0; i < job.n; i++)
-		h = (h ^ (uint8_t)job.p[i]) * 16777619u;
-	return job.n ? (uint8_t)(1 + h % 63) : 0;
-}
-
 /* Whether an order forbids to touch it; *ret_job is for its lane. */
 static bool look_at(struct feed *f, struct spool_read *r, const struct queue *q, uint64_t msgid,
 		    uint32_t rcpt, uint8_t *ret_job)
@@ -170,7 +163,7 @@ static bool look_at(struct feed *f, struct spool_read *r, const struct queue *q,
 	*ret_job = 0;
 	if (spool_message_get(r, msgid, &m) < 0)
 		return false;
-	*ret_job = job_bucket(m.job);
+	*ret_job = spool_job_bucket(m.job);
 	return !duties_deleting(f->w->duties) ||
 	       !duties_delete_matches(f->w->duties, r, q, &m, rcpt);
 }
@@ -240,11 +233,11 @@ static void fresh_row(struct feed *f, struct spool_read *r, const struct spool_f
 	}
 	if (inhand_find(f->w->inhand, row->msgid, row->rcpt))
 		return;
-	if (queue_is_blocked(q) || q->full || q->waiting >= inhand_share(f->w->inhand)) {
-		if (!q->full && !queue_is_blocked(q)) {
-			q->full = true;
-			q->due_more = true;
-			q->due_pos = (struct spool_due_pos){0};
+	if (queue_is_blocked(q) || (q->full & 1u << class) ||
+	    q->class_waiting[class] >= inhand_share(f->w->inhand, q, class)) {
+		if (!queue_is_blocked(q)) {
+			q->full |= (uint8_t)(1u << class);
+			q->due_more |= (uint8_t)(1u << class);
 		}
 		queue_publish(q);
 		park(f, q, row->msgid, row->rcpt);
@@ -315,12 +308,10 @@ static void wake_row(struct feed *f, struct spool_read *r, const struct spool_wa
 		queue_push_wake(q);
 		return;
 	}
-	if (q->due_more) {
-		feed_refill(f, q);
-		return;
-	}
-	queue_publish(q); /* the retry time may have come */
-	queue_want_due(q);
+	if (!q->due_more)
+		queue_publish(q); /* the retry time may have come */
+	q->due_more = DUE_ALL;
+	feed_refill(f, q);
 }
 
 static void read_wake(struct feed *f, struct spool_read *r)
@@ -329,7 +320,7 @@ static void read_wake(struct feed *f, struct spool_read *r)
 	msec_t now = loop_wall(f->w->loop);
 	size_t n;
 
-	if (!f->wake_pass || f->w->stopping || inhand_share(f->w->inhand) == 0)
+	if (!f->wake_pass || f->w->stopping || inhand_full(f->w->inhand))
 		return;
 	if (f->wake.started == false && loop_now(f->w->loop) - f->wake_walked < WAKE_GAP)
 		return;
@@ -354,16 +345,6 @@ static msec_t next_wake(struct feed *f, struct spool_read *r)
 	return spool_wake_scan(r, f->w->vmta_id, UINT64_MAX, &pos, &row, 1) ? row.at : UINT64_MAX;
 }
 
-static void due_drained(struct queue *q)
-{
-	q->due_more = false;
-	q->due_pos = (struct spool_due_pos){0};
-	if (q->full) {
-		q->full = false;
-		queue_publish(q);
-	}
-}
-
 /* Too old: it bounces now, without a connection. */
 static bool expire(struct spool_read *r, struct queue *q, const struct spool_recipient *row)
 {
@@ -380,43 +361,27 @@ static bool expire(struct spool_read *r, struct queue *q, const struct spool_rec
 	return false;
 }
 
-static void due_row(struct feed *f, struct spool_read *r, struct queue *q,
-		    const struct spool_due_row *row)
+static void due_row(struct spool_read *r, struct queue *q, const struct spool_due_row *row,
+		    uint8_t lane, void *arg)
 {
 	struct spool_recipient x;
 
 	if (spool_recipient_get(r, row->msgid, row->rcpt, &x) < 0 || expire(r, q, &x))
 		return;
-	(void)take(f, r, q, row->msgid, row->rcpt,
-		   x.class < SPOOL_CLASSES ? x.class : SPOOL_CLASS_DEFAULT, false);
+	(void)take(arg, r, q, row->msgid, row->rcpt, spool_lane_class(lane), false);
 }
 
 /* One helping from the due table. Returns rows read. */
 static size_t due_queue(struct feed *f, struct spool_read *r, struct queue *q)
 {
-	struct spool_due_row rows[DUE_PER_QUEUE];
-	size_t n =
-		spool_due_scan(r, q->id, loop_wall(f->w->loop), &q->due_pos, rows, DUE_PER_QUEUE);
-	bool full = false;
+	uint8_t full = q->full;
+	bool more;
+	size_t n = due_helping(r, q, due_row, f, &more);
 
-	for (size_t i = 0; i < n && !full; i++) {
-		if (inhand_find(f->w->inhand, rows[i].msgid, rows[i].rcpt))
-			continue;
-		full = q->waiting >= inhand_share(f->w->inhand);
-		if (!full)
-			due_row(f, r, q, &rows[i]);
-	}
-	if (full) { /* goes on from the head of the range when there is room again */
-		q->due_pos = (struct spool_due_pos){0};
-		if (!q->full) {
-			q->full = true;
-			queue_publish(q);
-		}
-	} else if (n < DUE_PER_QUEUE) {
-		due_drained(q);
-	} else {
-		feed_refill(f, q);
-	}
+	if (q->full != full)
+		queue_publish(q);
+	if (more && !q->refill_listed)
+		refill_list(f, q);
 	return n;
 }
 
@@ -431,7 +396,8 @@ static void read_due(struct feed *f, struct spool_read *r)
 
 		refill_unlist(f, q);
 		if (queue_is_blocked(q)) {
-			q->due_more = false;
+			q->due_more = 0;
+			due_begin_again(q);
 			continue;
 		}
 		n = due_queue(f, r, q);

@@ -9,6 +9,7 @@
 #include "worker/queue.h"
 
 #define INHAND_MAX 20000
+#define CLASS_STEP 2000 /* each class has so much less than the one above it */
 #define QUEUE_SHARE_MAX 1000
 
 struct inhand {
@@ -17,6 +18,7 @@ struct inhand {
 	struct parcel *parcels; /* uthash */
 	struct item_list done; /* by position */
 	size_t count;
+	size_t unreached; /* of these, items of queues whose host has not been reached */
 };
 
 struct inhand *inhand_new(struct worker *w)
@@ -66,6 +68,7 @@ struct item *inhand_add(struct inhand *h, uint64_t msgid, uint32_t rcpt, struct 
 	it->state = ITEM_WAITING;
 	HASH_ADD(hh, h->items, key, sizeof(it->key), it);
 	h->count++;
+	h->unreached += !q->reached;
 	counter_set(h->w->counters, COUNTER_RECIPIENTS_IN_HAND, h->count);
 	queue_item_added(q);
 	return it;
@@ -77,6 +80,7 @@ static void item_drop(struct inhand *h, struct item *it)
 
 	HASH_DEL(h->items, it);
 	h->count--;
+	h->unreached -= !q->reached;
 	counter_set(h->w->counters, COUNTER_RECIPIENTS_IN_HAND, h->count);
 	free(it);
 	queue_item_gone(q);
@@ -127,16 +131,49 @@ size_t inhand_count(const struct inhand *h)
 	return h->count;
 }
 
-size_t inhand_share(const struct inhand *h)
+static size_t room(const struct inhand *h, bool reached, uint8_t class)
 {
-	size_t share;
+	size_t max = INHAND_MAX - (size_t) class * CLASS_STEP;
+	size_t most = max / 2;
 
-	if (h->count >= INHAND_MAX)
+	if (h->count >= max || (!reached && h->unreached >= most))
 		return 0;
-	share = (INHAND_MAX - h->count) / 4;
+	if (!reached && most - h->unreached < max - h->count)
+		return most - h->unreached;
+	return max - h->count;
+}
+
+size_t inhand_share(const struct inhand *h, const struct queue *q, uint8_t class)
+{
+	size_t share = room(h, q->reached, class);
+
+	if (share == 0)
+		return 0;
+	share /= q->reached ? 4 : 8;
 	if (share > QUEUE_SHARE_MAX)
 		return QUEUE_SHARE_MAX;
 	return share < 2 ? 2 : share;
+}
+
+bool inhand_full(const struct inhand *h)
+{
+	return room(h, true, 0) == 0;
+}
+
+bool inhand_unreached_full(const struct inhand *h)
+{
+	return room(h, false, SPOOL_CLASS_DEFAULT) == 0;
+}
+
+void inhand_set_reached(struct inhand *h, struct queue *q, bool reached)
+{
+	if (q->reached == reached)
+		return;
+	q->reached = reached;
+	if (reached)
+		h->unreached -= q->items;
+	else
+		h->unreached += q->items;
 }
 
 struct parcel *parcel_find(struct inhand *h, uint64_t msgid, struct queue *q)

@@ -85,10 +85,18 @@ uint64_t inhand_first_done(const struct inhand *h);
 
 size_t inhand_count(const struct inhand *h);
 /*
- * How many items a queue may hold now: what is free is shared, so that slow queues never take all
- * (a queue may hold at most a quarter of what is still free). At least 2, 0 when nothing is free.
+ * How many items of a class may wait in a queue now: what is free is shared, so that slow queues never
+ * take all (a queue may hold at most a quarter of what is still free). At least 2, 0 when nothing is
+ * free. Higher classes find room where lower ones have none. Queues whose host has not been reached have
+ * half of the room, so that mail to dead domains never takes the place of mail that can go.
  */
-size_t inhand_share(const struct inhand *h);
+size_t inhand_share(const struct inhand *h, const struct queue *q, uint8_t class);
+/* No room for anybody. */
+bool inhand_full(const struct inhand *h);
+/* No room for queues that have not been reached (of the default class). */
+bool inhand_unreached_full(const struct inhand *h);
+/* The host of the queue's site has answered, or does not any more. */
+void inhand_set_reached(struct inhand *h, struct queue *q, bool reached);
 
 struct parcel *parcel_find(struct inhand *h, uint64_t msgid, struct queue *q);
 struct parcel *parcel_add(struct inhand *h, uint64_t msgid, struct queue *q);

@@ -6,6 +6,7 @@
 #include "common/base/xalloc.h"
 #include "common/conf/conf.h"
 #include "worker/context.h"
+#include "worker/due.h"
 #include "worker/events.h"
 #include "worker/feed.h"
 #include "worker/duties.h"
@@ -19,8 +20,6 @@
 #define HELD_LIMITS 32 /* of which the log speaks in a minute */
 #define HELD_LONG (10 * USEC_PER_SEC)
 #define HELD_EVERY (60 * USEC_PER_SEC)
-
-static const int class_share[SPOOL_CLASSES] = {8, 4, 2, 1};
 
 /* A limit that holds queues, for the log. */
 struct held {
@@ -51,6 +50,7 @@ static void queue_free(struct queue *q)
 			free(l);
 		}
 	}
+	due_begin_again(q);
 	free(q->domain);
 	free(q->name);
 	q->magic = 0;
@@ -136,7 +136,7 @@ static void queue_reconfigure(struct queue *q, void *arg)
 		(void)queue_give_back(q, loop_wall(q->w->loop));
 		queue_push_wake(q);
 	} else {
-		q->full = false;
+		q->full = 0;
 		queue_publish(q);
 		queue_want_due(q);
 	}
@@ -275,6 +275,8 @@ void queue_put(struct queue *q, struct item *it, bool front)
 
 	if (!p) {
 		p = parcel_add(h, it->key.msgid, q);
+		if (TAILQ_EMPTY(&q->lanes[it->class]))
+			turn_add(&q->site->turn, q, it->class);
 		p->lane = lane_of(q, it->class, it->job);
 		p->class = it->class;
 		if (front)
@@ -289,6 +291,8 @@ void queue_put(struct queue *q, struct item *it, bool front)
 	TAILQ_INSERT_TAIL(&p->items, it, link);
 	p->item_count++;
 	q->waiting++;
+	q->class_waiting[p->class]++;
+	p->lane->waiting++;
 }
 
 static void parcel_drop(struct queue *q, struct parcel *p)
@@ -300,6 +304,8 @@ static void parcel_drop(struct queue *q, struct parcel *p)
 		TAILQ_REMOVE(&q->lanes[p->class], l, link);
 		free(l);
 	}
+	if (TAILQ_EMPTY(&q->lanes[p->class]))
+		turn_remove(&q->site->turn, q, p->class);
 	q->parcels--;
 	q->site->parcels--;
 	parcel_free(q->w->inhand, p);
@@ -308,44 +314,39 @@ static void parcel_drop(struct queue *q, struct parcel *p)
 void queue_remove(struct queue *q, struct item *it)
 {
 	struct parcel *p = it->parcel;
+	uint8_t lane;
 
 	invariant(p && it->state == ITEM_WAITING);
+	lane = spool_lane(p->class, p->lane->job);
 	TAILQ_REMOVE(&p->items, it, link);
 	it->parcel = NULL;
 	p->item_count--;
 	q->waiting--;
+	q->class_waiting[p->class]--;
+	p->lane->waiting--;
 	if (p->item_count == 0)
 		parcel_drop(q, p);
-	if (q->due_more && !q->refill_listed)
+	if ((q->due_more & 1u << spool_lane_class(lane)) && !q->refill_listed &&
+	    due_lane_has_room(q, lane))
 		feed_refill(q->w->feed, q);
 }
 
-static int class_next(struct queue *q)
+uint32_t queue_lane_waiting(const struct queue *q, uint8_t class, uint8_t job)
 {
-	for (int round = 0; round < 2; round++) {
-		for (int c = 0; c < SPOOL_CLASSES; c++)
-			if (!TAILQ_EMPTY(&q->lanes[c]) && q->credit[c] > 0)
-				return c;
-		for (int c = 0; c < SPOOL_CLASSES; c++)
-			q->credit[c] = class_share[c];
-	}
-	return -1;
+	const struct lane *l;
+
+	TAILQ_FOREACH(l, &q->lanes[class], link)
+		if (l->job == job)
+			return l->waiting;
+	return 0;
 }
 
-struct parcel *queue_next(struct queue *q)
+struct parcel *queue_first(struct queue *q)
 {
-	int c = class_next(q);
-
-	return c < 0 ? NULL : TAILQ_FIRST(&TAILQ_FIRST(&q->lanes[c])->parcels);
-}
-
-void queue_used(struct queue *q, struct parcel *p)
-{
-	struct lane *l = p->lane;
-
-	q->credit[p->class]--;
-	TAILQ_REMOVE(&q->lanes[p->class], l, link);
-	TAILQ_INSERT_TAIL(&q->lanes[p->class], l, link);
+	for (int c = 0; c < SPOOL_CLASSES; c++)
+		if (!TAILQ_EMPTY(&q->lanes[c]))
+			return TAILQ_FIRST(&TAILQ_FIRST(&q->lanes[c])->parcels);
+	return NULL;
 }
 
 /* --- blocked queues --- */
@@ -376,7 +377,7 @@ static bool park_some(struct queue *q, msec_t due, struct parking *k)
 	struct parcel *p;
 
 	k->n = 0;
-	while (k->n < PARK_CHUNK && (p = queue_next(q))) {
+	while (k->n < PARK_CHUNK && (p = queue_first(q))) {
 		struct item *it = TAILQ_FIRST(&p->items);
 
 		queue_remove(q, it);
@@ -413,7 +414,8 @@ void queue_push_wake(struct queue *q)
 	struct worker *w = q->w;
 	bool forever = q->paused || worker_is_orphan(w);
 
-	q->due_more = false;
+	q->due_more = 0;
+	due_begin_again(q);
 	if (post_committed(w->post) < q->wake_position)
 		return;
 	if (post_wake(w->post, q->id, forever ? WAKE_NEVER : q->site->retry_at))
@@ -422,8 +424,8 @@ void queue_push_wake(struct queue *q)
 
 void queue_want_due(struct queue *q)
 {
-	q->due_more = true;
-	q->due_pos = (struct spool_due_pos){0};
+	q->due_more = DUE_ALL;
+	due_begin_again(q);
 	feed_refill(q->w->feed, q);
 }
 
@@ -437,8 +439,9 @@ void queue_publish(struct queue *q)
 
 	if (!s)
 		return;
-	if (q->full || queue_is_blocked(q))
+	if (queue_is_blocked(q))
 		flags |= SHM_QUEUE_FULL;
+	flags |= (uint32_t)q->full << SHM_QUEUE_FULL_CLASS_SHIFT;
 	if (retry)
 		flags |= SHM_QUEUE_RETRY;
 	if (q->paused)

@@ -2,7 +2,8 @@
  * queue.h - a queue: the mail of one domain through this worker's virtual MTA, as far as it is in
  * memory. The spool has all of it; here is a bounded list of what goes next.
  *
- * Four priority classes share 8:4:2:1; inside a class jobs take turns. A queue that cannot run (paused,
+ * Each priority class has a list of its own, and room of its own in memory: when one overflows, new mail
+ * of this class alone goes to the due table. Whose turn it is: turn.h. A queue that cannot run (paused,
  * or its site waits for a retry) holds no waiting items: they are given back, its bits in shared
  * memory are set, and its wake row is pushed back, so that it never stands in another's way.
  */
@@ -29,6 +30,7 @@ struct site;
 /* Parcels of one job bucket in one class. */
 struct lane {
 	uint8_t job;
+	uint32_t waiting; /* recipients */
 	TAILQ_HEAD(, parcel) parcels;
 	TAILQ_ENTRY(lane) link;
 };
@@ -45,7 +47,8 @@ struct queue {
 	TAILQ_ENTRY(queue) in_site;
 
 	bool paused;
-	bool full; /* its list has overflowed: new mail goes straight to the due table */
+	uint8_t full; /* bits of classes whose list has overflowed: their new mail goes straight to the due table */
+	bool reached; /* as its site; counted so in inhand.h */
 	uint32_t published; /* SHM_QUEUE_* as written to shared memory */
 	bool limited; /* the limit is its text in shared memory */
 	bool limited_own; /* one of its site, which only its own mail uses */
@@ -54,13 +57,14 @@ struct queue {
 
 	uint32_t items; /* in hand, done ones too */
 	uint32_t waiting; /* WAITING */
+	uint32_t class_waiting[SPOOL_CLASSES];
 	uint32_t parcels;
 	struct lane_list lanes[SPOOL_CLASSES]; /* those with parcels */
-	int credit[SPOOL_CLASSES];
+	TAILQ_ENTRY(queue) in_turn[SPOOL_CLASSES]; /* of its site, for classes with parcels */
 
-	bool due_more; /* the due table may have more that is due; is in the feed's list of refills */
-	bool refill_listed;
-	struct spool_due_pos due_pos; /* of the present pass over the due table */
+	uint8_t due_more; /* bits of classes of which the due table may have more that is due */
+	bool refill_listed; /* in the feed's list of refills */
+	struct due_pass *due; /* due.h */
 	TAILQ_ENTRY(queue) refill;
 	uint64_t wake_position; /* ring position behind the last push of its wake row */
 
@@ -86,10 +90,10 @@ void queues_report_limits(struct worker *w);
 void queue_put(struct queue *q, struct item *it, bool front);
 /* Out of its parcel (which goes away when empty); the item stays in hand, WAITING. */
 void queue_remove(struct queue *q, struct item *it);
-/* The parcel whose turn it is; stays where it is. NULL when nothing waits. */
-struct parcel *queue_next(struct queue *q);
-/* The parcel was used: its lane and class have had their turn. */
-void queue_used(struct queue *q, struct parcel *p);
+/* Recipients of a job bucket that wait. */
+uint32_t queue_lane_waiting(const struct queue *q, uint8_t class, uint8_t job);
+/* Any parcel, the most urgent first; stays where it is. NULL when nothing waits. */
+struct parcel *queue_first(struct queue *q);
 
 /* Why it may not run now. */
 bool queue_is_blocked(const struct queue *q);

@@ -228,10 +228,10 @@ static msec_t deferred_expiry(const struct queue *q, struct spool_read *r, msec_
 	const struct shm_queue *live = shm_queue_find(q->w->shm, q->id);
 	struct spool_due_pos pos = {.started = false};
 	struct spool_due_row rows[DUE_ROWS];
-	size_t n = spool_due_scan(r, q->id, UINT64_MAX, &pos, rows, DUE_ROWS);
+	size_t n = spool_due_walk(r, q->id, &pos, rows, DUE_ROWS);
 	msec_t first = live ? atomic_load(&live->next_expiry) : 0;
 
-	*ret_first_due = n ? rows[0].due : 0;
+	*ret_first_due = n ? spool_due_first(r, q->id) : 0;
 	if (n == DUE_ROWS)
 		return first ? first : UINT64_MAX;
 	first = UINT64_MAX;

@@ -76,6 +76,7 @@ void site_join(struct worker *w, struct spool_read *r, struct queue *q)
 	s->provider = conf_provider_of_domain(w->conf, slice_str(q->domain));
 	TAILQ_INIT(&s->queues);
 	TAILQ_INIT(&s->connections);
+	turn_init(&s->turn);
 	site_load(s, r);
 	TAILQ_INSERT_TAIL(&s->queues, q, in_site);
 	q->site = s;
@@ -571,20 +572,7 @@ bool site_connect(struct site *s, bool *ret_everybody)
 
 struct parcel *site_next(struct site *s)
 {
-	struct queue *q, *first = TAILQ_FIRST(&s->queues);
-
-	if (s->parcels == 0 || site_in_retry(s))
-		return NULL;
-	for (q = first; q;) {
-		struct parcel *p = q->paused ? NULL : queue_next(q);
-
-		TAILQ_REMOVE(&s->queues, q, in_site);
-		TAILQ_INSERT_TAIL(&s->queues, q, in_site);
-		if (p)
-			return p;
-		q = TAILQ_FIRST(&s->queues) == first ? NULL : TAILQ_FIRST(&s->queues);
-	}
-	return NULL;
+	return s->parcels == 0 || site_in_retry(s) ? NULL : turn_next(&s->turn);
 }
 
 void site_kick(struct site *s)

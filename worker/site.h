@@ -17,6 +17,7 @@
 #include "worker/outcome.h"
 #include "worker/queue.h"
 #include "worker/route.h"
+#include "worker/turn.h"
 
 #define SITE_MAGIC 0x73697465u
 #define SITE_REPLIES 10
@@ -48,7 +49,8 @@ struct site {
 	char *label; /* "name/vmta" */
 	const struct conf_domain *set;
 	const struct conf_provider *provider; /* whose domains it rolls up; NULL: one domain */
-	TAILQ_HEAD(, queue) queues; /* the first is the next to be asked */
+	TAILQ_HEAD(, queue) queues;
+	struct turn turn; /* of those with mail */
 	uint32_t parcels; /* waiting in its queues */
 
 	/* where to */

@@ -141,11 +141,8 @@ static bool may_run(struct worker *w, struct spool_read *r, uint32_t queue)
  */
 static void look_late(struct sweep *s, struct spool_read *r, const struct spool_wake_row *row)
 {
-	struct spool_due_pos pos = {.started = false};
-	struct spool_due_row first;
-
 	if (row->at <= loop_wall(s->w->loop) || !may_run(s->w, r, row->queue) ||
-	    spool_due_scan(r, row->queue, UINT64_MAX, &pos, &first, 1) == 0 || first.due >= row->at)
+	    spool_due_first(r, row->queue) >= row->at)
 		return;
 	(void)post_wake(s->w->post, row->queue, 0); /* no room: next time */
 }
@@ -186,7 +183,7 @@ void sweep_run(struct sweep *s)
 				break;
 			continue;
 		}
-		n = spool_due_scan(r, s->queue, UINT64_MAX, &s->due, rows,
+		n = spool_due_walk(r, s->queue, &s->due, rows,
 				   left < ROWS_AT_ONCE ? left + 1 : ROWS_AT_ONCE);
 		for (size_t i = 0; i < n; i++)
 			look(s, r, &rows[i]);

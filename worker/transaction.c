@@ -417,7 +417,7 @@ static uint32_t how_many(const struct connection *c, const struct parcel *p)
 
 static void take_items(struct transaction *t, struct queue *q, struct parcel *p, uint32_t n)
 {
-	queue_used(q, p);
+	turn_used(&q->site->turn, p);
 	t->msgid = p->key.msgid;
 	t->rcpts = xcalloc(n, sizeof(*t->rcpts));
 	t->count = n;

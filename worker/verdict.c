@@ -92,7 +92,7 @@ bool verdict_waiting(struct site *s, const struct outcome *o)
 	struct parcel *p;
 
 	TAILQ_FOREACH(q, &s->queues, in_site) {
-		while ((p = queue_next(q)))
+		while ((p = queue_first(q)))
 			if (!verdict_parcel(s, q, p, o))
 				return false;
 	}

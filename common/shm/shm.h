@@ -180,10 +180,11 @@ void ring_set_committed(struct shm_ring *r, uint64_t pos);
 /* --- live queues --- */
 #define SHM_QUEUE_TEXT 200
 enum {
-	SHM_QUEUE_FULL = 1, /* new recipients go straight to the due table */
+	SHM_QUEUE_FULL = 1, /* new recipients go straight to the due table … */
 	SHM_QUEUE_RETRY = 2, /* its site waits for a retry */
 	SHM_QUEUE_PAUSED = 4,
 	SHM_QUEUE_LIMITED = 8, /* has mail, but a limit holds it: see text */
+	SHM_QUEUE_FULL_CLASS_SHIFT = 8, /* … or those of class 0..3, a bit each from here on */
 };
 struct shm_queue {
 	_Atomic uint32_t id; /* 0 = free, UINT32_MAX = deleted */

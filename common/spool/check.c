@@ -150,7 +150,8 @@ static void check_recipient(struct check *c, struct slice key, struct slice valu
 			 r.msgid, r.rcpt, r.queue);
 	else if (r.fresh)
 		check_fresh_of(c, &r, &q);
-	else if (!has_row(c, SPOOL_DUE, key_due(r.queue, r.due, r.msgid, r.rcpt)))
+	else if (!has_row(c, SPOOL_DUE,
+			  key_due(r.queue, spool_lane(r.class, r.job), r.due, r.msgid, r.rcpt)))
 		complain(c, "recipient %" PRIu64 ".%" PRIu32 ": not in table due", r.msgid, r.rcpt);
 }
 
@@ -187,15 +188,16 @@ static bool queue_is_woken(struct check *c, uint32_t queue)
 
 static void check_due(struct check *c, struct slice key, struct slice value)
 {
-	uint32_t queue = be32_get(key.p), rcpt = be32_get(key.p + 20);
-	uint64_t due = be64_get(key.p + 4), msgid = be64_get(key.p + 12);
+	uint32_t queue = be32_get(key.p), rcpt = be32_get(key.p + 21);
+	uint64_t due = be64_get(key.p + 5), msgid = be64_get(key.p + 13);
 	struct spool_recipient r;
 	struct woken *w;
 
 	(void)value;
 	if (spool_recipient_get(c->r, msgid, rcpt, &r) < 0)
 		complain(c, "due row of %" PRIu64 ".%" PRIu32 " has no recipient", msgid, rcpt);
-	else if (r.fresh || r.due != due || r.queue != queue)
+	else if (r.fresh || r.due != due || r.queue != queue ||
+		 spool_lane(r.class, r.job) != (uint8_t)key.p[4])
 		complain(c, "due row of %" PRIu64 ".%" PRIu32 " is not the recipient's", msgid,
 			 rcpt);
 	HASH_FIND(hh, c->woken, &queue, sizeof(queue), w);
@@ -212,8 +214,7 @@ static void check_wake(struct check *c, struct slice key, struct slice value)
 {
 	uint32_t vmta = be32_get(key.p), queue = be32_get(key.p + 12);
 	uint64_t at = be64_get(key.p + 4);
-	struct spool_due_pos pos = {.started = false};
-	struct spool_due_row due;
+	msec_t due = spool_due_first(c->r, queue);
 	struct spool_queue q;
 	struct woken *w;
 
@@ -221,9 +222,9 @@ static void check_wake(struct check *c, struct slice key, struct slice value)
 	if (spool_queue_get(c->r, queue, &q) < 0 || q.vmta != vmta)
 		complain(c, "wake row of queue %" PRIu32 ", which is not of virtual MTA %" PRIu32,
 			 queue, vmta);
-	if (!spool_due_scan(c->r, queue, UINT64_MAX, &pos, &due, 1))
+	if (due == UINT64_MAX)
 		complain(c, "wake row of queue %" PRIu32 ", which has no due mail", queue);
-	else if (at < due.due)
+	else if (at < due)
 		complain(c, "queue %" PRIu32 " wakes before its first mail is due", queue);
 	HASH_FIND(hh, c->woken, &queue, sizeof(queue), w);
 	if (w)

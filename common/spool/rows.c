@@ -6,7 +6,7 @@
 /* Versions written now. A reader that meets a higher one is older than the spool. */
 enum {
 	MESSAGE_VERSION = 1,
-	RECIPIENT_VERSION = 1,
+	RECIPIENT_VERSION = 2,
 	FRESH_VERSION = 1,
 	QUEUE_VERSION = 1,
 	VMTA_VERSION = 1,
@@ -85,7 +85,7 @@ void row_recipient_encode(const struct spool_recipient *r, struct buf *b)
 	enc_u8(b, RECIPIENT_VERSION);
 	enc_var(b, r->queue);
 	enc_u8(b, r->fresh);
-	enc_u8(b, r->class);
+	enc_u8(b, spool_lane(r->class, r->job));
 	enc_u8(b, r->notify);
 	enc_var(b, r->arrival);
 	enc_var(b, r->due);
@@ -102,14 +102,16 @@ void row_recipient_encode(const struct spool_recipient *r, struct buf *b)
 int row_recipient_decode(struct slice v, struct spool_recipient *ret)
 {
 	struct dec d;
-	uint8_t fresh;
+	uint8_t fresh, lane;
 	int rc = begin(&d, v, RECIPIENT_VERSION);
 
 	if (rc < 0)
 		return rc;
 	ret->queue = dec_var32(&d);
 	fresh = dec_u8(&d);
-	ret->class = dec_u8(&d);
+	lane = dec_u8(&d);
+	ret->class = spool_lane_class(lane);
+	ret->job = lane % SPOOL_LANE_JOBS;
 	ret->notify = dec_u8(&d);
 	ret->arrival = dec_var(&d);
 	ret->due = dec_var(&d);
@@ -121,7 +123,7 @@ int row_recipient_decode(struct slice v, struct spool_recipient *ret)
 	ret->orcpt = dec_bytes(&d);
 	ret->pool = dec_bytes(&d);
 	ret->last_reply = dec_bytes(&d);
-	if (fresh > 1 || ret->class >= SPOOL_CLASSES)
+	if (fresh > 1)
 		return ERR_CORRUPT;
 	ret->fresh = fresh;
 	return finish(&d);

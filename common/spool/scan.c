@@ -9,6 +9,15 @@ static bool has_prefix(struct slice key, const struct spool_key *prefix)
 	return key.n >= prefix->n && memcmp(key.p, prefix->b, prefix->n) == 0;
 }
 
+uint8_t spool_job_bucket(struct slice job)
+{
+	uint32_t h = 2166136261u;
+
+	for (size_t i = 0; i < job.n; i++)
+		h = (h ^ (uint8_t)job.p[i]) * 16777619u;
+	return job.n ? (uint8_t)(1 + h % (SPOOL_LANE_JOBS - 1)) : 0;
+}
+
 /* A row that cannot be read is left out here; spool_check() reports it. */
 size_t spool_fresh_scan(struct spool_read *r, uint32_t vmta, uint8_t class,
 			struct spool_fresh_pos *pos, struct spool_fresh_row *ret, size_t max)
@@ -41,34 +50,83 @@ size_t spool_fresh_scan(struct spool_read *r, uint32_t vmta, uint8_t class,
 	return n;
 }
 
-size_t spool_due_scan(struct spool_read *r, uint32_t queue, msec_t until, struct spool_due_pos *pos,
-		      struct spool_due_row *ret, size_t max)
+/* prefix: bytes of the key that all rows have in common. */
+static size_t due_scan(struct spool_read *r, struct spool_key from, size_t prefix_n, msec_t until,
+		       struct spool_due_pos *pos, struct spool_due_row *ret, size_t max)
 {
-	struct spool_key from = key_due(queue, pos->due, pos->msgid, pos->rcpt), prefix = from;
+	struct spool_key prefix = from;
 	struct slice key, value;
 	size_t n = 0;
 	int more;
 
-	prefix.n = 4;
+	prefix.n = prefix_n;
 	if (max == 0)
 		return 0;
 	if (!pos->started)
 		from.n = prefix.n;
 	more = read_seek(r, SPOOL_DUE, &from, pos->started, &key, &value);
 	while (more > 0 && key.n == KEY_DUE_SIZE && has_prefix(key, &prefix)) {
-		struct spool_due_row row = {.due = be64_get(key.p + 4),
-					    .msgid = be64_get(key.p + 12),
-					    .rcpt = be32_get(key.p + 20)};
+		struct spool_due_row row = {.due = be64_get(key.p + 5),
+					    .msgid = be64_get(key.p + 13),
+					    .rcpt = be32_get(key.p + 21)};
 
 		if (row.due > until)
 			break;
-		*pos = (struct spool_due_pos){row.due, row.msgid, row.rcpt, true};
+		*pos = (struct spool_due_pos){.due = row.due,
+					      .msgid = row.msgid,
+					      .rcpt = row.rcpt,
+					      .lane = (uint8_t)key.p[4],
+					      .started = true};
 		ret[n++] = row;
 		if (n == max)
 			break;
 		more = read_next(r, SPOOL_DUE, &key, &value);
 	}
 	return n;
+}
+
+size_t spool_due_scan(struct spool_read *r, uint32_t queue, uint8_t lane, msec_t until,
+		      struct spool_due_pos *pos, struct spool_due_row *ret, size_t max)
+{
+	return due_scan(r, key_due(queue, lane, pos->due, pos->msgid, pos->rcpt), 5, until, pos,
+			ret, max);
+}
+
+size_t spool_due_walk(struct spool_read *r, uint32_t queue, struct spool_due_pos *pos,
+		      struct spool_due_row *ret, size_t max)
+{
+	return due_scan(r, key_due(queue, pos->lane, pos->due, pos->msgid, pos->rcpt), 4,
+			UINT64_MAX, pos, ret, max);
+}
+
+bool spool_due_lane(struct spool_read *r, uint32_t queue, uint8_t *lane, msec_t *ret_due)
+{
+	struct spool_key from = key_due(queue, *lane, 0, 0, 0), prefix = from;
+	struct slice key, value;
+
+	prefix.n = 4;
+	from.n = 5;
+	if (read_seek(r, SPOOL_DUE, &from, false, &key, &value) <= 0 || key.n != KEY_DUE_SIZE ||
+	    !has_prefix(key, &prefix))
+		return false;
+	*lane = (uint8_t)key.p[4];
+	*ret_due = be64_get(key.p + 5);
+	return true;
+}
+
+msec_t spool_due_first(struct spool_read *r, uint32_t queue)
+{
+	msec_t first = UINT64_MAX, due;
+	uint8_t lane = 0;
+
+	while (spool_due_lane(r, queue, &lane, &due)) {
+		if (due < first)
+			first = due;
+		if (lane == UINT8_MAX)
+			break;
+		lane++;
+	}
+	return first;
 }
 
 size_t spool_wake_scan(struct spool_read *r, uint32_t vmta, msec_t until,

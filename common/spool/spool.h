@@ -41,6 +41,21 @@ const char *spool_dir(const struct spool *s);
 #define SPOOL_CLASSES 4
 #define SPOOL_CLASS_DEFAULT 1
 
+/*
+ * Lanes: a class and, inside it, a bucket of job names (0: no job), so that jobs take turns also where
+ * their mail lies in table due.
+ */
+#define SPOOL_LANE_JOBS 64
+uint8_t spool_job_bucket(struct slice job);
+static inline uint8_t spool_lane(uint8_t class, uint8_t bucket)
+{
+	return (uint8_t)(class * SPOOL_LANE_JOBS + bucket);
+}
+static inline uint8_t spool_lane_class(uint8_t lane)
+{
+	return lane / SPOOL_LANE_JOBS;
+}
+
 enum spool_body_where { SPOOL_BODY_TABLE, SPOOL_BODY_BIG };
 
 enum { /* spool_message.flags */
@@ -85,6 +100,7 @@ struct spool_recipient {
 	struct slice pool; /* virtual MTA pool it was routed to, or "" */
 	uint8_t notify;
 	uint8_t class;
+	uint8_t job; /* spool_job_bucket() of its message's job */
 	bool fresh; /* in table fresh (never tried or parked), else in due */
 	uint64_t arrival; /* its key in fresh */
 	msec_t due; /* its key in due */
@@ -162,11 +178,19 @@ struct spool_due_pos {
 	msec_t due;
 	uint64_t msgid;
 	uint32_t rcpt;
+	uint8_t lane; /* where spool_due_walk() is */
 	bool started;
 };
-/* Of one queue, in order of due time, up to and including `until`. */
-size_t spool_due_scan(struct spool_read *r, uint32_t queue, msec_t until, struct spool_due_pos *pos,
+/* Of one lane of a queue, in order of due time, up to and including `until`. */
+size_t spool_due_scan(struct spool_read *r, uint32_t queue, uint8_t lane, msec_t until,
+		      struct spool_due_pos *pos, struct spool_due_row *ret, size_t max);
+/* All of a queue, lane after lane. */
+size_t spool_due_walk(struct spool_read *r, uint32_t queue, struct spool_due_pos *pos,
 		      struct spool_due_row *ret, size_t max);
+/* The first lane from *lane on that has rows, and when its first one is due. False: none. */
+bool spool_due_lane(struct spool_read *r, uint32_t queue, uint8_t *lane, msec_t *ret_due);
+/* When the first row of a queue is due, UINT64_MAX without one. One look for each lane in use. */
+msec_t spool_due_first(struct spool_read *r, uint32_t queue);
 
 struct spool_wake_row {
 	msec_t at;

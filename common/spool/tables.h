@@ -13,24 +13,24 @@
 #include "common/base/codec.h"
 #include "common/base/slice.h"
 
-#define SPOOL_SCHEMA_VERSION 1
+#define SPOOL_SCHEMA_VERSION 2
 
-#define SPOOL_TABLES(X)                                                   \
-	X(MESSAGE, "message") /* msgid u64 */                             \
-	X(BODY, "body") /* msgid u64 */                                   \
-	X(RECIPIENT, "recipient") /* msgid u64, rcpt u32 */               \
-	X(FRESH, "fresh") /* vmta u32, class u8, arrival u64, rcpt u32 */ \
-	X(DUE, "due") /* queue u32, due ms u64, msgid u64, rcpt u32 */    \
-	X(WAKE, "wake") /* vmta u32, at ms u64, queue u32 */              \
-	X(QUEUE, "queue") /* queue u32 */                                 \
-	X(QUEUE_NAME, "queue-name") /* vmta u32, domain */                \
-	X(SITE, "site") /* vmta u32, name */                              \
-	X(VMTA, "vmta") /* vmta u32 */                                    \
-	X(JOB, "job") /* job (cut to 240 bytes), NUL, msgid u64 */        \
-	X(OUTBOX, "outbox") /* sequence u64 */                            \
-	X(DSN, "dsn") /* sequence u64 */                                  \
-	X(ORDER, "order") /* order u64 */                                 \
-	X(QUOTA, "quota") /* vmta u32, local day u32, name */             \
+#define SPOOL_TABLES(X)                                                         \
+	X(MESSAGE, "message") /* msgid u64 */                                   \
+	X(BODY, "body") /* msgid u64 */                                         \
+	X(RECIPIENT, "recipient") /* msgid u64, rcpt u32 */                     \
+	X(FRESH, "fresh") /* vmta u32, class u8, arrival u64, rcpt u32 */       \
+	X(DUE, "due") /* queue u32, lane u8, due ms u64, msgid u64, rcpt u32 */ \
+	X(WAKE, "wake") /* vmta u32, at ms u64, queue u32 */                    \
+	X(QUEUE, "queue") /* queue u32 */                                       \
+	X(QUEUE_NAME, "queue-name") /* vmta u32, domain */                      \
+	X(SITE, "site") /* vmta u32, name */                                    \
+	X(VMTA, "vmta") /* vmta u32 */                                          \
+	X(JOB, "job") /* job (cut to 240 bytes), NUL, msgid u64 */              \
+	X(OUTBOX, "outbox") /* sequence u64 */                                  \
+	X(DSN, "dsn") /* sequence u64 */                                        \
+	X(ORDER, "order") /* order u64 */                                       \
+	X(QUOTA, "quota") /* vmta u32, local day u32, name */                   \
 	X(STATE, "state") /* name */
 
 enum spool_table {
@@ -125,12 +125,14 @@ static inline struct spool_key key_fresh(uint32_t vmta, uint8_t class, uint64_t 
 	spool_key_u32(&k, rcpt);
 	return k;
 }
-static inline struct spool_key key_due(uint32_t queue, msec_t due, uint64_t msgid, uint32_t rcpt)
+static inline struct spool_key key_due(uint32_t queue, uint8_t lane, msec_t due, uint64_t msgid,
+				       uint32_t rcpt)
 {
 	struct spool_key k;
 
 	k.n = 0;
 	spool_key_u32(&k, queue);
+	spool_key_u8(&k, lane);
 	spool_key_u64(&k, due);
 	spool_key_u64(&k, msgid);
 	spool_key_u32(&k, rcpt);
@@ -171,7 +173,7 @@ static inline struct spool_key key_quota(uint32_t vmta, uint32_t day, struct sli
 enum {
 	KEY_RECIPIENT_SIZE = 12,
 	KEY_FRESH_SIZE = 17,
-	KEY_DUE_SIZE = 24,
+	KEY_DUE_SIZE = 25,
 	KEY_WAKE_SIZE = 16,
 };
 

@@ -279,6 +279,28 @@ Test(commit, mail_for_a_full_queue_goes_to_due)
 	fix_done(&f);
 }
 
+Test(commit, a_queue_that_is_full_for_one_class_takes_the_others_fresh)
+{
+	struct fix f;
+	struct spool_recipient r;
+	struct shm_queue *q;
+
+	fix_init(&f);
+	fix_put(&f, 7, "x.example", "a");
+	cr_assert(fix_recipient(&f, 7, 0, &r));
+	q = shm_queue_find(f.shm, r.queue);
+	atomic_store(&q->flags, 1u << (SHM_QUEUE_FULL_CLASS_SHIFT + 3));
+	fix_put(&f, 8, "x.example", "a");
+	cr_assert(fix_recipient(&f, 8, 0, &r));
+	cr_assert(r.fresh);
+	atomic_store(&q->flags, 1u << (SHM_QUEUE_FULL_CLASS_SHIFT + r.class));
+	fix_put(&f, 9, "x.example", "a");
+	cr_assert(fix_recipient(&f, 9, 0, &r));
+	cr_assert_not(r.fresh);
+	fix_check(&f);
+	fix_done(&f);
+}
+
 Test(commit, parked_recipients_keep_their_attempts)
 {
 	struct fix f;

@@ -64,6 +64,7 @@ static struct spool_recipient recipient(void)
 					.pool = SLICE_LIT("p"),
 					.notify = 4,
 					.class = 2,
+					.job = 63,
 					.fresh = true,
 					.arrival = 99,
 					.due = 5,
@@ -103,7 +104,7 @@ Test(spool, rows_come_back_as_they_were)
 	cr_assert_eq(row_recipient_decode(buf_slice(&b), &r2), 0);
 	cr_assert(slice_eq(r2.address, r.address) && slice_eq(r2.last_reply, r.last_reply));
 	cr_assert(r2.queue == 7 && r2.fresh && r2.arrival == 99 && r2.expiry == r.expiry &&
-		  r2.class == 2);
+		  r2.class == 2 && r2.job == 63);
 	buf_clear(&b);
 	row_numbers_encode(&n, &b);
 	cr_assert_eq(row_numbers_decode(buf_slice(&b), &n2), 0);
@@ -179,7 +180,10 @@ Test(spool, damaged_rows_are_errors)
 
 	rng_seed(9);
 	for (which = 0; which < 5; which++) {
+		char version;
+
 		encode(which, &b);
+		version = b.p[0];
 		cr_assert_eq(decode(which, buf_slice(&b)), 0);
 		for (n = 0; n < b.n; n++) {
 			char *cut = xmemdup(b.p, n ? n : 1);
@@ -191,11 +195,11 @@ Test(spool, damaged_rows_are_errors)
 		buf_add_char(&b, 1);
 		cr_assert_eq(decode(which, buf_slice(&b)), ERR_CORRUPT);
 		b.n--;
-		b.p[0] = 2;
+		b.p[0] = (char)(version + 1);
 		cr_assert_eq(decode(which, buf_slice(&b)), ERR_VERSION);
 		b.p[0] = 0;
 		cr_assert_eq(decode(which, buf_slice(&b)), ERR_CORRUPT);
-		b.p[0] = 1;
+		b.p[0] = version;
 		for (i = 0; i < 2000; i++) {
 			char *copy = xmemdup(b.p, b.n);
 
@@ -209,15 +213,57 @@ Test(spool, damaged_rows_are_errors)
 
 Test(spool, keys_sort_as_their_numbers)
 {
-	struct spool_key a = key_due(1, 255, 9, 9), b = key_due(1, 256, 0, 0),
-			 c = key_due(2, 0, 0, 0);
+	struct spool_key a = key_due(1, 3, 255, 9, 9), b = key_due(1, 3, 256, 0, 0),
+			 c = key_due(1, 4, 0, 0, 0), d = key_due(2, 0, 0, 0, 0);
 
 	cr_assert_eq(a.n, KEY_DUE_SIZE);
 	cr_assert_lt(memcmp(a.b, b.b, a.n), 0);
 	cr_assert_lt(memcmp(b.b, c.b, a.n), 0);
+	cr_assert_lt(memcmp(c.b, d.b, a.n), 0);
 	cr_assert_eq(key_fresh(1, 2, 3, 4).n, KEY_FRESH_SIZE);
 	cr_assert_eq(key_wake(1, 2, 3).n, KEY_WAKE_SIZE);
 	cr_assert_eq(key_recipient(1, 2).n, KEY_RECIPIENT_SIZE);
+}
+
+Test(spool, due_rows_are_read_lane_by_lane)
+{
+	static const struct {
+		uint32_t queue;
+		uint8_t lane;
+		msec_t due;
+	} rows[] = {{1, 255, 9}, {2, 0, 50}, {2, 0, 60}, {2, 70, 40}, {2, 255, 45}, {3, 0, 1}};
+	struct spool_due_pos pos = {.started = false};
+	struct spool_due_row got[8];
+	struct spool_write *w;
+	struct spool_read *r;
+	struct spool *s;
+	uint8_t lane = 1;
+	msec_t due;
+
+	make_dir();
+	s = open_spool(true);
+	cr_assert_eq(spool_write_begin(s, &w), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct spool_key k = key_due(rows[i].queue, rows[i].lane, rows[i].due, 100 + i, 0);
+
+		cr_assert_eq(write_put(w, SPOOL_DUE, &k, slice_of("", 0)), 0);
+	}
+	cr_assert_eq(spool_write_commit(w), 0);
+	cr_assert_eq(spool_read_begin(s, &r), 0);
+	cr_assert_eq(spool_due_scan(r, 2, 0, 55, &pos, got, 8), 1);
+	cr_assert_eq(got[0].msgid, 101);
+	cr_assert_eq(spool_due_scan(r, 2, 0, 60, &pos, got, 8), 1, "goes on");
+	pos = (struct spool_due_pos){.started = false};
+	cr_assert_eq(spool_due_walk(r, 2, &pos, got, 3), 3);
+	cr_assert_eq(spool_due_walk(r, 2, &pos, got, 8), 1);
+	cr_assert_eq(got[0].msgid, 104);
+	cr_assert(spool_due_lane(r, 2, &lane, &due) && lane == 70 && due == 40);
+	cr_assert_eq(spool_due_first(r, 2), 40);
+	cr_assert_eq(spool_due_first(r, 1), 9);
+	cr_assert_eq(spool_due_first(r, 4), UINT64_MAX);
+	spool_read_end(r);
+	spool_close(s);
+	remove_dir();
 }
 
 Test(spool, reader_needs_a_spool_and_a_reader_slot)
@@ -327,7 +373,7 @@ Test(spool, check_finds_rows_that_belong_to_nothing)
 	k = key_recipient(5, 0);
 	row_recipient_encode(&r, &b);
 	cr_assert_eq(write_put(w, SPOOL_RECIPIENT, &k, buf_slice(&b)), 0);
-	k = key_due(3, 1, 6, 1);
+	k = key_due(3, 0, 1, 6, 1);
 	cr_assert_eq(write_put(w, SPOOL_DUE, &k, slice_of("", 0)), 0);
 	k = key_wake(1, 1, 4);
 	cr_assert_eq(write_put(w, SPOOL_WAKE, &k, slice_of("", 0)), 0);

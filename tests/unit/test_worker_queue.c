@@ -24,6 +24,7 @@ static void setup(void)
 	w.counters = &counters;
 	w.inhand = inhand_new(&w);
 	TAILQ_INIT(&site.queues);
+	turn_init(&site.turn);
 	q = (struct queue){.magic = QUEUE_MAGIC, .w = &w, .id = 7, .site = &site};
 	for (int c = 0; c < SPOOL_CLASSES; c++)
 		TAILQ_INIT(&q.lanes[c]);
@@ -42,14 +43,14 @@ static struct item *add(uint64_t msgid, uint32_t rcpt, uint8_t class, uint8_t jo
 /* Takes the next item as a transaction would; returns its message. */
 static uint64_t next(void)
 {
-	struct parcel *p = queue_next(&q);
+	struct parcel *p = turn_next(&site.turn);
 	struct item *it;
 	uint64_t msgid;
 
 	if (!p)
 		return 0;
 	msgid = p->key.msgid;
-	queue_used(&q, p);
+	turn_used(&site.turn, p);
 	it = TAILQ_FIRST(&p->items);
 	queue_remove(&q, it);
 	inhand_forget(w.inhand, it);
@@ -63,7 +64,7 @@ Test(queue, recipients_of_one_message_wait_together, .init = setup)
 	add(1, 1, 1, 0);
 	cr_assert_eq(q.parcels, 2);
 	cr_assert_eq(q.waiting, 3);
-	cr_assert_eq(queue_next(&q)->item_count, 2);
+	cr_assert_eq(turn_next(&site.turn)->item_count, 2);
 	cr_assert_eq(site.parcels, 2);
 	cr_assert_eq(next(), 1);
 	cr_assert_eq(next(), 1);
@@ -140,13 +141,43 @@ Test(inhand, an_item_leaves_only_when_its_position_is_committed, .init = setup)
 
 Test(inhand, what_is_free_is_shared_so_that_no_queue_takes_all, .init = setup)
 {
-	size_t before = inhand_share(w.inhand), n = 0;
+	size_t before = inhand_share(w.inhand, &q, 0), n = 0;
 
-	while (inhand_share(w.inhand) > 0) {
-		cr_assert_leq(inhand_share(w.inhand), before);
-		before = inhand_share(w.inhand);
+	inhand_set_reached(w.inhand, &q, true);
+	while (inhand_share(w.inhand, &q, 0) > 0) {
+		cr_assert_leq(inhand_share(w.inhand, &q, 0), before);
+		before = inhand_share(w.inhand, &q, 0);
 		inhand_add(w.inhand, ++n, 0, &q, true);
 		cr_assert_lt(n, 100000);
 	}
 	cr_assert_eq(inhand_count(w.inhand), n);
+	cr_assert(inhand_full(w.inhand));
+}
+
+Test(inhand, higher_classes_find_room_where_lower_ones_have_none, .init = setup)
+{
+	inhand_set_reached(w.inhand, &q, true);
+	for (uint8_t c = SPOOL_CLASSES; c-- > 0;) {
+		static uint64_t n;
+
+		cr_assert_gt(inhand_share(w.inhand, &q, c), 0, "class %u", c);
+		while (inhand_share(w.inhand, &q, c) > 0)
+			inhand_add(w.inhand, ++n, 0, &q, true);
+	}
+}
+
+Test(inhand, queues_that_are_not_reached_leave_half_of_the_room, .init = setup)
+{
+	struct queue other = q;
+	uint64_t n = 0;
+
+	other.reached = true;
+	while (inhand_share(w.inhand, &q, 1) > 0)
+		inhand_add(w.inhand, ++n, 0, &q, true);
+	cr_assert(inhand_unreached_full(w.inhand));
+	cr_assert_geq(inhand_share(w.inhand, &other, 1), 1000);
+	inhand_set_reached(w.inhand, &q, true); /* it has answered */
+	cr_assert_not(inhand_unreached_full(w.inhand));
+	inhand_set_reached(w.inhand, &q, false);
+	cr_assert(inhand_unreached_full(w.inhand));
 }

@@ -1,0 +1,167 @@
+/* links: common/base common/conf common/spool common/shm common/ipc common/smtp common/mail common/acct common/dns/route.c common/dns/wire.c spooler/commit.c spooler/commit_cache.c spooler/commit_intake.c spooler/commit_orders.c spooler/commit_outcome.c spooler/commit_recount.c spooler/commit_rings.c spooler/commit_wake.c spooler/dsn_row.c worker -worker/resolver.c -worker/resolver_main.c -worker/resolver_packet.c -worker/resolver_record.c -worker/resolver_route.c -worker/resolver_server.c -worker/resolver_upstream.c tests/replay/world.c tests/replay/mx.c tests/replay/fake_loop.c tests/replay/fake_stream.c tests/replay/fake_dns.c */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tests/replay/mx.h"
+#include "tests/replay/world.h"
+
+/* One connection, two round trips of 50 ms for each message: ten messages a second. */
+#define SLOW "[domain *]\nmax-smtp-out = 1\nretry-after = 10m\nsmtp-port = 25\n"
+#define BULK 3000
+#define URGENT 100
+
+static struct world x;
+static struct mx mx;
+
+static void start(const char *conf)
+{
+	memset(&mx, 0, sizeof(mx));
+	world_new(&x, conf);
+	fake_latency(50 * USEC_PER_MSEC);
+	fake_dns_mx("slow.test", "10 mx.slow.test 198.51.100.1");
+}
+
+static void finish(void)
+{
+	world_check(&x);
+	world_free(&x);
+	mx_done(&mx);
+}
+
+static void send_many(const char *who, unsigned n, const char *job, uint8_t class)
+{
+	char rcpt[64];
+
+	for (unsigned i = 0; i < n; i++) {
+		snprintf(rcpt, sizeof(rcpt), "%s%u@slow.test", who, i);
+		world_send_as(&x, "s@sender.test", rcpt, job, class, 64);
+	}
+}
+
+static void send_urgent(void *arg ATTR_UNUSED)
+{
+	send_many("urgent", URGENT, "alerts", 0);
+}
+
+static size_t delivered_until(const char *who, usec_t from, usec_t until)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < x.record_count; i++) {
+		const struct world_record *r = &x.records[i];
+
+		n += r->type == 'd' && strncmp(r->rcpt, who, strlen(who)) == 0 && r->at >= from &&
+		     r->at < until;
+	}
+	return n;
+}
+
+Test(priority, urgent_mail_passes_a_full_queue)
+{
+	start(SLOW);
+	mx_listen(&mx, "198.51.100.1", WORLD_PORT);
+	send_many("bulk", BULK, "news", 1);
+	fake_at(MINUTE, send_urgent, NULL);
+	world_run(&x, 100 * USEC_PER_SEC);
+	cr_assert_eq(delivered_until("urgent", MINUTE, 90 * USEC_PER_SEC), URGENT);
+	cr_assert_geq(delivered_until("bulk", MINUTE, 90 * USEC_PER_SEC), 50, "bulk still moves");
+	finish();
+}
+
+/* 100 messages of class 0 beside class 3: 8 of 9 turns are theirs. */
+Test(priority, classes_share_by_eight_to_one)
+{
+	usec_t until = MINUTE + 10 * USEC_PER_SEC;
+
+	start(SLOW);
+	mx_listen(&mx, "198.51.100.1", WORLD_PORT);
+	send_many("bulk", BULK, "news", 3);
+	fake_at(MINUTE, send_urgent, NULL);
+	world_run(&x, 2 * MINUTE);
+	cr_assert_geq(delivered_until("urgent", MINUTE, until), 80);
+	cr_assert_geq(delivered_until("bulk", MINUTE, until), 8);
+	cr_assert_leq(delivered_until("bulk", MINUTE, until), 14);
+	finish();
+}
+
+static void come_up(void *arg ATTR_UNUSED)
+{
+	mx_listen(&mx, "198.51.100.1", WORLD_PORT);
+}
+
+Test(priority, urgent_mail_passes_bulk_that_waited_for_a_retry)
+{
+	start(SLOW);
+	fake_host("198.51.100.1", WORLD_PORT, FAKE_REFUSING, NULL, NULL);
+	send_many("bulk", BULK, "news", 2);
+	fake_at(MINUTE, send_urgent, NULL);
+	fake_at(5 * MINUTE, come_up, NULL);
+	world_run(&x, 12 * MINUTE);
+	cr_assert_eq(delivered_until("urgent", 10 * MINUTE, 10 * MINUTE + 30 * USEC_PER_SEC),
+		     URGENT);
+	cr_assert_geq(delivered_until("bulk", 10 * MINUTE, 10 * MINUTE + 30 * USEC_PER_SEC), 50);
+	finish();
+}
+
+static const char *defer_first(struct mx *m ATTR_UNUSED, enum mx_event what,
+			       unsigned c ATTR_UNUSED, const char *line ATTR_UNUSED)
+{
+	return what == MX_RCPT && fake_elapsed() < 5 * MINUTE ? "450 4.7.1 not now" : NULL;
+}
+
+static void send_bulk(void *arg ATTR_UNUSED)
+{
+	send_many("bulk", 500, "news", 1);
+}
+
+/* Each message has its own time; those of both classes have come when the receiver takes mail again. */
+Test(priority, urgent_mail_passes_bulk_that_was_deferred)
+{
+	usec_t last;
+
+	start("[domain *]\nmax-smtp-out = 1\nretry-after = 4m\n");
+	mx.answer = defer_first;
+	mx_listen(&mx, "198.51.100.1", WORLD_PORT);
+	send_bulk(NULL);
+	fake_at(100 * USEC_PER_SEC, send_urgent, NULL);
+	world_run(&x, 10 * MINUTE);
+	cr_assert_eq(delivered_until("urgent", 0, 10 * MINUTE), URGENT);
+	for (size_t i = 0; i < x.record_count; i++)
+		if (x.records[i].type == 'd' && strncmp(x.records[i].rcpt, "urgent", 6) == 0)
+			last = x.records[i].at;
+	cr_assert_leq(last, 100 * USEC_PER_SEC + 4 * MINUTE + 30 * USEC_PER_SEC);
+	finish();
+}
+
+static void send_small_job(void *arg ATTR_UNUSED)
+{
+	send_many("small", 50, "receipts", 1);
+}
+
+Test(priority, a_small_job_is_not_behind_a_big_one)
+{
+	usec_t until = MINUTE + 12 * USEC_PER_SEC;
+
+	start(SLOW);
+	mx_listen(&mx, "198.51.100.1", WORLD_PORT);
+	send_many("big", BULK, "news", 1);
+	fake_at(MINUTE, send_small_job, NULL);
+	world_run(&x, 80 * USEC_PER_SEC);
+	cr_assert_eq(delivered_until("small", MINUTE, until), 50);
+	cr_assert_geq(delivered_until("big", MINUTE, until), 50, "they take turns");
+	finish();
+}
+
+Test(priority, nothing_is_lost_when_the_worker_is_killed_with_a_full_queue)
+{
+	start(SLOW);
+	mx_listen(&mx, "198.51.100.1", WORLD_PORT);
+	send_many("bulk", 1500, "news", 2);
+	fake_at(20 * USEC_PER_SEC, send_urgent, NULL);
+	world_run_and_kill(&x, 25 * USEC_PER_SEC);
+	world_run(&x, 5 * MINUTE);
+	cr_assert_geq(world_count(&x, 'd'), 1500 + URGENT);
+	cr_assert_eq(world_left(&x), 0);
+	finish();
+}
