@@ -42,8 +42,8 @@ static bool site_is_quiet(struct spool_read *r, const struct spool_queue *q)
 	struct spool_site site;
 	int rc = spool_site_get(r, q->vmta, q->domain, &site);
 
-	return rc == ERR_NOT_FOUND ||
-	       (rc == 0 && site.mode == 0 && site.retry_at + QUIET_DAYS * DAY_MSEC < clock_wall());
+	return rc == ERR_NOT_FOUND || (rc == 0 && site_mode_is_plain(&site.mode) &&
+				       site.retry_at + QUIET_DAYS * DAY_MSEC < clock_wall());
 }
 
 static bool is_quiet(const struct commit *c, struct spool_read *r, const struct spool_queue *q)

@@ -76,7 +76,7 @@ static void fill_row(struct spool_read *r, struct row *row)
 	row->paused = q.paused;
 	row->name = xasprintf("%.*s/%.*s", SLICE_ARG(q.domain), SLICE_ARG(m.name));
 	if (spool_site_get(r, q.vmta, q.domain, &row->site) < 0)
-		row->site = (struct spool_site){.mode = 0, .reason = slice_of("", 0)};
+		row->site = (struct spool_site){.reason = slice_of("", 0)};
 	row->reason = slice_dup(row->site.reason);
 	row->expiry = due_expiry_first(r, row->id, row->expiry, &row->first_due);
 }
@@ -184,10 +184,10 @@ static void show_queue(struct query *y, const struct row *row)
 		"{s:o, s:I, s:I, s:I, s:I, s:s, s:b, s:o, s:o, s:o, s:o}", "queue",
 		any_text(row->name), "recipients", (json_int_t)row->recipients, "bytes",
 		(json_int_t)row->bytes, "connections", (json_int_t)row->connections, "in_hand",
-		(json_int_t)row->in_hand, "mode", row->site.mode ? "backoff" : "normal", "paused",
-		row->paused || (row->flags & SHM_QUEUE_PAUSED), "next_retry", time_or_null(retry),
-		"next_expiry", time_or_null(row->expiry), "last_error", any_text(error),
-		"waiting_for", waiting_for(row, retry));
+		(json_int_t)row->in_hand, "mode", row->site.mode.mode ? "backoff" : "normal",
+		"paused", row->paused || (row->flags & SHM_QUEUE_PAUSED), "next_retry",
+		time_or_null(retry), "next_expiry", time_or_null(row->expiry), "last_error",
+		any_text(error), "waiting_for", waiting_for(row, retry));
 
 	if (!committer_counted(y->q->committer))
 		json_object_set_new(o, "approximate", json_true());
@@ -200,7 +200,7 @@ static bool wanted(const struct row *row, const json_t *args, struct slice patte
 
 	if (!row->name || (pattern.n && !order_pattern_match(pattern, slice_str(row->name))))
 		return false;
-	if (*mode && (strcmp(mode, "backoff") == 0) != (row->site.mode != 0))
+	if (*mode && (strcmp(mode, "backoff") == 0) != (row->site.mode.mode != SITE_NORMAL))
 		return false;
 	if (arg_flag(args, "paused") && !row->paused && !(row->flags & SHM_QUEUE_PAUSED))
 		return false;

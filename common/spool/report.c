@@ -201,7 +201,7 @@ void report_site_encode(const struct report_site *s, struct buf *b)
 	enc_cut(b, s->name, NAME_MAX_STORED);
 	enc_cut(b, s->queue, 2 * NAME_MAX_STORED);
 	enc_u8(b, (uint8_t)((s->clear ? SITE_CLEAR : 0) | (s->record ? SITE_RECORD : 0)));
-	enc_u8(b, s->mode);
+	site_mode_encode(&s->mode, b);
 	enc_var(b, s->since);
 	enc_var(b, s->retry_position);
 	enc_var(b, s->retry_at);
@@ -226,7 +226,7 @@ int report_site_decode(struct slice payload, struct report_site *ret)
 	flags = dec_u8(&d);
 	ret->clear = flags & SITE_CLEAR;
 	ret->record = flags & SITE_RECORD;
-	ret->mode = dec_u8(&d);
+	site_mode_decode(&d, &ret->mode);
 	ret->since = dec_var(&d);
 	ret->retry_position = dec_var32(&d);
 	ret->retry_at = dec_var(&d);

@@ -15,6 +15,7 @@
 #include "common/base/clock.h"
 #include "common/base/ip.h"
 #include "common/base/slice.h"
+#include "common/spool/site_mode.h"
 
 enum report_type {
 	REPORT_TRANSACTION = 1, /* outcomes of recipients of one message */
@@ -65,7 +66,7 @@ struct report_site {
 	struct slice queue; /* "name/vmta" for the tq record */
 	bool clear; /* delete the row: all is well again */
 	bool record; /* write a tq record */
-	uint8_t mode;
+	struct site_mode mode;
 	msec_t since;
 	uint32_t retry_position;
 	msec_t retry_at;

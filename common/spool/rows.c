@@ -10,7 +10,7 @@ enum {
 	FRESH_VERSION = 1,
 	QUEUE_VERSION = 1,
 	VMTA_VERSION = 1,
-	SITE_VERSION = 1,
+	SITE_VERSION = 2,
 	NUMBER_VERSION = 1,
 	ORDER_VERSION = 1,
 	NUMBERS_VERSION = 1,
@@ -190,7 +190,7 @@ int row_vmta_decode(struct slice v, struct spool_vmta *ret)
 void row_site_encode(const struct spool_site *s, struct buf *b)
 {
 	enc_u8(b, SITE_VERSION);
-	enc_u8(b, s->mode);
+	site_mode_encode(&s->mode, b);
 	enc_var(b, s->since);
 	enc_var(b, s->retry_position);
 	enc_var(b, s->retry_at);
@@ -204,7 +204,7 @@ int row_site_decode(struct slice v, struct spool_site *ret)
 
 	if (rc < 0)
 		return rc;
-	ret->mode = dec_u8(&d);
+	site_mode_decode(&d, &ret->mode);
 	ret->since = dec_var(&d);
 	ret->retry_position = dec_var32(&d);
 	ret->retry_at = dec_var(&d);

@@ -18,6 +18,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/slice.h"
+#include "common/spool/site_mode.h"
 
 struct spool;
 
@@ -124,8 +125,8 @@ struct spool_vmta {
 
 /* State of a site (domain or provider under one virtual MTA) that survives restarts. */
 struct spool_site {
-	uint8_t mode; /* 0 normal, 1 back-off */
-	msec_t since;
+	struct site_mode mode;
+	msec_t since; /* first failure of the present series */
 	uint32_t retry_position; /* index into retry-after of the next failure */
 	msec_t retry_at; /* 0: not in retry */
 	struct slice reason; /* last error */

@@ -73,7 +73,7 @@ static void put_site(const char *name, uint8_t mode, msec_t retry_at)
 {
 	struct report_site s = {.name = slice_str(name),
 				.queue = slice_str("x/a"),
-				.mode = mode,
+				.mode = {.mode = mode},
 				.since = clock_wall(),
 				.retry_position = 2,
 				.retry_at = retry_at,

@@ -111,7 +111,9 @@ Test(report, others_come_back_as_they_were)
 	struct report_site s = {.name = lit("x.rollup"),
 				.queue = lit("x.rollup/v"),
 				.record = true,
-				.mode = 1,
+				.mode = {.mode = SITE_BACKOFF,
+					 .since = 4,
+					 .reason = SLICE_LIT("421 slow down")},
 				.since = 5,
 				.retry_position = 3,
 				.retry_at = 99,
@@ -130,6 +132,8 @@ Test(report, others_come_back_as_they_were)
 	cr_assert_eq(report_site_decode(buf_slice(&b), &s2), 0);
 	cr_assert(slice_eq(s2.name, s.name) && slice_eq(s2.queue, s.queue) &&
 		  slice_eq(s2.text, s.text));
+	cr_assert(s2.mode.mode == SITE_BACKOFF && s2.mode.since == 4 &&
+		  slice_eq(s2.mode.reason, s.mode.reason));
 	cr_assert(s2.record && !s2.clear && s2.retry_at == 99 && s2.retry_position == 3 &&
 		  s2.when == 77);
 	buf_clear(&b);

@@ -80,7 +80,13 @@ Test(spool, rows_come_back_as_they_were)
 	struct spool_message m = message(), m2;
 	struct spool_recipient r = recipient(), r2;
 	struct spool_numbers n = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, n2;
-	struct spool_site s = {1, 2, 3, 4, SLICE_LIT("why")}, s2;
+	struct spool_site s = {.mode = {.mode = SITE_BACKOFF,
+					.until = 9,
+					.reason = SLICE_LIT("421"),
+					.disabled = SLICE_LIT("d")},
+			       .retry_at = 4,
+			       .reason = SLICE_LIT("why")},
+			  s2;
 	struct order_row o = {.order = {.kind = ORDER_DELETE,
 					.filter = {.queue = SLICE_LIT("q"),
 						   .job = SLICE_LIT("j"),
@@ -113,7 +119,10 @@ Test(spool, rows_come_back_as_they_were)
 	buf_clear(&b);
 	row_site_encode(&s, &b);
 	cr_assert_eq(row_site_decode(buf_slice(&b), &s2), 0);
-	cr_assert(s2.mode == 1 && s2.retry_at == 4 && slice_eq(s2.reason, s.reason));
+	cr_assert(s2.retry_at == 4 && slice_eq(s2.reason, s.reason));
+	cr_assert(s2.mode.mode == SITE_BACKOFF && s2.mode.until == 9 &&
+		  slice_eq(s2.mode.reason, s.mode.reason) &&
+		  slice_eq(s2.mode.disabled, s.mode.disabled) && s2.mode.paces.n == 0);
 	buf_clear(&b);
 	row_order_encode(&o, &b);
 	cr_assert_eq(row_order_decode(buf_slice(&b), &o2), 0);
