@@ -81,8 +81,8 @@ static size_t lane_helping(struct spool_read *r, struct queue *q, struct due_lan
 			   due_row_cb *row, void *arg)
 {
 	struct spool_due_row rows[LANE_ROWS];
-	size_t n = spool_due_scan(r, q->id, l->lane, loop_wall(q->w->loop), &l->pos, rows,
-				  LANE_ROWS);
+	size_t n =
+		spool_due_scan(r, q->id, l->lane, loop_wall(q->w->loop), &l->pos, rows, LANE_ROWS);
 
 	for (size_t i = 0; i < n; i++) {
 		if (inhand_find(q->w->inhand, rows[i].msgid, rows[i].rcpt))

@@ -19,6 +19,9 @@
 #define DUE_AT_ONCE 400
 #define PARK_BATCHES 64
 #define WAKE_GAP (20 * USEC_PER_MSEC) /* between two walks over the wake table */
+/* … of which some rows were passed over for want of room; and for each row, so that walks cost little */
+#define WAKE_GAP_FULL USEC_PER_SEC
+#define WAKE_GAP_ROW 20
 #define POLL_BUSY (5 * USEC_PER_MSEC) /* while outcomes are not yet committed */
 #define POLL_CALM (1 * USEC_PER_SEC) /* wall clock jumps, bells that were missed */
 
@@ -43,6 +46,9 @@ struct feed {
 	struct spool_wake_pos wake;
 	bool wake_pass; /* a walk over the wake table is wanted or under way */
 	usec_t wake_walked; /* end of the last walk */
+	uint64_t wake_rows; /* of this walk */
+	bool wake_passed_over;
+	usec_t wake_gap; /* before the next one */
 	msec_t wake_next; /* first row that is not due yet */
 
 	TAILQ_HEAD(, queue) refills;
@@ -296,8 +302,14 @@ static void read_fresh(struct feed *f, struct spool_read *r)
 
 static void wake_row(struct feed *f, struct spool_read *r, const struct spool_wake_row *row)
 {
-	struct queue *q = queue_get(f->w, r, row->queue);
+	struct queue *q = queue_find(f->w, row->queue);
 
+	/* Mail to hosts that nobody has reached yet waits where it is, and so does its queue. */
+	if (inhand_unreached_full(f->w->inhand) && !(q && q->reached)) {
+		f->wake_passed_over = true;
+		return;
+	}
+	q = queue_get(f->w, r, row->queue);
 	if (!q) {
 		log_error(NULL, "deferred mail for a queue that is not mine",
 			  LOG_U("queue", row->queue));
@@ -322,15 +334,19 @@ static void read_wake(struct feed *f, struct spool_read *r)
 
 	if (!f->wake_pass || f->w->stopping || inhand_full(f->w->inhand))
 		return;
-	if (f->wake.started == false && loop_now(f->w->loop) - f->wake_walked < WAKE_GAP)
+	if (f->wake.started == false && loop_now(f->w->loop) - f->wake_walked < f->wake_gap)
 		return;
 	n = spool_wake_scan(r, f->w->vmta_id, now, &f->wake, rows, WAKE_AT_ONCE);
 	for (size_t i = 0; i < n; i++)
 		wake_row(f, r, &rows[i]);
+	f->wake_rows += n;
 	if (n == WAKE_AT_ONCE) {
 		f->again = true;
 		return;
 	}
+	f->wake_gap = f->wake_passed_over ? WAKE_GAP_FULL + f->wake_rows * WAKE_GAP_ROW : WAKE_GAP;
+	f->wake_rows = 0;
+	f->wake_passed_over = false;
 	f->wake_pass = false;
 	f->wake_walked = loop_now(f->w->loop);
 	f->wake = (struct spool_wake_pos){0};
@@ -416,7 +432,7 @@ static void set_timer(struct feed *f)
 	if (inhand_has_done(f->w->inhand))
 		wait = POLL_BUSY;
 	else if (f->wake_pass)
-		wait = WAKE_GAP;
+		wait = f->wake_gap < POLL_CALM ? f->wake_gap : POLL_CALM;
 	if (f->wake_next <= now)
 		wait = wait < USEC_PER_MSEC ? wait : USEC_PER_MSEC;
 	else if (f->wake_next - now < wait / USEC_PER_MSEC)

@@ -19,7 +19,7 @@ struct host_key {
 
 struct host {
 	struct host_key key;
-	usec_t unreachable_until, no_tls_until;
+	usec_t unreachable_since, unreachable_until, no_tls_until;
 	UT_hash_handle hh;
 };
 
@@ -84,14 +84,17 @@ static struct host *host_get(struct hosts *h, const struct ip *ip, uint16_t port
 
 void hosts_unreachable(struct hosts *h, const struct ip *ip, uint16_t port, usec_t how_long)
 {
-	host_get(h, ip, port)->unreachable_until = loop_now(h->loop) + how_long;
+	struct host *x = host_get(h, ip, port);
+
+	x->unreachable_since = loop_now(h->loop);
+	x->unreachable_until = x->unreachable_since + how_long;
 }
 
-bool hosts_is_unreachable(struct hosts *h, const struct ip *ip, uint16_t port)
+bool hosts_is_unreachable(struct hosts *h, const struct ip *ip, uint16_t port, usec_t since)
 {
 	const struct host *x = host_find(h, ip, port);
 
-	return x && x->unreachable_until > loop_now(h->loop);
+	return x && x->unreachable_until > loop_now(h->loop) && x->unreachable_since > since;
 }
 
 void hosts_reachable(struct hosts *h, const struct ip *ip, uint16_t port)

@@ -20,7 +20,8 @@ struct hosts *hosts_new(struct loop *l);
 void hosts_free(struct hosts *h);
 
 void hosts_unreachable(struct hosts *h, const struct ip *ip, uint16_t port, usec_t how_long);
-bool hosts_is_unreachable(struct hosts *h, const struct ip *ip, uint16_t port);
+/* Whether it has been unreachable lately, and that was found out later than `since`. */
+bool hosts_is_unreachable(struct hosts *h, const struct ip *ip, uint16_t port, usec_t since);
 void hosts_reachable(struct hosts *h, const struct ip *ip, uint16_t port);
 void hosts_no_tls(struct hosts *h, const struct ip *ip, uint16_t port);
 bool hosts_has_no_tls(struct hosts *h, const struct ip *ip, uint16_t port);

@@ -18,6 +18,8 @@
 /* A question takes at most this many timeouts, however many resolvers there are. */
 #define TIMEOUTS_MAX 4
 #define DEAD_TIME (10 * USEC_PER_SEC)
+/* How long a question keeps its place while others wait for one. */
+#define PLACE_TIME (500 * USEC_PER_MSEC)
 /* Tries in a row without an answer before the log tells; one packet may get lost. */
 #define SILENCES_TOLD 2
 #define TOLD_EVERY (60 * USEC_PER_SEC)
@@ -78,7 +80,9 @@ struct upstream {
 	size_t turn; /* whose turn it is */
 	usec_t timeout;
 	struct question_list waiting, asked;
+	size_t waiting_count;
 	size_t in_flight, in_flight_max;
+	struct loop_timer *relief; /* the oldest question gives up its place then */
 };
 
 static void next_try(struct question *q);
@@ -200,9 +204,51 @@ static void question_free(struct question *q)
 	TAILQ_REMOVE(q->asked ? &q->up->asked : &q->up->waiting, q, link);
 	if (q->asked)
 		q->up->in_flight--;
+	else
+		q->up->waiting_count--;
 	free(q->name);
 	free(q->avoid);
 	free(q);
+}
+
+static void describe_silence(struct question *q);
+
+/* Never inside upstream_ask(): the timer calls back. */
+static void give_up(struct question *q)
+{
+	stop_try(q);
+	if (!q->has_text)
+		describe_silence(q);
+	q->given_up = true;
+	loop_timer_set(q->timer, 0);
+}
+
+/*
+ * Every place is taken and questions wait for one: those that have been silent for a while give theirs
+ * up, the oldest first, so that domains whose servers are dead delay no others for long.
+ */
+static void relieve(struct upstream *u)
+{
+	usec_t now = loop_now(u->loop);
+	size_t n = 0;
+	struct question *q;
+
+	TAILQ_FOREACH(q, &u->asked, link) {
+		if (n++ >= u->waiting_count)
+			return;
+		if (q->given_up)
+			continue;
+		if (now < q->started + PLACE_TIME) {
+			loop_timer_set(u->relief, q->started + PLACE_TIME - now);
+			return;
+		}
+		give_up(q);
+	}
+}
+
+static void on_relief(void *arg)
+{
+	relieve(arg);
 }
 
 static void ask_waiting(struct upstream *u)
@@ -211,6 +257,7 @@ static void ask_waiting(struct upstream *u)
 
 	while (u->in_flight < u->in_flight_max && (q = TAILQ_FIRST(&u->waiting))) {
 		TAILQ_REMOVE(&u->waiting, q, link);
+		u->waiting_count--;
 		TAILQ_INSERT_TAIL(&u->asked, q, link);
 		q->asked = true;
 		u->in_flight++;
@@ -218,6 +265,8 @@ static void ask_waiting(struct upstream *u)
 		choose_order(q);
 		next_try(q);
 	}
+	if (u->waiting_count && !loop_timer_pending(u->relief))
+		relieve(u);
 }
 
 /* Gives the result; q is gone afterwards. */
@@ -392,11 +441,7 @@ static void next_try(struct question *q)
 		note_failure(q, strerror(errno));
 		stop_try(q);
 	}
-	if (!q->has_text)
-		describe_silence(q);
-	/* Never inside upstream_ask(): the timer calls back. */
-	q->given_up = true;
-	loop_timer_set(q->timer, 0);
+	give_up(q);
 }
 
 static void on_timer(void *arg)
@@ -489,6 +534,7 @@ struct upstream *upstream_new(struct loop *l, size_t in_flight_max, struct resol
 	u->stats = stats;
 	u->in_flight_max = in_flight_max;
 	u->turn = rng_below(1000);
+	u->relief = loop_timer_new(l, on_relief, u);
 	TAILQ_INIT(&u->waiting);
 	TAILQ_INIT(&u->asked);
 	return u;
@@ -504,6 +550,7 @@ void upstream_free(struct upstream *u)
 		question_free(q); /* NOLINT(clang-analyzer-unix.Malloc): it unlinks itself */
 	for (size_t i = 0; i < u->server_count; i++)
 		server_unref(u->servers[i]);
+	loop_timer_free(u->relief);
 	free(u);
 }
 
@@ -521,5 +568,6 @@ void upstream_ask(struct upstream *u, const char *name, enum packet_type type, c
 	q->fd = -1;
 	q->timer = loop_timer_new(u->loop, on_timer, q);
 	TAILQ_INSERT_TAIL(&u->waiting, q, link);
+	u->waiting_count++;
 	ask_waiting(u);
 }

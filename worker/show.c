@@ -63,7 +63,7 @@ static const char *target_state(const struct site *s, const struct route_target 
 {
 	if (!sources_has(s, t->ip.family))
 		return "no source address";
-	if (hosts_is_unreachable(s->w->hosts, &t->ip, t->port))
+	if (hosts_is_unreachable(s->w->hosts, &t->ip, t->port, 0))
 		return "unreachable";
 	if (t->failed)
 		return "failed";

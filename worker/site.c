@@ -13,6 +13,7 @@
 #include "worker/events.h"
 #include "worker/feed.h"
 #include "worker/hosts.h"
+#include "worker/inhand.h"
 #include "worker/mode.h"
 #include "worker/post.h"
 #include "worker/retry.h"
@@ -80,6 +81,17 @@ void site_join(struct worker *w, struct spool_read *r, struct queue *q)
 	site_load(s, r);
 	TAILQ_INSERT_TAIL(&s->queues, q, in_site);
 	q->site = s;
+	inhand_set_reached(w->inhand, q, s->reached);
+}
+
+/* What is not reached has less room (inhand.h) and fewer turns (slots.h), so that dead domains delay nobody. */
+static void site_set_reached(struct site *s, bool reached)
+{
+	struct queue *q;
+
+	s->reached = reached;
+	TAILQ_FOREACH(q, &s->queues, in_site)
+		inhand_set_reached(s->w->inhand, q, reached);
 }
 
 static void site_free(struct site *s)
@@ -281,7 +293,9 @@ void site_fail(struct site *s, const struct outcome *o, const struct site_place 
 	site_remember(s, o, at);
 	site_tell_failure(s, o, delay);
 	s->tried = now;
+	s->failed_at = loop_now(s->w->loop);
 	site_forget_failures(s);
+	site_set_reached(s, false);
 	if (o->class == OUTCOME_BOUNCED) {
 		(void)verdict_waiting(s, o);
 		return;
@@ -529,8 +543,8 @@ static bool target_usable(const struct route_target *t, void *arg)
 
 	if (!sources_has(s, t->ip.family))
 		return false;
-	/* A site whose own retry time has come finds out for itself. */
-	return s->retry_position > 0 || !hosts_is_unreachable(s->w->hosts, &t->ip, t->port);
+	/* A site whose own retry time has come finds out for itself, unless another one has just done so. */
+	return !hosts_is_unreachable(s->w->hosts, &t->ip, t->port, s->failed_at);
 }
 
 bool site_wants_connection(const struct site *s)
@@ -603,6 +617,7 @@ bool site_message_lost(struct site *s)
 
 void site_connection_ready(struct site *s)
 {
+	site_set_reached(s, true);
 	struct queue *q;
 
 	if (s->retry_at) {

@@ -71,6 +71,8 @@ struct site {
 	struct outcome last; /* failure */
 	struct ip last_mx_ip, last_source_ip;
 	char *last_mx;
+	bool reached; /* a host of it has answered, and it has not failed since */
+	usec_t failed_at; /* monotonic; 0 = not in this run */
 	usec_t hold_until; /* others are connected: no more for a while */
 	uint32_t failures; /* of targets, since one answered */
 	uint32_t lost; /* messages in a row, each with a connection that took none */

@@ -104,8 +104,8 @@ Test(priority, urgent_mail_passes_bulk_that_waited_for_a_retry)
 	finish();
 }
 
-static const char *defer_first(struct mx *m ATTR_UNUSED, enum mx_event what,
-			       unsigned c ATTR_UNUSED, const char *line ATTR_UNUSED)
+static const char *defer_first(struct mx *m ATTR_UNUSED, enum mx_event what, unsigned c ATTR_UNUSED,
+			       const char *line ATTR_UNUSED)
 {
 	return what == MX_RCPT && fake_elapsed() < 5 * MINUTE ? "450 4.7.1 not now" : NULL;
 }

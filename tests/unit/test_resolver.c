@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -555,6 +556,37 @@ Test(resolver, a_slow_domain_does_not_delay_another)
 	while (answers < 2)
 		loop_run(l);
 	cr_assert_eq(got->status, DNS_OK);
+}
+
+static bool alive;
+
+static void on_alive(struct dns_route *route, void *arg ATTR_UNUSED)
+{
+	alive = route->status == DNS_OK;
+	dns_route_free(route);
+	loop_stop(l);
+}
+
+/* 100 places, three times as many domains without an answer before the one that has one. */
+Test(resolver, silent_domains_do_not_keep_every_place)
+{
+	const struct rlimit few = {.rlim_cur = 1100, .rlim_max = 1100};
+	usec_t start;
+	char name[32];
+
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+	add_plain(one, "alive.test");
+	start_resolver_with(1, 8 * USEC_PER_SEC);
+	for (int i = 0; i < 300; i++) {
+		(void)snprintf(name, sizeof(name), "dead%d.test", i);
+		testdns_set_mood(one, name, TESTDNS_SILENT);
+		dns_lookup(client, slice_str(name), 0, NULL, on_route, NULL);
+	}
+	dns_lookup(client, slice_str("alive.test"), 0, NULL, on_alive, NULL);
+	start = clock_now();
+	while (!alive)
+		loop_run(l);
+	cr_assert_lt(clock_now() - start, 4 * USEC_PER_SEC, "and not 24 s");
 }
 
 Test(resolver, equal_preference_comes_in_random_order_also_from_the_cache)

@@ -32,20 +32,28 @@ static void pass(usec_t t)
 Test(hosts, an_unreachable_address_is_remembered_for_its_time, .init = setup, .fini = teardown)
 {
 	hosts_unreachable(hosts, &one, 25, 60 * USEC_PER_SEC);
-	cr_assert(hosts_is_unreachable(hosts, &one, 25));
-	cr_assert_not(hosts_is_unreachable(hosts, &one, 26));
-	cr_assert_not(hosts_is_unreachable(hosts, &two, 25));
+	cr_assert(hosts_is_unreachable(hosts, &one, 25, 0));
+	cr_assert_not(hosts_is_unreachable(hosts, &one, 26, 0));
+	cr_assert_not(hosts_is_unreachable(hosts, &two, 25, 0));
 	pass(59 * USEC_PER_SEC);
-	cr_assert(hosts_is_unreachable(hosts, &one, 25));
+	cr_assert(hosts_is_unreachable(hosts, &one, 25, 0));
 	pass(2 * USEC_PER_SEC);
-	cr_assert_not(hosts_is_unreachable(hosts, &one, 25));
+	cr_assert_not(hosts_is_unreachable(hosts, &one, 25, 0));
+}
+
+Test(hosts, who_has_tried_later_does_not_believe_it, .init = setup, .fini = teardown)
+{
+	pass(USEC_PER_SEC);
+	hosts_unreachable(hosts, &one, 25, 60 * USEC_PER_SEC);
+	cr_assert(hosts_is_unreachable(hosts, &one, 25, loop_now(loop) - 1));
+	cr_assert_not(hosts_is_unreachable(hosts, &one, 25, loop_now(loop)));
 }
 
 Test(hosts, an_answer_clears_the_memory, .init = setup, .fini = teardown)
 {
 	hosts_unreachable(hosts, &two, 25, 60 * USEC_PER_SEC);
 	hosts_reachable(hosts, &two, 25);
-	cr_assert_not(hosts_is_unreachable(hosts, &two, 25));
+	cr_assert_not(hosts_is_unreachable(hosts, &two, 25, 0));
 }
 
 Test(hosts, failed_tls_is_remembered_for_an_hour_and_outlives_tidying, .init = setup,
@@ -56,7 +64,7 @@ Test(hosts, failed_tls_is_remembered_for_an_hour_and_outlives_tidying, .init = s
 	pass(1800 * USEC_PER_SEC);
 	hosts_tidy(hosts);
 	cr_assert(hosts_has_no_tls(hosts, &one, 25));
-	cr_assert_not(hosts_is_unreachable(hosts, &one, 25));
+	cr_assert_not(hosts_is_unreachable(hosts, &one, 25, 0));
 	pass(1801 * USEC_PER_SEC);
 	hosts_tidy(hosts);
 	cr_assert_not(hosts_has_no_tls(hosts, &one, 25));
@@ -72,6 +80,6 @@ Test(hosts, the_memory_is_bounded, .init = setup, .fini = teardown)
 	struct ip first = {.family = IP_V4, .b = {10, 0, 0, 0}};
 	struct ip last = {.family = IP_V4, .b = {10, 0, 10999 >> 8, 10999 & 255}};
 
-	cr_assert_not(hosts_is_unreachable(hosts, &first, 25));
-	cr_assert(hosts_is_unreachable(hosts, &last, 25));
+	cr_assert_not(hosts_is_unreachable(hosts, &first, 25, 0));
+	cr_assert(hosts_is_unreachable(hosts, &last, 25, 0));
 }
