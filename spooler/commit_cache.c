@@ -184,6 +184,12 @@ int cache_queue_stamp(struct commit *c, uint32_t id)
 	return write_put(c->w, SPOOL_QUEUE, &k, buf_slice(&c->value));
 }
 
+static void queue_free(struct commit_qent *q)
+{
+	free(q->reroute);
+	free(q);
+}
+
 void cache_queue_drop(struct commit *c, uint32_t id)
 {
 	struct commit_qent *q;
@@ -193,7 +199,7 @@ void cache_queue_drop(struct commit *c, uint32_t id)
 		return;
 	HASH_DELETE(by_id, c->queue_by_id, q);
 	HASH_DELETE(by_name, c->queue_by_name, q);
-	free(q);
+	queue_free(q);
 }
 
 static uint64_t load_turn(struct commit *c, const char *pool)
@@ -280,7 +286,7 @@ static void forget_queues(struct commit *c)
 	HASH_CLEAR(by_id, c->queue_by_id);
 	HASH_ITER(by_name, c->queue_by_name, q, next) {
 		HASH_DELETE(by_name, c->queue_by_name, q);
-		free(q);
+		queue_free(q);
 	}
 }
 

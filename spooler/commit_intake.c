@@ -42,6 +42,8 @@ static int place(struct commit *c, const struct intake_recipient *r, struct plac
 		rc = cache_route_next(c, route, &v);
 	if (rc == 0)
 		rc = cache_queue(c, v, slice_str(r->domain), &ret->queue);
+	if (rc == 0)
+		rc = move_follow(c, &ret->queue);
 	if (rc < 0)
 		return rc;
 	ret->pool = route->pool ? route->name : NULL;
@@ -90,8 +92,7 @@ static struct spool_recipient recipient_row(const struct intake_message *m, uint
 	};
 }
 
-/* Accounted and dropped: the final record of a recipient that is never stored. */
-static int discard(struct commit *c, const struct spool_recipient *r, struct commit_qent *q)
+int discard_recipient(struct commit *c, const struct spool_recipient *r, struct commit_qent *q)
 {
 	bool bounce = q->settings->discard_as_bounce;
 	struct acct_record a;
@@ -213,7 +214,7 @@ static int put_recipients(struct commit *c, const struct intake_message *m, cons
 		struct spool_recipient r = recipient_row(m, i, &at[i]);
 
 		if (at[i].discard) {
-			rc = discard(c, &r, at[i].queue);
+			rc = discard_recipient(c, &r, at[i].queue);
 			continue;
 		}
 		rc = put_recipient(c, &r, at[i].queue, arrival, m->size);

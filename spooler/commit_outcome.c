@@ -154,7 +154,7 @@ int subject_end(struct commit *c)
 
 /* --- one recipient --- */
 
-static int remove_place(struct commit *c, const struct spool_recipient *r, struct commit_qent *q)
+int recipient_unplace(struct commit *c, const struct spool_recipient *r, struct commit_qent *q)
 {
 	struct spool_key k = key_fresh(q->vmta->id, r->class, r->arrival, r->rcpt);
 	int rc;
@@ -173,7 +173,7 @@ int recipient_remove(struct commit *c, const struct spool_recipient *r, struct c
 {
 	struct spool_key k = key_recipient(r->msgid, r->rcpt);
 	struct commit_touch *t = touch_queue(c, q->id, q->vmta->id);
-	int rc = remove_place(c, r, q);
+	int rc = recipient_unplace(c, r, q);
 
 	touch_count(c, t, r->msgid, r->rcpt, (int64_t)c->subject.m.size, -1);
 	if (rc == 0)
@@ -197,7 +197,7 @@ static msec_t due_of(const struct commit *c, const struct spool_recipient *r, ms
 int recipient_to_due(struct commit *c, struct spool_recipient *r, struct commit_qent *q, msec_t due)
 {
 	struct spool_key k = key_recipient(r->msgid, r->rcpt), at;
-	int rc = remove_place(c, r, q);
+	int rc = recipient_unplace(c, r, q);
 
 	if (rc < 0)
 		return rc;
@@ -430,7 +430,8 @@ int apply_park(struct commit *c, const struct report_park *p)
 		struct commit_qent *q;
 		int rc = recipient_load(c, p->items[i].msgid, p->items[i].rcpt, &r, &q);
 
-		if (rc == ERR_NOT_FOUND)
+		/* gone, or it has another owner by now */
+		if (rc == ERR_NOT_FOUND || (rc == 0 && r.queue != p->queue))
 			continue;
 		if (rc == 0)
 			rc = recipient_to_due(c, &r, q, p->due);

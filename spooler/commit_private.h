@@ -8,6 +8,7 @@
  *     commit_rings.c    rings, their positions, dispatch of reports
  *     commit_outcome.c  the ends and postponements of recipients
  *     commit_orders.c   delete, schedule, pause, resume
+ *     commit_move.c     recipients that change their virtual MTA
  *     commit_recount.c  live counts after a start
  *     commit_tidy.c     queues without mail are removed
  *
@@ -46,6 +47,8 @@ struct commit_qent {
 	struct commit_vmta *vmta;
 	const struct conf_domain *settings;
 	struct slice domain; /* inside key */
+	bool reroute_known;
+	char *reroute; /* where its mail goes, as its worker has said; NULL: nowhere else */
 	UT_hash_handle by_id, by_name;
 	size_t key_size;
 	char key[];
@@ -190,6 +193,8 @@ void touch_forget(struct commit *c);
 void wake_map_done(struct wake_map *m);
 
 /* commit_intake.c */
+/* Accounted and dropped: the final record of a recipient of the subject whose domain is discarded. */
+int discard_recipient(struct commit *c, const struct spool_recipient *r, struct commit_qent *q);
 int intake_messages(struct commit *c, struct intake_message *list,
 		    struct intake_message **ret_rest);
 
@@ -212,6 +217,8 @@ int recipient_load(struct commit *c, uint64_t msgid, uint32_t rcpt, struct spool
 int recipient_remove(struct commit *c, const struct spool_recipient *r, struct commit_qent *q);
 int recipient_to_due(struct commit *c, struct spool_recipient *r, struct commit_qent *q,
 		     msec_t due);
+/* Out of fresh or due; its row is the caller's. */
+int recipient_unplace(struct commit *c, const struct spool_recipient *r, struct commit_qent *q);
 void subject_tell(struct commit *c, const struct spool_recipient *r, enum dsn_action action,
 		  const struct report_outcome *o, struct slice mx_name, const struct ip *mx_ip);
 void record_fill(struct commit *c, struct acct_record *a, enum acct_type type,
@@ -220,6 +227,18 @@ int apply_transaction(struct commit *c, const struct report_transaction *t);
 int apply_site(struct commit *c, struct commit_vmta *v, const struct report_site *s);
 int apply_park(struct commit *c, const struct report_park *p);
 int apply_wake(struct commit *c, const struct report_wake *k);
+
+/* commit_move.c */
+/* *q becomes the queue that mail for it goes to now: itself, or where reroutes lead. */
+int move_follow(struct commit *c, struct commit_qent **q);
+/*
+ * A recipient of the subject goes to where `target` (a virtual MTA or pool) and reroutes lead: 1, or 0: it
+ * stays where it is, or a negative err.
+ */
+int move_recipient(struct commit *c, struct spool_recipient *r, struct commit_qent *q,
+		   const char *target);
+int apply_reroute(struct commit *c, const struct report_reroute *r);
+int apply_move(struct commit *c, const struct report_move *m);
 
 /* commit_orders.c */
 int standing_load(struct commit *c);

@@ -122,6 +122,8 @@ static int apply(struct commit *c, uint32_t slot, uint8_t type, struct slice pay
 		struct report_park park;
 		struct report_wake wake;
 		struct report_order_ack ack;
+		struct report_reroute reroute;
+		struct report_move move;
 	} u;
 	struct commit_vmta *v;
 	int rc;
@@ -151,6 +153,15 @@ static int apply(struct commit *c, uint32_t slot, uint8_t type, struct slice pay
 		if (rc == 0)
 			standing_ack(c, slot, &u.ack);
 		return rc;
+	case REPORT_REROUTE:
+		rc = report_reroute_decode(payload, &u.reroute);
+		return rc < 0 ? rc : apply_reroute(c, &u.reroute);
+	case REPORT_MOVE:
+		rc = report_move_decode(payload, &c->scratch, &u.move);
+		if (rc < 0)
+			return rc;
+		c->result.outcomes += u.move.item_count;
+		return apply_move(c, &u.move);
 	default:
 		return ERR_CORRUPT;
 	}

@@ -46,10 +46,19 @@ static bool site_is_quiet(struct spool_read *r, const struct spool_queue *q)
 				       site.retry_at + QUIET_DAYS * DAY_MSEC < clock_wall());
 }
 
+/* Its mail goes elsewhere: what is new must find the row that says where. */
+static bool is_rerouted(struct spool_read *r, const struct spool_queue *q)
+{
+	struct spool_reroute x;
+
+	return spool_reroute_get(r, q->vmta, q->id, &x) != ERR_NOT_FOUND;
+}
+
 static bool is_quiet(const struct commit *c, struct spool_read *r, const struct spool_queue *q)
 {
 	return q->day + QUIET_DAYS < commit_day(clock_wall()) && !shm_queue_find(c->shm, q->id) &&
-	       site_is_quiet(r, q) && spool_due_first(r, q->id) == UINT64_MAX;
+	       site_is_quiet(r, q) && !is_rerouted(r, q) &&
+	       spool_due_first(r, q->id) == UINT64_MAX;
 }
 
 /* --- in the transaction --- */

@@ -52,6 +52,7 @@ struct worker {
 	struct hosts *hosts;
 	struct duties *duties;
 	struct sweep *sweep;
+	struct reroutes *reroutes;
 };
 
 /* An orphan delivers nothing: it only expires mail and obeys orders. */

@@ -11,6 +11,7 @@
 #include "worker/duties.h"
 #include "worker/post.h"
 #include "worker/queue.h"
+#include "worker/reroute.h"
 #include "worker/site.h"
 #include "worker/verdict.h"
 
@@ -458,6 +459,7 @@ static void run(void *arg)
 	read_fresh(f, r);
 	read_wake(f, r);
 	read_due(f, r);
+	reroutes_burst(w->reroutes, r);
 	f->wake_next = next_wake(f, r);
 	spool_read_end(r);
 	kick_touched(f);

@@ -138,6 +138,20 @@ bool post_ack(struct post *p, const struct report_order_ack *a)
 	return put_unreserved(p, REPORT_ORDER_ACK);
 }
 
+bool post_reroute(struct post *p, const struct report_reroute *r)
+{
+	buf_clear(&p->b);
+	report_reroute_encode(r, &p->b);
+	return put_unreserved(p, REPORT_REROUTE);
+}
+
+bool post_move(struct post *p, const struct report_move *m)
+{
+	buf_clear(&p->b);
+	report_move_encode(m, &p->b);
+	return put_unreserved(p, REPORT_MOVE);
+}
+
 uint64_t post_position(const struct post *p)
 {
 	return ring_position(p->ring);

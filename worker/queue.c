@@ -12,6 +12,7 @@
 #include "worker/duties.h"
 #include "worker/mode.h"
 #include "worker/post.h"
+#include "worker/reroute.h"
 #include "worker/site.h"
 #include "worker/sources.h"
 
@@ -44,6 +45,7 @@ static void queue_free(struct queue *q)
 {
 	struct lane *l;
 
+	reroute_forget(q);
 	for (int c = 0; c < SPOOL_CLASSES; c++) {
 		while ((l = TAILQ_FIRST(&q->lanes[c]))) {
 			TAILQ_REMOVE(&q->lanes[c], l, link);
@@ -106,6 +108,7 @@ struct queue *queue_get(struct worker *w, struct spool_read *r, uint32_t id)
 	q->paused = duties_pause(w->duties, slice_str(q->name));
 	HASH_ADD(hh, w->queues->by_id, id, sizeof(q->id), q);
 	site_join(w, r, q);
+	reroute_load(q, r);
 	queue_publish(q);
 	return q;
 }
@@ -127,8 +130,10 @@ static void queue_reconfigure(struct queue *q, void *arg)
 	q->site->provider = conf_provider_of_domain(q->w->conf, slice_str(q->domain));
 	site_configure(q->site, q->set);
 	paused = duties_pause(q->w->duties, slice_str(q->name));
-	if (paused == q->paused)
+	if (paused == q->paused) {
+		reroute_look(q);
 		return;
+	}
 	q->paused = paused;
 	events_add(q->w, &q->site->events, paused ? "paused by an operator" : "resumed");
 	if (paused) {
@@ -140,6 +145,7 @@ static void queue_reconfigure(struct queue *q, void *arg)
 		queue_publish(q);
 		queue_want_due(q);
 	}
+	reroute_look(q);
 }
 
 void queues_reconfigure(struct worker *w)
@@ -169,6 +175,7 @@ static void queue_tidy(struct queue *q, void *arg)
 	mode_tick(q->site);
 	sources_tick(q->site);
 	site_report_again(q->site);
+	reroute_look(q);
 	if (queue_is_blocked(q) && q->waiting) { /* the ring was full */
 		(void)queue_give_back(q, queue_not_before(q));
 		queue_push_wake(q);
@@ -177,7 +184,8 @@ static void queue_tidy(struct queue *q, void *arg)
 	site_kick(q->site);
 	queue_look_why(q);
 	if (q->items || q->due_more || q->idle_since + QUEUE_IDLE_KEEP > now ||
-	    post_committed(w->post) < q->wake_position || !site_is_idle(q->site))
+	    post_committed(w->post) < q->wake_position || !site_is_idle(q->site) ||
+	    reroute_keeps(q))
 		return;
 	HASH_DEL(w->queues->by_id, q);
 	feed_forget(w->feed, q);
@@ -353,14 +361,16 @@ struct parcel *queue_first(struct queue *q)
 
 bool queue_is_blocked(const struct queue *q)
 {
-	return q->paused || site_in_retry(q->site) || worker_is_orphan(q->w);
+	return q->paused || site_in_retry(q->site) || worker_is_orphan(q->w) ||
+	       reroute_is_active(q);
 }
 
 msec_t queue_not_before(const struct queue *q)
 {
 	msec_t now = loop_wall(q->w->loop);
 
-	return !q->paused && site_in_retry(q->site) ? q->site->retry_at : now;
+	return !q->paused && !reroute_is_active(q) && site_in_retry(q->site) ? q->site->retry_at
+									     : now;
 }
 
 struct parking {
@@ -412,7 +422,7 @@ bool queue_give_back(struct queue *q, msec_t due)
 void queue_push_wake(struct queue *q)
 {
 	struct worker *w = q->w;
-	bool forever = q->paused || worker_is_orphan(w);
+	bool forever = q->paused || worker_is_orphan(w) || reroute_is_active(q);
 
 	q->due_more = 0;
 	due_begin_again(q);

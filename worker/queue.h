@@ -25,6 +25,7 @@
 
 struct conf_domain;
 struct queues;
+struct rerouting;
 struct site;
 
 /* Parcels of one job bucket in one class. */
@@ -49,6 +50,7 @@ struct queue {
 	bool paused;
 	uint8_t full; /* bits of classes whose list has overflowed: their new mail goes straight to the due table */
 	bool reached; /* as its site; counted so in inhand.h */
+	struct rerouting *reroute; /* reroute.h; NULL: its mail stays */
 	uint32_t published; /* SHM_QUEUE_* as written to shared memory */
 	bool limited; /* the limit is its text in shared memory */
 	bool limited_own; /* one of its site, which only its own mail uses */
@@ -95,7 +97,7 @@ uint32_t queue_lane_waiting(const struct queue *q, uint8_t class, uint8_t job);
 /* Any parcel, the most urgent first; stays where it is. NULL when nothing waits. */
 struct parcel *queue_first(struct queue *q);
 
-/* Why it may not run now. */
+/* It may not run now. */
 bool queue_is_blocked(const struct queue *q);
 /* When mail that is put aside should come up again: now, or the retry time. */
 msec_t queue_not_before(const struct queue *q);

@@ -21,6 +21,7 @@
 #include "worker/duties.h"
 #include "worker/post.h"
 #include "worker/queue.h"
+#include "worker/reroute.h"
 #include "worker/show.h"
 #include "worker/site.h"
 #include "worker/slots.h"
@@ -316,6 +317,7 @@ static void worker_setup(struct process *p)
 	w->duties = duties_new(w);
 	w->feed = feed_new(w);
 	w->sweep = sweep_new(w);
+	w->reroutes = reroutes_new(w);
 	w->queues = queues_new(w);
 	p->clock_offset = clock_offset(w);
 }
@@ -329,6 +331,7 @@ static void worker_teardown(struct process *p)
 	counter_set(w->counters, COUNTER_RECIPIENTS_IN_HAND, 0);
 	counter_set(w->counters, COUNTER_CONNECTIONS_OUT_OPEN, 0);
 	queues_free(w->queues);
+	reroutes_free(w->reroutes);
 	inhand_free(w->inhand);
 	sweep_free(w->sweep);
 	feed_free(w->feed);

@@ -191,6 +191,8 @@ D(bounce_upon_nxdomain, "bounce-upon-nxdomain", TIME, "5m", 0, CONF_NEVER, MESSA
   "bounce when a second look-up at least this much later agrees that the domain does not exist; never: wait for bounce-after") \
 D(bounce_upon_5xx_greeting, "bounce-upon-5xx-greeting", BOOL, "yes", 0, 0, SITE, \
   "a 5xx greeting bounces the mail; no: it is tried again") \
+D(reroute_to_virtual_mta, "reroute-to-virtual-mta", ROUTE, "", 0, 0, SITE, \
+  "virtual MTA or pool that takes the mail of these queues, what waits and what is new") \
 D(connection_idle_timeout, "connection-idle-timeout", TIME, "0", 0, 10 * CONF_MIN, SITE, \
   "how long a connection without mail stays open for more") \
 D(connect_timeout, "connect-timeout", TIME, "2m", CONF_SEC, CONF_HOUR, SITE, \

@@ -36,7 +36,7 @@ static const struct known directives[] = {
 	 "backoff-retry-after backoff-notify backoff-to-normal-after "
 	 "backoff-to-normal-after-delivery backoff-upon-all-sources-disabled backoff-reduce "
 	 "backoff-min-msg-rate backoff-hold backoff-recover-interval backoff-recover-step "
-	 "backoff-reroute-to-virtual-mta reroute-to-virtual-mta reenable-source-ip-after "
+	 "backoff-reroute-to-virtual-mta reenable-source-ip-after "
 	 "disabled-source-ip-notify smtp-pattern-list disable-mx-rollup queue-to "
 	 "queue-priority delivery-priority retry-upon-new-mail mx-connection-attempts",
 	 LATER},

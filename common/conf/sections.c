@@ -290,7 +290,7 @@ static void check_reference(const struct conf *c, const struct conf_directive *d
 
 	if (d->type == CONF_ROUTE) {
 		name = slice_str(*(const char *const *)value);
-		if (!slice_ieq_str(name, "{default}") &&
+		if (name.n && !slice_ieq_str(name, "{default}") &&
 		    !conf_section_find(c, CONF_SCOPE_VMTA, name) &&
 		    !conf_section_find(c, CONF_SCOPE_POOL, name))
 			conf_error(msgs, it->at, "%.*s: unknown virtual MTA or pool %.*s",

@@ -291,6 +291,20 @@ static void check_site(struct check *c, struct slice key, struct slice value)
 		complain(c, "site %.*s: %s", SLICE_ARG(slice_from(key, 4)), err_text(rc));
 }
 
+static void check_reroute(struct check *c, struct slice key, struct slice value)
+{
+	uint32_t vmta = be32_get(key.p), queue = be32_get(key.p + 4);
+	struct spool_reroute x;
+	struct spool_queue q;
+	int rc = row_reroute_decode(value, &x);
+
+	if (rc < 0)
+		complain(c, "reroute of queue %" PRIu32 ": %s", queue, err_text(rc));
+	else if (spool_queue_get(c->r, queue, &q) < 0 || q.vmta != vmta)
+		complain(c, "reroute of queue %" PRIu32 ", which is not of virtual MTA %" PRIu32,
+			 queue, vmta);
+}
+
 static void check_order(struct check *c, struct slice key, struct slice value)
 {
 	struct order_row o;
@@ -316,6 +330,7 @@ static const struct rule {
 	{SPOOL_DUE, KEY_DUE_SIZE, check_due},
 	{SPOOL_JOB, 0, check_job},
 	{SPOOL_SITE, 0, check_site},
+	{SPOOL_REROUTE, 8, check_reroute},
 	{SPOOL_ORDER, 8, check_order},
 };
 

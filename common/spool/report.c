@@ -324,6 +324,54 @@ int report_order_ack_decode(struct slice payload, struct buf *scratch, struct re
 	return finish(&d);
 }
 
+void report_reroute_encode(const struct report_reroute *r, struct buf *b)
+{
+	enc_u8(b, REPORT_VERSION);
+	enc_var(b, r->queue);
+	enc_cut(b, r->target, NAME_MAX_STORED);
+	enc_var(b, r->until);
+	enc_cut(b, r->why, REPORT_TEXT_MAX);
+}
+
+int report_reroute_decode(struct slice payload, struct report_reroute *ret)
+{
+	struct dec d;
+	int rc = begin(&d, payload);
+
+	if (rc < 0)
+		return rc;
+	ret->queue = dec_var32(&d);
+	ret->target = dec_bytes(&d);
+	ret->until = dec_var(&d);
+	ret->why = dec_bytes(&d);
+	return finish(&d);
+}
+
+void report_move_encode(const struct report_move *m, struct buf *b)
+{
+	enc_u8(b, REPORT_VERSION);
+	enc_var(b, m->queue);
+	enc_u8(b, m->reselect);
+	enc_cut(b, m->target, NAME_MAX_STORED);
+	items_encode(m->items, m->item_count, b);
+}
+
+int report_move_decode(struct slice payload, struct buf *scratch, struct report_move *ret)
+{
+	struct dec d;
+	uint8_t reselect;
+	int rc = begin(&d, payload);
+
+	if (rc < 0)
+		return rc;
+	ret->queue = dec_var32(&d);
+	reselect = dec_u8(&d);
+	ret->reselect = reselect;
+	ret->target = dec_bytes(&d);
+	ret->items = items_decode(&d, scratch, &ret->item_count);
+	return reselect > 1 ? ERR_CORRUPT : finish(&d);
+}
+
 uint64_t report_transaction_bound(uint32_t n)
 {
 	return TRANSACTION_FIXED + TEXT_AREA + (uint64_t)n * OUTCOME_BOUND;

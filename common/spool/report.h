@@ -22,7 +22,9 @@ enum report_type {
 	REPORT_SITE, /* a connection or site failure, or a change of site state */
 	REPORT_PARK, /* recipients that the worker gives back untried */
 	REPORT_WAKE, /* when a queue wants to be looked at again */
-	REPORT_ORDER_ACK /* answer to an order */
+	REPORT_ORDER_ACK, /* answer to an order */
+	REPORT_REROUTE, /* a queue's mail goes elsewhere from now on, or no longer */
+	REPORT_MOVE /* recipients that the worker gives up: they get another owner */
 };
 
 enum outcome_class { OUTCOME_DELIVERED = 1, OUTCOME_BOUNCED, OUTCOME_TRANSIENT };
@@ -101,11 +103,30 @@ struct report_order_ack {
 	uint32_t held_count;
 };
 
+/* New mail of the queue goes to `target` while its row stands; "" ends it. */
+struct report_reroute {
+	uint32_t queue;
+	struct slice target; /* virtual MTA or pool */
+	msec_t until; /* 0: until the worker says so */
+	struct slice why;
+};
+
+/* Of one queue: the worker will not touch them again. They keep all but their queue, and are due at once. */
+struct report_move {
+	uint32_t queue;
+	bool reselect; /* target is their pool: a better member of it, if there is one */
+	struct slice target;
+	const struct report_park_item *items;
+	uint32_t item_count;
+};
+
 void report_transaction_encode(const struct report_transaction *t, struct buf *b);
 void report_site_encode(const struct report_site *s, struct buf *b);
 void report_park_encode(const struct report_park *p, struct buf *b);
 void report_wake_encode(const struct report_wake *w, struct buf *b);
 void report_order_ack_encode(const struct report_order_ack *a, struct buf *b);
+void report_reroute_encode(const struct report_reroute *r, struct buf *b);
+void report_move_encode(const struct report_move *m, struct buf *b);
 
 /*
  * Decoding: slices are borrowed from the payload; arrays live in *scratch until its next use. ERR_CORRUPT for anything but
@@ -118,6 +139,8 @@ int report_park_decode(struct slice payload, struct buf *scratch, struct report_
 int report_wake_decode(struct slice payload, struct report_wake *ret);
 int report_order_ack_decode(struct slice payload, struct buf *scratch,
 			    struct report_order_ack *ret);
+int report_reroute_decode(struct slice payload, struct report_reroute *ret);
+int report_move_decode(struct slice payload, struct buf *scratch, struct report_move *ret);
 
 /* Upper bound of the ring bytes of a transaction report with n recipients: reserve before MAIL FROM. */
 uint64_t report_transaction_bound(uint32_t n);

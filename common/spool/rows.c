@@ -11,6 +11,7 @@ enum {
 	QUEUE_VERSION = 1,
 	VMTA_VERSION = 1,
 	SITE_VERSION = 2,
+	REROUTE_VERSION = 1,
 	NUMBER_VERSION = 1,
 	ORDER_VERSION = 1,
 	NUMBERS_VERSION = 1,
@@ -210,6 +211,33 @@ int row_site_decode(struct slice v, struct spool_site *ret)
 	ret->retry_at = dec_var(&d);
 	ret->reason = dec_bytes(&d);
 	return finish(&d);
+}
+
+void row_reroute_encode(const struct spool_reroute *r, struct buf *b)
+{
+	enc_u8(b, REROUTE_VERSION);
+	enc_u8(b, r->loop);
+	enc_var(b, r->since);
+	enc_var(b, r->until);
+	enc_bytes(b, r->target);
+	enc_bytes(b, r->why);
+}
+
+int row_reroute_decode(struct slice v, struct spool_reroute *ret)
+{
+	struct dec d;
+	uint8_t loop;
+	int rc = begin(&d, v, REROUTE_VERSION);
+
+	if (rc < 0)
+		return rc;
+	loop = dec_u8(&d);
+	ret->loop = loop;
+	ret->since = dec_var(&d);
+	ret->until = dec_var(&d);
+	ret->target = dec_bytes(&d);
+	ret->why = dec_bytes(&d);
+	return loop > 1 ? ERR_CORRUPT : finish(&d);
 }
 
 void row_number_encode(uint64_t v, struct buf *b)

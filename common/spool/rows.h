@@ -24,6 +24,8 @@ void row_vmta_encode(const struct spool_vmta *m, struct buf *b);
 int row_vmta_decode(struct slice v, struct spool_vmta *ret) WARN_UNUSED;
 void row_site_encode(const struct spool_site *s, struct buf *b);
 int row_site_decode(struct slice v, struct spool_site *ret) WARN_UNUSED;
+void row_reroute_encode(const struct spool_reroute *r, struct buf *b);
+int row_reroute_decode(struct slice v, struct spool_reroute *ret) WARN_UNUSED;
 /* One number: queue-name (queue id), quota (count), schema version. */
 void row_number_encode(uint64_t v, struct buf *b);
 int row_number_decode(struct slice v, uint64_t *ret) WARN_UNUSED;

@@ -300,6 +300,34 @@ int spool_site_next(struct spool_read *r, uint32_t vmta, struct slice after, str
 	return more < 0 ? more : 1;
 }
 
+int spool_reroute_get(struct spool_read *r, uint32_t vmta, uint32_t queue,
+		      struct spool_reroute *ret)
+{
+	struct spool_key k = key_reroute(vmta, queue);
+	struct slice v;
+	int rc = read_get(r, SPOOL_REROUTE, &k, &v);
+
+	return rc < 0 ? rc : row_reroute_decode(v, ret);
+}
+
+int spool_reroute_next(struct spool_read *r, uint32_t vmta, uint32_t *after,
+		       struct spool_reroute *ret)
+{
+	struct spool_key from = key_reroute(vmta, *after);
+	struct slice key, value;
+	int more = read_seek(r, SPOOL_REROUTE, &from, true, &key, &value);
+
+	if (more <= 0)
+		return more;
+	if (key.n != from.n)
+		return ERR_CORRUPT;
+	if (be32_get(key.p) != vmta)
+		return 0;
+	*after = be32_get(key.p + 4);
+	more = row_reroute_decode(value, ret);
+	return more < 0 ? more : 1;
+}
+
 /* Tables with a number as key, whose values mean nothing to common/. */
 static int numbered_next(struct spool_read *r, enum spool_table t, uint64_t *after,
 			 struct slice *ret)

@@ -132,6 +132,15 @@ struct spool_site {
 	struct slice reason; /* last error */
 };
 
+/* Mail of a queue goes through another virtual MTA. */
+struct spool_reroute {
+	bool loop; /* refused: it would come back */
+	struct slice target; /* virtual MTA or pool */
+	msec_t since;
+	msec_t until; /* 0: as long as its worker says */
+	struct slice why;
+};
+
 /* --- reading --- */
 struct spool_read;
 
@@ -236,6 +245,12 @@ int spool_job_next(struct spool_read *r, struct slice job, uint64_t *after, uint
 /* Sites of a virtual MTA with stored state, behind name `after` ("" first; the caller keeps a copy). 1 = a row, 0 = end. */
 int spool_site_next(struct spool_read *r, uint32_t vmta, struct slice after, struct slice *ret_name,
 		    struct spool_site *ret);
+
+int spool_reroute_get(struct spool_read *r, uint32_t vmta, uint32_t queue,
+		      struct spool_reroute *ret);
+/* Queues of a virtual MTA whose mail goes elsewhere, behind *after (0 first). 1 = a row, 0 = end. */
+int spool_reroute_next(struct spool_read *r, uint32_t vmta, uint32_t *after,
+		       struct spool_reroute *ret);
 
 /* Numbers for `spool stat` and admission. */
 struct spool_stat {

@@ -30,6 +30,7 @@
 	X(OUTBOX, "outbox") /* sequence u64 */                                  \
 	X(DSN, "dsn") /* sequence u64 */                                        \
 	X(ORDER, "order") /* order u64 */                                       \
+	X(REROUTE, "reroute") /* vmta u32, queue u32 */                         \
 	X(QUOTA, "quota") /* vmta u32, local day u32, name */                   \
 	X(STATE, "state") /* name */
 
@@ -156,6 +157,15 @@ static inline struct spool_key key_job(struct slice job, uint64_t msgid)
 	spool_key_name(&k, job, SPOOL_JOB_KEY_MAX);
 	spool_key_u8(&k, 0);
 	spool_key_u64(&k, msgid);
+	return k;
+}
+static inline struct spool_key key_reroute(uint32_t vmta, uint32_t queue)
+{
+	struct spool_key k;
+
+	k.n = 0;
+	spool_key_u32(&k, vmta);
+	spool_key_u32(&k, queue);
 	return k;
 }
 static inline struct spool_key key_quota(uint32_t vmta, uint32_t day, struct slice name)

@@ -1,0 +1,209 @@
+/* links: common/base common/conf common/spool common/shm common/ipc common/smtp common/mail common/acct common/dns/route.c common/dns/wire.c spooler/commit.c spooler/commit_cache.c spooler/commit_intake.c spooler/commit_move.c spooler/commit_orders.c spooler/commit_outcome.c spooler/commit_recount.c spooler/commit_rings.c spooler/commit_wake.c spooler/dsn_row.c worker -worker/resolver.c -worker/resolver_main.c -worker/resolver_packet.c -worker/resolver_record.c -worker/resolver_route.c -worker/resolver_server.c -worker/resolver_upstream.c tests/replay/world.c tests/replay/mx.c tests/replay/fake_loop.c tests/replay/fake_stream.c tests/replay/fake_dns.c */
+/*
+ * Mail that changes its virtual MTA: all of it, once, whatever dies on the way.
+ */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tests/replay/mx.h"
+#include "tests/replay/world.h"
+
+#define BASE                                                             \
+	"[virtual-mta b]\nsmtp-source-host = 192.0.2.2 b.sluice.test\n" \
+	"[virtual-mta c]\nsmtp-source-host = 192.0.2.3 c.sluice.test\n" \
+	"[domain *]\nretry-after = 1h\nmax-smtp-out = 1\n\n"
+#define REROUTED(to) BASE "[domain there.test/a]\nreroute-to-virtual-mta = " to "\n"
+
+static struct world x;
+static struct mx mx;
+
+static void start(const char *conf)
+{
+	memset(&mx, 0, sizeof(mx));
+	world_new(&x, conf);
+	mx_listen(&mx, "198.51.100.1", WORLD_PORT);
+	fake_dns_mx("there.test", "10 mx.there.test 198.51.100.1");
+}
+
+static void finish(void)
+{
+	world_check(&x);
+	world_free(&x);
+	mx_done(&mx);
+}
+
+/* Recipients in the queue of this domain and virtual MTA. */
+static size_t in_queue(const char *domain, const char *vmta)
+{
+	struct spool_recipient r;
+	struct spool_read *read;
+	uint64_t msgid = 0;
+	uint32_t rcpt = 0, id, queue;
+	bool started = false;
+	size_t n = 0;
+
+	cr_assert_eq(spool_read_begin(x.spool, &read), 0);
+	if (spool_vmta_find(read, slice_str(vmta), &id) == 0 &&
+	    spool_queue_find(read, id, slice_str(domain), &queue) == 0)
+		while (spool_recipient_next(read, &msgid, &rcpt, &started, &r) > 0)
+			n += r.queue == queue;
+	spool_read_end(read);
+	return n;
+}
+
+static void send_many(unsigned n)
+{
+	char to[64];
+
+	for (unsigned i = 0; i < n; i++) {
+		snprintf(to, sizeof(to), "r%u@there.test other%u@there.test", i, i);
+		world_send(&x, "", to);
+	}
+}
+
+static void refuse(bool on)
+{
+	if (on)
+		fake_host("198.51.100.1", WORLD_PORT, FAKE_REFUSING, NULL, NULL);
+	else
+		mx_listen(&mx, "198.51.100.1", WORLD_PORT);
+}
+
+static const char plain[] = BASE, rerouted[] = REROUTED("b");
+
+static void reload(void *arg)
+{
+	world_reload(&x, *(const char *const *)arg);
+}
+
+static void reload_at(usec_t at, const char *conf)
+{
+	static const char *next;
+
+	next = conf;
+	fake_at(at, reload, &next);
+}
+
+static void send_late(void *arg ATTR_UNUSED)
+{
+	world_send(&x, "", "late@there.test");
+}
+
+static void run_as(const char *vmta, usec_t for_usec)
+{
+	x.h.vmta = vmta;
+	world_run(&x, fake_elapsed() + for_usec);
+}
+
+Test(reroute, takes_what_waits_and_what_is_new)
+{
+	start(BASE);
+	refuse(true);
+	send_many(1500);
+	reload_at(MINUTE, rerouted);
+	fake_at(3 * MINUTE, send_late, NULL);
+	world_run(&x, 4 * MINUTE);
+	cr_assert_eq(in_queue("there.test", "a"), 0);
+	cr_assert_eq(in_queue("there.test", "b"), 3001);
+	refuse(false);
+	run_as("b", MINUTE);
+	cr_assert_eq(world_count(&x, 'd'), 3001);
+	cr_assert_eq(mx.delivered, 3001);
+	cr_assert_str_eq(world_nth(&x, 'd', 0)->queue, "there.test/b");
+	/* what was moved keeps its order; new mail is no deferred mail */
+	cr_assert_str_eq(world_nth(&x, 'd', 0)->rcpt, "late@there.test");
+	cr_assert_str_eq(world_nth(&x, 'd', 1)->rcpt, "r0@there.test");
+	cr_assert_str_eq(world_nth(&x, 'd', 3000)->rcpt, "other1499@there.test");
+	finish();
+}
+
+Test(reroute, ends_with_its_reason)
+{
+	start(REROUTED("b"));
+	send_many(3);
+	reload_at(MINUTE, plain);
+	fake_at(2 * MINUTE, send_late, NULL);
+	world_run(&x, 3 * MINUTE);
+	cr_assert_eq(in_queue("there.test", "b"), 6);
+	cr_assert_eq(world_count_rcpt(&x, 'd', "late@there.test"), 1);
+	cr_assert_eq(mx.delivered, 1);
+	finish();
+}
+
+/* The worker that has begun it is gone; so is the configuration that asked for it. */
+Test(reroute, ends_also_when_the_queue_is_empty)
+{
+	start(REROUTED("b"));
+	send_many(3);
+	world_run(&x, MINUTE);
+	world_reload(&x, BASE);
+	fake_at(2 * MINUTE, send_late, NULL);
+	run_as("a", 2 * MINUTE);
+	cr_assert_eq(world_count_rcpt(&x, 'd', "late@there.test"), 1);
+	finish();
+}
+
+Test(reroute, may_lead_on)
+{
+	start(REROUTED("b") "[domain there.test/b]\nreroute-to-virtual-mta = c\n");
+	send_many(2);
+	world_run(&x, MINUTE);
+	cr_assert_eq(in_queue("there.test", "b"), 4, "b has not said so yet");
+	run_as("b", MINUTE);
+	cr_assert_eq(in_queue("there.test", "c"), 4);
+	send_late(NULL);
+	run_as("c", MINUTE);
+	cr_assert_eq(mx.delivered, 5);
+	cr_assert_eq(world_count_rcpt(&x, 'd', "late@there.test"), 1, "straight to the end");
+	finish();
+}
+
+Test(reroute, that_would_come_back_is_refused)
+{
+	start(REROUTED("b") "[domain there.test/b]\nreroute-to-virtual-mta = c\n"
+			    "[domain there.test/c]\nreroute-to-virtual-mta = a\n");
+	send_many(2);
+	world_run(&x, MINUTE);
+	run_as("b", MINUTE);
+	cr_assert_eq(in_queue("there.test", "c"), 4);
+	run_as("c", 5 * MINUTE);
+	cr_assert_eq(mx.delivered, 4, "the last one delivers");
+	finish();
+}
+
+/* In each step of it: before and behind each commit of the first seconds. */
+Test(reroute, loses_and_doubles_nothing_when_workers_die, .timeout = 300)
+{
+	for (unsigned kill = 0; kill < 40; kill++) {
+		start(BASE);
+		refuse(true);
+		send_many(700);
+		x.commit_gap = kill % 2 ? 30000 : 0;
+		reload_at(MINUTE, rerouted);
+		world_run_and_kill(&x, MINUTE + 1 + kill * 10000);
+		if (kill % 3 == 0)
+			world_restart_spooler(&x);
+		x.commit_gap = 0;
+		run_as("a", MINUTE);
+		cr_assert_eq(in_queue("there.test", "b"), 1400, "kill %u", kill);
+		refuse(false);
+		run_as("b", MINUTE);
+		cr_assert_eq(world_count(&x, 'd'), 1400, "kill %u", kill);
+		cr_assert_eq(mx.delivered, 1400, "kill %u", kill);
+		finish();
+	}
+}
+
+Test(reroute, leaves_a_paused_queue_alone)
+{
+	start(REROUTED("b"));
+	world_order_at(&x, 1, ORDER_PAUSE, "there.test/a", false);
+	fake_at(MINUTE, send_late, NULL);
+	world_order_at(&x, 3 * MINUTE, ORDER_RESUME, "there.test/a", false);
+	world_run(&x, 2 * MINUTE);
+	cr_assert_eq(in_queue("there.test", "a"), 1);
+	run_as("a", 5 * MINUTE);
+	cr_assert_eq(in_queue("there.test", "b"), 1);
+	finish();
+}
