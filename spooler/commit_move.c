@@ -72,7 +72,8 @@ static int follow(struct commit *c, struct commit_qent **q, struct way *way)
 		if (rc < 0 || !(*q)->reroute)
 			return rc;
 		rc = next_hop(c, (*q)->reroute, (*q)->domain, way, q);
-		if (rc < 0) /* its target has left the configuration: its worker will see that, too */
+		if (rc <
+		    0) /* its target has left the configuration: its worker will see that, too */
 			return rc == ERR_NOT_FOUND ? 0 : rc;
 	}
 	return 0;
@@ -231,8 +232,8 @@ static void say_loop(const struct commit_qent *q, struct slice target)
 		 LOG_SL("target", target));
 }
 
-static int put_reroute(struct commit *c, const struct commit_qent *q, const struct report_reroute *r,
-		       bool loop)
+static int put_reroute(struct commit *c, const struct commit_qent *q,
+		       const struct report_reroute *r, bool loop)
 {
 	struct spool_key k = key_reroute(q->vmta->id, q->id);
 	struct spool_reroute row = {.since = c->now}, old = {.loop = false};

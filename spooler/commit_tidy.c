@@ -57,8 +57,7 @@ static bool is_rerouted(struct spool_read *r, const struct spool_queue *q)
 static bool is_quiet(const struct commit *c, struct spool_read *r, const struct spool_queue *q)
 {
 	return q->day + QUIET_DAYS < commit_day(clock_wall()) && !shm_queue_find(c->shm, q->id) &&
-	       site_is_quiet(r, q) && !is_rerouted(r, q) &&
-	       spool_due_first(r, q->id) == UINT64_MAX;
+	       site_is_quiet(r, q) && !is_rerouted(r, q) && spool_due_first(r, q->id) == UINT64_MAX;
 }
 
 /* --- in the transaction --- */

@@ -9,7 +9,7 @@
 #include "tests/replay/mx.h"
 #include "tests/replay/world.h"
 
-#define BASE                                                             \
+#define BASE                                                            \
 	"[virtual-mta b]\nsmtp-source-host = 192.0.2.2 b.sluice.test\n" \
 	"[virtual-mta c]\nsmtp-source-host = 192.0.2.3 c.sluice.test\n" \
 	"[domain *]\nretry-after = 1h\nmax-smtp-out = 1\n\n"

@@ -126,6 +126,13 @@ Test(report, others_come_back_as_they_were)
 	struct report_park p = {.queue = 4, .due = 123, .items = items, .item_count = 2}, p2;
 	struct report_wake w = {.queue = 9, .at = UINT64_MAX - 1}, w2;
 	struct report_order_ack a = {.order = 12, .held = items, .held_count = 2}, a2;
+	struct report_reroute r = {.queue = 3, .target = lit("p"), .until = 8, .why = lit("w")}, r2;
+	struct report_move m = {.queue = 5,
+				.reselect = true,
+				.target = lit("pool"),
+				.items = items,
+				.item_count = 2},
+			   m2;
 	struct buf b = BUF_INIT, scratch = BUF_INIT;
 
 	report_site_encode(&s, &b);
@@ -149,6 +156,16 @@ Test(report, others_come_back_as_they_were)
 	report_order_ack_encode(&a, &b);
 	cr_assert_eq(report_order_ack_decode(buf_slice(&b), &scratch, &a2), 0);
 	cr_assert(a2.order == 12 && a2.held_count == 2 && a2.held[0].rcpt == 2);
+	buf_clear(&b);
+	report_reroute_encode(&r, &b);
+	cr_assert_eq(report_reroute_decode(buf_slice(&b), &r2), 0);
+	cr_assert(r2.queue == 3 && slice_eq(r2.target, r.target) && r2.until == 8 &&
+		  slice_eq(r2.why, r.why));
+	buf_clear(&b);
+	report_move_encode(&m, &b);
+	cr_assert_eq(report_move_decode(buf_slice(&b), &scratch, &m2), 0);
+	cr_assert(m2.queue == 5 && m2.reselect && slice_eq(m2.target, m.target) &&
+		  m2.item_count == 2 && m2.items[0].rcpt == 2);
 	buf_done(&b);
 	buf_done(&scratch);
 }
@@ -180,6 +197,8 @@ Test(report, random_damage_never_reads_outside)
 	struct report_outcome o[4];
 	struct report_transaction t = sample(o, 4), got;
 	struct report_park park;
+	struct report_move move;
+	struct report_reroute reroute;
 	struct report_site site;
 	struct buf b = BUF_INIT, scratch = BUF_INIT;
 	int i;
@@ -195,6 +214,8 @@ Test(report, random_damage_never_reads_outside)
 		(void)report_transaction_decode(slice_of(copy, b.n), &scratch, &got);
 		(void)report_park_decode(slice_of(copy, b.n), &scratch, &park);
 		(void)report_site_decode(slice_of(copy, b.n), &site);
+		(void)report_move_decode(slice_of(copy, b.n), &scratch, &move);
+		(void)report_reroute_decode(slice_of(copy, b.n), &reroute);
 		free(copy);
 	}
 	buf_done(&b);

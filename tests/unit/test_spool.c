@@ -138,6 +138,7 @@ static int decode(int which, struct slice v)
 	struct spool_recipient r;
 	struct spool_numbers n;
 	struct spool_site s;
+	struct spool_reroute x;
 	struct order_row o;
 
 	switch (which) {
@@ -149,6 +150,8 @@ static int decode(int which, struct slice v)
 		return row_numbers_decode(v, &n);
 	case 3:
 		return row_site_decode(v, &s);
+	case 4:
+		return row_reroute_decode(v, &x);
 	default:
 		return row_order_decode(v, &o);
 	}
@@ -160,6 +163,7 @@ static void encode(int which, struct buf *b)
 	struct spool_recipient r = recipient();
 	struct spool_numbers n = {.next_arrival = 1};
 	struct spool_site s = {.reason = SLICE_LIT("why")};
+	struct spool_reroute x = {.target = SLICE_LIT("v"), .why = SLICE_LIT("why")};
 	struct order_row o = {.order = {.kind = ORDER_PAUSE, .filter = {.queue = SLICE_LIT("q")}}};
 
 	buf_clear(b);
@@ -176,6 +180,9 @@ static void encode(int which, struct buf *b)
 	case 3:
 		row_site_encode(&s, b);
 		break;
+	case 4:
+		row_reroute_encode(&x, b);
+		break;
 	default:
 		row_order_encode(&o, b);
 	}
@@ -188,7 +195,7 @@ Test(spool, damaged_rows_are_errors)
 	size_t n;
 
 	rng_seed(9);
-	for (which = 0; which < 5; which++) {
+	for (which = 0; which < 6; which++) {
 		char version;
 
 		encode(which, &b);
