@@ -58,13 +58,13 @@ $(BUILD)/%.o: %.c $(BUILD)/.flags
 	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
 # Tests: the first line of each test names the folders and files that it links. Folders that do not
-# suit it wholly can be left out in part: "worker -worker/resolver.c".
+# suit it wholly can be left out in part: "worker -worker/resolver.c", or named by a pattern.
 UNIT   := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
 REPLAY := $(patsubst tests/replay/%.c,%,$(wildcard tests/replay/test_*.c))
 links_of  = $(shell sed -n '1s,^/\* links: \(.*\) \*/$$,\1,p' $(1))
 link_out  = $(patsubst -%,%,$(filter -%,$(1)))
 link_src  = $(filter-out $(call link_out,$(1)),\
-	$(foreach l,$(filter-out -%,$(1)),$(if $(filter %.c,$l),$l,$(call src,$l))))
+	$(foreach l,$(filter-out -%,$(1)),$(if $(filter %.c,$l),$(wildcard $l),$(call src,$l))))
 
 # in a replay, committer and worker share one open spool (tests/replay/world.c)
 LDFLAGS_replay := -Wl,--wrap=spool_open -Wl,--wrap=spool_close \

@@ -1,4 +1,4 @@
-/* links: common/base common/conf common/spool common/shm common/acct spooler/commit.c spooler/commit_cache.c spooler/commit_wake.c spooler/commit_intake.c spooler/commit_move.c spooler/commit_rings.c spooler/commit_outcome.c spooler/commit_orders.c spooler/commit_recount.c spooler/dsn_row.c */
+/* links: common/base common/conf common/spool common/shm common/acct spooler/commit.c spooler/commit_*.c spooler/dsn_row.c */
 #include "tests/unit/spool_fixture.h"
 
 #include <signal.h>
