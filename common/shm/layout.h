@@ -16,7 +16,7 @@
 #include "common/shm/shm.h"
 
 #define SHM_MAGIC UINT64_C(0x534c554943453031) /* "SLUICE01" */
-#define SHM_LAYOUT_VERSION 1
+#define SHM_LAYOUT_VERSION 2
 #define SHM_CACHE_LINE 64
 #define SHM_PAGE UINT64_C(4096)
 
@@ -40,6 +40,8 @@ struct shm {
 	uint32_t max_shares;
 	uint32_t limit_buckets; /* powers of two */
 	uint32_t share_buckets;
+	uint32_t max_rates;
+	uint32_t rate_buckets;
 	uint32_t hint_slots;
 	uint64_t ring_size;
 
@@ -54,6 +56,9 @@ struct shm {
 	uint64_t share_buckets_at;
 	uint64_t limit_entries_at;
 	uint64_t shares_at;
+	uint64_t rates_at;
+	uint64_t rate_buckets_at;
+	uint64_t rate_entries_at;
 	uint64_t queues_at;
 	uint64_t leases_at;
 	uint64_t ring_data_at;

@@ -9,9 +9,11 @@
 
 #include "common/base/log.h"
 #include "common/shm/limits_table.h"
+#include "common/shm/rates_table.h"
 
 #define DEFAULT_LIMITS 16384
 #define DEFAULT_LEASES 4096
+#define DEFAULT_RATES 262144
 #define MIN_SHARES 65536
 #define MIN_RING (UINT64_C(64) << 10)
 
@@ -53,8 +55,9 @@ static void config_check(const struct shm_config *c)
 	if (c->max_live_queues < 1 || c->max_live_queues > UINT32_C(1) << 28)
 		fatal("shared memory: max-live-queues is %" PRIu32 ", give 1 to 268435456",
 		      c->max_live_queues);
-	if (c->max_limits > UINT32_C(1) << 24 || c->max_leases > UINT32_C(1) << 24)
-		fatal("shared memory: more than 16 M limits or leases asked for");
+	if (c->max_limits > UINT32_C(1) << 24 || c->max_leases > UINT32_C(1) << 24 ||
+	    c->max_rates > UINT32_C(1) << 24)
+		fatal("shared memory: more than 16 M limits, leases or rates asked for");
 }
 
 static void layout_sizes(struct shm *s, const struct shm_config *c)
@@ -71,6 +74,8 @@ static void layout_sizes(struct shm *s, const struct shm_config *c)
 	s->max_shares = s->max_limits > MIN_SHARES / 4 ? 4 * s->max_limits : MIN_SHARES;
 	s->limit_buckets = pow2_at_least(s->max_limits);
 	s->share_buckets = pow2_at_least(s->max_shares);
+	s->max_rates = c->max_rates ? c->max_rates : DEFAULT_RATES;
+	s->rate_buckets = pow2_at_least(s->max_rates);
 	s->hint_slots = pow2_at_least(2 * (uint64_t)s->max_workers);
 }
 
@@ -86,6 +91,7 @@ static void layout_offsets(struct shm *s)
 	s->queue_pages_at = place(&end, (queues >> SHM_QUEUE_INDEX_PAGE_BITS) + 1, line);
 	s->limits_at = place(&end, sizeof(struct limits_table), line);
 	s->limit_workers_at = place(&end, workers * sizeof(struct limit_worker), line);
+	s->rates_at = place(&end, sizeof(struct rates_table), line);
 	s->queue_index_at = place(&end, queues * sizeof(uint32_t), SHM_PAGE);
 	s->limit_buckets_at = place(&end, s->limit_buckets * sizeof(uint32_t), SHM_PAGE);
 	s->share_buckets_at = place(&end, s->share_buckets * sizeof(uint32_t), SHM_PAGE);
@@ -93,6 +99,9 @@ static void layout_offsets(struct shm *s)
 		place(&end, (s->max_limits + UINT64_C(1)) * sizeof(struct limit_entry), SHM_PAGE);
 	s->shares_at =
 		place(&end, (s->max_shares + UINT64_C(1)) * sizeof(struct limit_share), SHM_PAGE);
+	s->rate_buckets_at = place(&end, s->rate_buckets * sizeof(uint32_t), SHM_PAGE);
+	s->rate_entries_at =
+		place(&end, (s->max_rates + UINT64_C(1)) * sizeof(struct rate_entry), SHM_PAGE);
 	s->queues_at = place(&end, queues * SHM_QUEUE_STRIDE, SHM_PAGE);
 	s->leases_at = place(&end, workers * (s->max_leases + UINT64_C(1)) * sizeof(struct lease),
 			     SHM_PAGE);
@@ -133,6 +142,7 @@ struct shm *shm_new(const struct shm_config *c)
 	s = map_pages(plan.size);
 	memcpy(s, &plan, sizeof(plan));
 	limits_table_init(s);
+	rates_table_init(s);
 	return s;
 }
 

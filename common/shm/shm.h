@@ -6,7 +6,7 @@
  * Who writes what:
  *   worker slot: master (identity, state), its worker (heartbeat, counters, ring head)
  *   ring tail: the committer · queue slots: the committer (identity, counts), the owning worker (state)
- *   limits: any worker under one robust mutex (limits.h)
+ *   limits: any worker under one robust mutex (limits.h) · rate clocks: the same (rates.h)
  */
 #ifndef SLUICE_SHM_SHM_H
 #define SLUICE_SHM_SHM_H
@@ -29,6 +29,7 @@ struct shm_config {
 	uint32_t max_live_queues; /* queue slots; rounded up to a power of two */
 	uint32_t max_limits; /* entries of the limit table; 0 = 16384 */
 	uint32_t max_leases; /* leases per worker; 0 = 4096 */
+	uint32_t max_rates; /* rate clocks; 0 = 262144 */
 };
 
 /* Never returns NULL; fatal() when memory cannot be had. Pages are touched only when used. */
