@@ -239,6 +239,102 @@ void lease_give(struct shm *s, uint32_t slot, lease_id id)
 	limits_end(&l);
 }
 
+/* --- a connection that may never come about --- */
+
+static bool kind_in(const struct limits *l, uint32_t share, unsigned kinds)
+{
+	return kinds & 1u << l->entries[l->shares[share].entry].kind;
+}
+
+void lease_lend(struct shm *s, uint32_t slot, lease_id id, unsigned kinds)
+{
+	struct lease *lease = own_lease(s, slot, id);
+	bool yielding = atomic_load_explicit(&lease->state, memory_order_relaxed) == LEASE_YIELDING;
+	struct limits l;
+
+	limits_begin(&l, s);
+	for (uint32_t i = lease->n; i-- > 0;) {
+		uint32_t share = lease->shares[i], entry = l.shares[share].entry;
+
+		if (!kind_in(&l, share, kinds))
+			continue;
+		lease->shares[i] = lease->shares[lease->n - 1u];
+		lease->n--;
+		l.shares[share].held--;
+		l.shares[share].yielding -= yielding;
+		l.entries[entry].in_use--;
+		l.entries[entry].yielding -= yielding;
+		waiters_serve(&l, entry);
+		share_check_unused(&l, share);
+	}
+	limits_end(&l);
+}
+
+static bool lease_has(const struct limits *l, const struct lease *lease, uint32_t entry)
+{
+	for (uint32_t i = 0; i < lease->n; i++)
+		if (l->shares[lease->shares[i]].entry == entry)
+			return true;
+	return false;
+}
+
+/* What the lease holds already is 0 in entries afterwards. */
+static int room_for(const struct limits *l, const struct lease *lease, uint32_t slot,
+		    uint32_t *entries, size_t n)
+{
+	size_t more = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		if (entries[i] && lease_has(l, lease, entries[i]))
+			entries[i] = 0;
+		if (entries[i] && !has_room(l, entries[i], slot))
+			return ERR_BUSY;
+		more += entries[i] != 0;
+	}
+	return lease->n + more > LEASE_ENTRIES ? ERR_FULL : 0;
+}
+
+static int extend_locked(struct limits *l, uint32_t slot, struct lease *lease,
+			 const struct limit_want *wants, size_t n)
+{
+	bool yielding = atomic_load_explicit(&lease->state, memory_order_relaxed) == LEASE_YIELDING;
+	struct limit_key keys[LEASE_ENTRIES];
+	uint32_t entries[LEASE_ENTRIES];
+	struct lease more = {.n = 0};
+	int err;
+
+	for (size_t i = 0; i < n; i++)
+		limit_key_make(&keys[i], wants[i].kind, wants[i].name);
+	err = entries_get(l, keys, wants, n, entries);
+	if (err == 0)
+		err = room_for(l, lease, slot, entries, n);
+	if (err == 0)
+		err = lease_fill(l, &more, slot, entries, n);
+	if (err)
+		return err;
+	for (uint32_t i = 0; i < more.n; i++) {
+		l->shares[more.shares[i]].yielding += yielding;
+		l->entries[l->shares[more.shares[i]].entry].yielding += yielding;
+		lease->shares[lease->n++] = more.shares[i];
+	}
+	lease_count(l, &more);
+	return 0;
+}
+
+int lease_extend(struct shm *s, uint32_t slot, lease_id id, const struct limit_want *wants,
+		 size_t n)
+{
+	struct lease *lease = own_lease(s, slot, id);
+	struct limits l;
+	int err;
+
+	invariant(n <= LEASE_ENTRIES);
+	limits_begin(&l, s);
+	err = extend_locked(&l, slot, lease, wants, n);
+	limits_end(&l);
+	return err;
+}
+
 void lease_set_message(struct shm *s, uint32_t slot, lease_id id, uint64_t msgid)
 {
 	atomic_store_explicit(&own_lease(s, slot, id)->msgid, msgid, memory_order_relaxed);

@@ -314,9 +314,8 @@ static uint32_t entry_for(struct rates *r, const struct rate_want *w, const stru
 	struct rate_entry *e;
 
 	if (!i) {
-		uint64_t clock =
-			max_u64(r->now + rate_cost(w->measure, w->n, w->per, 1),
-				unknown_until(r, w->measure, w->n, w->per));
+		uint64_t clock = max_u64(r->now + rate_cost(w->measure, w->n, w->per, 1),
+					 unknown_until(r, w->measure, w->n, w->per));
 
 		i = make(r, k, w->n, w->per, clock);
 		if (i)
