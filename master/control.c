@@ -148,6 +148,58 @@ static uint64_t cap_of_address(const struct conf *conf, const char *address, boo
 	return l ? l->n : 0;
 }
 
+static uint64_t cap_of_pool(const struct conf *conf, const char *name)
+{
+	const struct conf_pool *p = conf_pool_find(conf, slice_str(name));
+
+	return p ? p->max_smtp_out : 0;
+}
+
+static uint64_t cap_of_host(const struct conf *conf, const char *host)
+{
+	const struct conf_mx_limit *l = conf_mx_limit_for(conf, slice_str(host));
+
+	return l ? l->n : 0;
+}
+
+static uint64_t cap_of_source(const struct conf_ip_limits *limits, const char *source)
+{
+	const struct conf_ip_limit *l = NULL;
+	struct ip ip;
+
+	if (ip_parse(slice_str(source), &ip))
+		l = conf_source_limit_for(limits, &ip);
+	return l ? l->n : 0;
+}
+
+/* "domain/vmta source" */
+static uint64_t cap_of_site(const struct conf *conf, const char *name)
+{
+	struct slice all = slice_str(name), site, domain;
+	ptrdiff_t space = slice_rchr(all, ' '), slash;
+
+	if (space < 0)
+		return 0;
+	site = slice_sub(all, 0, (size_t)space);
+	slash = slice_rchr(site, '/');
+	if (slash < 0)
+		return 0;
+	domain = slice_sub(site, 0, (size_t)slash);
+	return cap_of_source(&conf_domain_for(conf, domain, slice_from(site, (size_t)slash + 1))
+				      ->source_ip_max_smtp_out,
+			     name + space + 1);
+}
+
+static uint64_t cap_of_provider(const struct conf *conf, const char *name, const char *space)
+{
+	struct slice only = space ? slice_of(name, (size_t)(space - name)) : slice_str(name);
+	const struct conf_provider *p = conf_provider_find(conf, only);
+
+	if (!p)
+		return 0;
+	return space ? cap_of_source(&p->source_ip_max_smtp_out, space + 1) : p->max_smtp_out;
+}
+
 /* What the configuration says now; workers take it over with their next connection. 0: nothing any more. */
 static uint64_t configured_cap(const struct conf *conf, enum limit_kind kind, const char *name)
 {
@@ -165,9 +217,15 @@ static uint64_t configured_cap(const struct conf *conf, enum limit_kind kind, co
 	case LIMIT_IP_PAIR:
 		return cap_of_address(conf, space ? space + 1 : name, true);
 	case LIMIT_POOL:
-	case LIMIT_PROVIDER:
+		return cap_of_pool(conf, name);
 	case LIMIT_MX:
+		return cap_of_host(conf, space ? space + 1 : name);
+	case LIMIT_PROVIDER:
+		return cap_of_provider(conf, name, NULL);
+	case LIMIT_PROVIDER_SOURCE_IP:
+		return cap_of_provider(conf, name, space);
 	case LIMIT_SOURCE_IP:
+		return cap_of_site(conf, name);
 	case LIMIT_KIND_COUNT:
 		break;
 	}
@@ -182,22 +240,45 @@ static void limit_row(struct control *c, const struct limit_info *l)
 				"cap", (json_int_t)l->cap, "waiting", (int)l->waiting));
 }
 
-/* One of [global] or of a virtual MTA that nobody has used yet. */
+static void remember_limit(json_t *seen, const struct limit_info *l)
+{
+	char key[LIMIT_NAME_MAX + 24];
+
+	snprintf(key, sizeof(key), "%s %s", limit_kind_name(l->kind), l->name);
+	json_object_set_new(seen, key, json_true());
+}
+
+/* One that has a name of its own in the configuration, and that nobody has used yet. */
 static void unused_limit(struct control *c, json_t *seen, enum limit_kind kind, const char *name)
 {
 	struct limit_info l = {.kind = kind};
+	char key[LIMIT_NAME_MAX + 24];
 
 	l.cap = (uint32_t)configured_cap(c->m->conf, kind, name);
-	if (l.cap == 0 || json_object_get(seen, name))
-		return;
 	slice_copy(slice_str(name), l.name, sizeof(l.name));
-	limit_row(c, &l);
+	snprintf(key, sizeof(key), "%s %s", limit_kind_name(kind), l.name);
+	if (l.cap && !json_object_get(seen, key))
+		limit_row(c, &l);
+}
+
+static void unused_limits(struct control *c, json_t *seen)
+{
+	const struct conf *conf = c->m->conf;
+	size_t i;
+
+	unused_limit(c, seen, LIMIT_TOTAL, "");
+	for (i = 0; i < conf_vmta_count(conf); i++)
+		unused_limit(c, seen, LIMIT_VMTA, conf_vmta_at(conf, i)->name);
+	for (i = 0; i < conf_pool_count(conf); i++)
+		unused_limit(c, seen, LIMIT_POOL, conf_pool_at(conf, i)->name);
+	for (i = 0; i < conf_provider_count(conf); i++)
+		unused_limit(c, seen, LIMIT_PROVIDER, conf_provider_at(conf, i)->name);
 }
 
 static void do_limits(struct control *c, const json_t *args ATTR_UNUSED)
 {
 	struct limit_info info[64];
-	json_t *seen = json_object(); /* names of virtual MTAs, "" for the total */
+	json_t *seen = json_object(); /* "kind name" */
 	size_t pos = 0, n, i;
 
 	while ((n = limits_list(c->m->shm, &pos, info, ARRAY_SIZE(info))) > 0)
@@ -206,13 +287,12 @@ static void do_limits(struct control *c, const json_t *args ATTR_UNUSED)
 
 			if (cap)
 				info[i].cap = (uint32_t)cap;
-			if (info[i].kind == LIMIT_TOTAL || info[i].kind == LIMIT_VMTA)
-				json_object_set_new(seen, info[i].name, json_true());
+			else if (info[i].in_use == 0 && info[i].waiting == 0)
+				continue; /* a reload has taken it away */
+			remember_limit(seen, &info[i]);
 			limit_row(c, &info[i]);
 		}
-	unused_limit(c, seen, LIMIT_TOTAL, "");
-	for (i = 0; i < conf_vmta_count(c->m->conf); i++)
-		unused_limit(c, seen, LIMIT_VMTA, conf_vmta_at(c->m->conf, i)->name);
+	unused_limits(c, seen);
 	json_decref(seen);
 	succeed(c);
 }

@@ -118,7 +118,7 @@ static void connection_free(struct connection *c)
 			   c->host, ip_text(&c->ip, ip), c->messages, c->messages == 1 ? "" : "s");
 	s->slots--;
 	counter_sub(c->w->counters, COUNTER_CONNECTIONS_OUT_OPEN, 1);
-	slots_give(c->w, c->lease);
+	slots_give(c);
 	connection_release(c);
 	site_publish_connections(s);
 	site_kick(s);
@@ -362,7 +362,7 @@ static void handshake_failed(struct connection *c, const char *why)
 
 static bool yields(struct connection *c, bool idle)
 {
-	return lease_should_yield(c->w->shm, c->w->h->slot, c->lease, idle, c->since, c->messages);
+	return site_is_over(c->site) || slots_should_yield(c, idle);
 }
 
 static void become_idle(struct connection *c)
@@ -633,14 +633,14 @@ static void on_stream(struct stream *stream, enum stream_event what, void *arg)
 }
 
 void connection_open(struct site *s, const struct route_target *t, const struct source *source,
-		     lease_id lease)
+		     const struct slots_hold *hold)
 {
 	struct connection *c = xcalloc(1, sizeof(*c));
 
 	c->magic = CONNECTION_MAGIC;
 	c->w = s->w;
 	c->site = s;
-	c->lease = lease;
+	c->hold = *hold;
 	c->host = xstrdup(t->host);
 	c->helo = xstrdup(source->host ? source->host : "localhost");
 	c->ip = t->ip;

@@ -18,6 +18,7 @@
 #include "common/shm/limits.h"
 #include "common/smtp/reply.h"
 #include "worker/outcome.h"
+#include "worker/slots.h"
 
 #define CONNECTION_MAGIC 0x636f6e6eu
 
@@ -62,7 +63,7 @@ struct connection {
 	struct site *site;
 	struct stream *stream;
 	enum connection_step step;
-	lease_id lease;
+	struct slots_hold hold; /* its places in caps */
 	char *host; /* mail host's name */
 	char *helo;
 	struct ip ip, source_ip;
@@ -86,7 +87,7 @@ struct connection {
 };
 
 void connection_open(struct site *s, const struct route_target *t, const struct source *source,
-		     lease_id lease);
+		     const struct slots_hold *hold);
 /* A ready connection of the site without a transaction; NULL if there is none. */
 struct connection *connection_idle(struct site *s);
 /* Begins the next transaction if there is mail for it; false: none begun. */

@@ -12,9 +12,11 @@
 #include "worker/context.h"
 #include "worker/events.h"
 #include "worker/feed.h"
+#include "worker/hold.h"
 #include "worker/hosts.h"
 #include "worker/inhand.h"
 #include "worker/mode.h"
+#include "worker/opening.h"
 #include "worker/post.h"
 #include "worker/retry.h"
 #include "worker/slots.h"
@@ -561,8 +563,6 @@ bool site_wants_connection(const struct site *s)
 bool site_connect(struct site *s, bool *ret_everybody)
 {
 	struct route_target *t;
-	struct source source;
-	lease_id lease;
 
 	*ret_everybody = false;
 	if (s->query || !site_wants_connection(s))
@@ -577,11 +577,12 @@ bool site_connect(struct site *s, bool *ret_everybody)
 		site_out_of_targets(s);
 		return true;
 	}
-	sources_next(s, t->ip.family, &source);
-	if (!slots_take(s, t, &source.ip, &lease, ret_everybody))
-		return false;
-	connection_open(s, t, &source, lease);
-	return true;
+	return opening_try(s, t, target_usable, ret_everybody);
+}
+
+bool site_is_over(const struct site *s)
+{
+	return s->ready + s->connecting > mode_max_smtp_out(s);
 }
 
 struct parcel *site_next(struct site *s)
@@ -618,14 +619,12 @@ bool site_message_lost(struct site *s)
 void site_connection_ready(struct site *s)
 {
 	site_set_reached(s, true);
-	struct queue *q;
-
 	if (s->retry_at) {
 		s->retry_at = 0;
 		site_publish(s);
 	}
-	TAILQ_FOREACH(q, &s->queues, in_site)
-		queue_set_limited(q, slice_str(""), false);
+	if (!s->held_by)
+		hold_clear(s);
 	site_kick(s);
 }
 

@@ -82,6 +82,9 @@ struct site {
 	uint32_t slots, connecting, ready;
 	bool wanting; /* in the list of sites that want a connection */
 	TAILQ_ENTRY(site) want;
+	struct cap *held_by; /* slots.c: it waits for room in this one; NULL: not yet asked */
+	int want_list;
+	uint32_t leaving; /* slots.c: connections that were told to make room for other sites */
 
 	struct mode *mode; /* mode.h; NULL: normal */
 	struct disabled *disabled; /* sources.h; NULL: none */
@@ -110,6 +113,9 @@ struct parcel *site_next(struct site *s);
 bool site_wants_connection(const struct site *s);
 /* Time to open a connection; for slots.c, which has the turn. True: opened or nothing more to do; false: a limit holds it. */
 bool site_connect(struct site *s, bool *ret_everybody);
+
+/* More connections than it may have (now). */
+bool site_is_over(const struct site *s);
 
 /* Reported by its connections. */
 void site_connection_ready(struct site *s);

@@ -1,31 +1,64 @@
 #include "worker/slots.h"
 
-#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/base/err.h"
+#include "common/base/hash.h"
 #include "common/base/log.h"
 #include "common/base/xalloc.h"
 #include "common/conf/conf.h"
+#include "worker/connection.h"
 #include "worker/context.h"
+#include "worker/hold.h"
+#include "worker/queue.h"
 #include "worker/site.h"
+#include "worker/wants.h"
 
 #define TURNS_AT_ONCE 200
-#define AGAIN_AFTER (50 * USEC_PER_MSEC) /* when no bell has come; limits also change by reload */
+#define AGAIN_AFTER (50 * USEC_PER_MSEC) /* when no bell has come */
+#define RELOAD_AGAIN (10 * USEC_PER_MSEC) /* no bell says that the others have it too */
+/* Between sites as between workers (limits.h): what a connection may do before it gives way. */
+#define TURN_USEC (5 * USEC_PER_SEC)
+#define TURN_MESSAGES 20
+
+TAILQ_HEAD(site_list, site);
+
+enum { WITHOUT, WITH, LISTS }; /* a connection */
+
+struct cap {
+	char *key; /* kind and name */
+	enum limit_kind kind;
+	uint32_t n; /* when it last held a site */
+	uint32_t held; /* by connections of this worker */
+	uint32_t leaving; /* of these were told to make room for a site that waits here */
+	uint32_t waiting_count;
+	struct site_list waiting[LISTS];
+	TAILQ_ENTRY(cap) link; /* among those with waiting sites */
+	UT_hash_handle hh;
+};
 
 struct slots {
 	struct worker *w;
-	TAILQ_HEAD(, site) wanting;
+	struct site_list fresh; /* want a connection and were not yet held by a cap */
+	struct cap *caps; /* uthash */
+	TAILQ_HEAD(, cap) waited; /* caps that hold sites */
+	uint32_t waited_count, pass_left; /* not yet asked in this pass */
 	uint32_t wanting_count;
+	uint32_t adopted_gen;
+	struct cap *all_held_by; /* in this turn of the pump; NULL: none does */
 	struct loop_timer *again;
 	bool pump_due;
 	bool said_full;
+	bool held; /* the site whose turn it is has said why it waits */
 };
 
 static void on_again(void *arg)
 {
 	struct slots *sl = arg;
 
+	if (sl->adopted_gen != sl->w->conf_gen)
+		slots_adopt(sl->w);
 	slots_pump(sl->w);
 }
 
@@ -34,18 +67,119 @@ struct slots *slots_new(struct worker *w)
 	struct slots *sl = xcalloc(1, sizeof(*sl));
 
 	sl->w = w;
-	TAILQ_INIT(&sl->wanting);
+	sl->adopted_gen = UINT32_MAX;
+	TAILQ_INIT(&sl->fresh);
+	TAILQ_INIT(&sl->waited);
 	sl->again = loop_timer_new(w->loop, on_again, sl);
 	return sl;
 }
 
+static void cap_free(struct slots *sl, struct cap *cap)
+{
+	HASH_DEL(sl->caps, cap);
+	free(cap->key);
+	free(cap);
+}
+
 void slots_free(struct slots *sl)
 {
+	struct cap *cap, *next;
+
 	if (!sl)
 		return;
+	HASH_ITER(hh, sl->caps, cap, next)
+		cap_free(sl, cap);
 	loop_timer_free(sl->again);
 	free(sl);
 }
+
+/* --- caps --- */
+
+static struct cap *cap_get(struct slots *sl, const struct limit_want *x)
+{
+	char key[16 + 2 * WANTS_HOST_MAX + IP_TEXT_MAX];
+	size_t n = x->name.n < sizeof(key) - 2 ? x->name.n : sizeof(key) - 2;
+	struct cap *cap;
+
+	key[0] = (char)('A' + x->kind);
+	memcpy(key + 1, x->name.p, n);
+	key[++n] = '\0';
+	HASH_FIND(hh, sl->caps, key, n, cap);
+	if (cap)
+		return cap;
+	cap = xcalloc(1, sizeof(*cap));
+	cap->key = xstrdup(key);
+	cap->kind = x->kind;
+	for (int i = 0; i < LISTS; i++)
+		TAILQ_INIT(&cap->waiting[i]);
+	HASH_ADD_KEYPTR(hh, sl->caps, cap->key, n, cap);
+	return cap;
+}
+
+static void cap_put(struct slots *sl, struct cap *cap)
+{
+	if (cap->held == 0 && cap->waiting_count == 0)
+		cap_free(sl, cap);
+}
+
+/* No other site of this worker can connect either. */
+static bool holds_everybody(enum limit_kind kind)
+{
+	return kind == LIMIT_TOTAL || kind == LIMIT_VMTA || kind == LIMIT_POOL;
+}
+
+static struct site *cap_first(const struct cap *cap)
+{
+	struct site *s = TAILQ_FIRST(&cap->waiting[WITHOUT]);
+
+	return s ? s : TAILQ_FIRST(&cap->waiting[WITH]);
+}
+
+static void list_add(struct site *s, struct cap *cap)
+{
+	struct slots *sl = s->w->slots;
+
+	s->held_by = cap;
+	s->want_list = cap && s->slots ? WITH : WITHOUT;
+	if (!cap) {
+		TAILQ_INSERT_TAIL(&sl->fresh, s, want);
+		return;
+	}
+	TAILQ_INSERT_TAIL(&cap->waiting[s->want_list], s, want);
+	if (cap->waiting_count++ == 0) {
+		TAILQ_INSERT_TAIL(&sl->waited, cap, link);
+		sl->waited_count++;
+	}
+}
+
+/* The cap stays, though perhaps with nobody: cap_left(). */
+static void list_remove(struct site *s)
+{
+	struct slots *sl = s->w->slots;
+	struct cap *cap = s->held_by;
+
+	s->held_by = NULL;
+	if (!cap) {
+		TAILQ_REMOVE(&sl->fresh, s, want);
+		return;
+	}
+	TAILQ_REMOVE(&cap->waiting[s->want_list], s, want);
+	if (--cap->waiting_count == 0) {
+		TAILQ_REMOVE(&sl->waited, cap, link);
+		sl->waited_count--;
+	}
+}
+
+/* When nobody here waits for it any more, what is kept for this worker goes to others. */
+static void cap_left(struct slots *sl, struct cap *cap)
+{
+	if (!cap || cap->waiting_count)
+		return;
+	limit_unwait(sl->w->shm, sl->w->h->slot, cap->kind, slice_str(cap->key + 1));
+	cap_put(sl, cap);
+}
+
+/* --- who wants --- */
 
 void slots_want(struct site *s)
 {
@@ -53,48 +187,198 @@ void slots_want(struct site *s)
 
 	if (!s->wanting) {
 		s->wanting = true;
-		TAILQ_INSERT_TAIL(&sl->wanting, s, want);
 		sl->wanting_count++;
+		list_add(s, NULL);
 	}
 	slots_pump(s->w);
 }
 
 void slots_unwant(struct site *s)
 {
+	struct cap *cap = s->held_by;
+
 	if (!s->wanting)
 		return;
 	s->wanting = false;
-	TAILQ_REMOVE(&s->w->slots->wanting, s, want);
 	s->w->slots->wanting_count--;
+	list_remove(s);
+	if (!cap)
+		return;
+	cap_left(s->w->slots, cap);
+	hold_clear(s);
 }
 
-/* One site's turn: connects as often as it may, one connection each time it is its turn. */
-static bool turn(struct slots *sl, struct site *s, bool *ret_everybody)
+void slots_site_changed(struct site *s)
 {
-	TAILQ_REMOVE(&sl->wanting, s, want);
-	TAILQ_INSERT_TAIL(&sl->wanting, s, want);
-	if (!site_connect(s, ret_everybody))
-		return false;
-	if (s->query || !site_wants_connection(s))
+	struct cap *cap = s->held_by;
+
+	if (!s->wanting || !cap || (s->want_list == WITHOUT) == (s->slots == 0))
+		return;
+	list_remove(s);
+	list_add(s, cap);
+}
+
+bool slots_held_by(struct site *s, const struct limit_want *by)
+{
+	struct slots *sl = s->w->slots;
+	struct cap *cap = cap_get(sl, by), *was = s->held_by;
+
+	sl->held = true;
+	cap->n = by->cap;
+	if (s->wanting && cap != was) {
+		list_remove(s);
+		list_add(s, cap);
+		cap_left(sl, was);
+	}
+	hold_by_cap(s, by);
+	return holds_everybody(by->kind);
+}
+
+void slots_held_for(struct site *s, const char *why)
+{
+	s->w->slots->held = true;
+	hold_set(s, false, USEC_INFINITY, "%s", why);
+}
+
+/* --- turns --- */
+
+enum asked { TURN_DONE, TURN_LATER, TURN_HELD, TURN_ALL_HELD };
+
+/* One site's turn: one connection. */
+static enum asked ask(struct slots *sl, struct site *s)
+{
+	struct cap *cap = s->held_by;
+	bool everybody = false;
+
+	sl->held = false;
+	if (!site_connect(s, &everybody)) {
+		if (!sl->held && s->wanting) { /* by something that is not kept here */
+			list_remove(s);
+			list_add(s, NULL);
+			cap_left(sl, cap);
+		}
+		return everybody ? TURN_ALL_HELD : TURN_HELD;
+	}
+	if (!s->wanting)
+		return TURN_DONE;
+	if (s->query && cap) /* its answer has run out while it waited: it keeps its place */
+		return TURN_LATER;
+	if (s->query || !site_wants_connection(s)) {
 		slots_unwant(s);
+		return TURN_DONE;
+	}
+	list_remove(s);
+	list_add(s, cap);
+	return TURN_DONE;
+}
+
+/* The one behind s, which may be behind all that have no connection. */
+static struct site *cap_next(const struct cap *cap, const struct site *s)
+{
+	struct site *next = TAILQ_NEXT(s, want);
+
+	return next || s->want_list == WITH ? next : TAILQ_FIRST(&cap->waiting[WITH]);
+}
+
+/* Turns for the sites that wait for this cap, as long as it has room. False: no turns for anybody. */
+static bool cap_turns(struct slots *sl, struct cap *cap, uint32_t *budget)
+{
+	struct site *s = cap_first(cap), *next;
+
+	/* The cap lives while a site waits for it: the last one to leave ends the loop. */
+	while (*budget && s) {
+		bool last = cap->waiting_count == 1;
+		enum asked t;
+
+		next = cap_next(cap, s);
+		t = ask(sl, s);
+		--*budget;
+		if (t == TURN_ALL_HELD) {
+			sl->all_held_by = s->held_by;
+			return false;
+		}
+		if (t == TURN_HELD && s->held_by == cap)
+			return true;
+		if (last && (t == TURN_LATER || s->held_by != cap))
+			return true;
+		s = t == TURN_LATER || next ? next : cap_first(cap);
+	}
 	return true;
+}
+
+static bool all_caps(struct slots *sl, uint32_t *budget)
+{
+	if (!sl->pass_left)
+		sl->pass_left = sl->waited_count;
+	while (*budget && sl->pass_left && !TAILQ_EMPTY(&sl->waited)) {
+		struct cap *cap = TAILQ_FIRST(&sl->waited);
+
+		sl->pass_left--;
+		TAILQ_REMOVE(&sl->waited, cap, link);
+		TAILQ_INSERT_TAIL(&sl->waited, cap, link);
+		if (!cap_turns(sl, cap, budget)) {
+			sl->pass_left = 0;
+			return false;
+		}
+	}
+	return true;
+}
+
+/* True: a site asks again at once. */
+static bool all_fresh(struct slots *sl, uint32_t *budget)
+{
+	struct site *last = TAILQ_LAST(&sl->fresh, site_list), *s;
+	bool again = false;
+
+	while (*budget && (s = TAILQ_FIRST(&sl->fresh))) {
+		bool end = s == last;
+		enum asked t = ask(sl, s);
+
+		--*budget;
+		again |= t == TURN_DONE && s->wanting;
+		if (t == TURN_ALL_HELD) {
+			sl->all_held_by = s->held_by;
+			return false;
+		}
+		if (end)
+			return again;
+	}
+	return again || !TAILQ_EMPTY(&sl->fresh);
+}
+
+/* A cap holds all sites: those that did not ask need not; they wait for it, too. */
+static bool fresh_join(struct slots *sl, uint32_t *budget)
+{
+	struct site *s;
+
+	while (*budget && sl->all_held_by && (s = TAILQ_FIRST(&sl->fresh))) {
+		const struct limit_want by = {.kind = sl->all_held_by->kind,
+					      .name = slice_str(sl->all_held_by->key + 1),
+					      .cap = sl->all_held_by->n};
+
+		--*budget;
+		(void)slots_held_by(s, &by);
+	}
+	return sl->all_held_by && !TAILQ_EMPTY(&sl->fresh);
 }
 
 static void pump(void *arg)
 {
 	struct slots *sl = arg;
-	uint32_t most = sl->wanting_count < TURNS_AT_ONCE ? sl->wanting_count : TURNS_AT_ONCE;
-	bool everybody = false, held = false;
+	uint32_t budget = TURNS_AT_ONCE;
+	bool again = false;
 
 	sl->pump_due = false;
-	for (uint32_t i = 0; i < most && !everybody && !TAILQ_EMPTY(&sl->wanting); i++)
-		held |= !turn(sl, TAILQ_FIRST(&sl->wanting), &everybody);
-	if (TAILQ_EMPTY(&sl->wanting)) {
+	sl->all_held_by = NULL;
+	if (all_caps(sl, &budget))
+		again = sl->pass_left || !budget || all_fresh(sl, &budget);
+	again |= fresh_join(sl, &budget);
+	if (!sl->wanting_count) {
 		limit_unwait_all(sl->w->shm, sl->w->h->slot);
 		loop_timer_clear(sl->again);
 		return;
 	}
-	if (!held)
+	if (again)
 		slots_pump(sl->w);
 	else if (!loop_timer_pending(sl->again))
 		loop_timer_set(sl->again, AGAIN_AFTER);
@@ -104,60 +388,192 @@ void slots_pump(struct worker *w)
 {
 	struct slots *sl = w->slots;
 
-	if (sl->pump_due || TAILQ_EMPTY(&sl->wanting))
+	if (sl->pump_due || !sl->wanting_count)
 		return;
 	sl->pump_due = true;
 	loop_defer(w->loop, pump, sl);
 }
 
-struct wants {
-	struct limit_want v[LEASE_ENTRIES];
-	size_t n;
-	char dest[IP_TEXT_MAX];
-	char pair[2 * IP_TEXT_MAX];
-};
+/* --- taking and giving --- */
 
-static void want(struct wants *x, const struct worker *w, enum limit_kind kind, const char *name,
-		 uint64_t cap)
+static void hold_caps(struct slots *sl, const struct wants *x, struct slots_hold *h)
 {
-	x->v[x->n++] = (struct limit_want){.kind = kind,
-					   .name = slice_str(name),
-					   .cap = (uint32_t)cap,
-					   .conf_gen = w->conf_gen};
-}
-
-/* Whose cap a connection takes part in: by the host, or, where none has that, by its site. */
-static const struct conf_provider *provider_of(const struct site *s, const char *host,
-					       const struct ip *dest)
-{
-	const struct conf_provider *p = conf_provider_of_host(s->w->conf, slice_str(host), dest);
-
-	return p ? p : s->provider;
-}
-
-static void wants_make(struct wants *x, const struct site *s, const char *host,
-		       const struct ip *dest, const struct ip *source)
-{
-	const struct worker *w = s->w;
-	const struct conf_provider *p = provider_of(s, host, dest);
-	const struct conf_ip_limit *each = conf_ip_limit_for(w->conf, dest, false);
-	const struct conf_ip_limit *pair = conf_ip_limit_for(w->conf, dest, true);
-	char from[IP_TEXT_MAX];
-
-	x->n = 0;
-	ip_text(dest, x->dest);
-	want(x, w, LIMIT_TOTAL, "", conf_global(w->conf)->total_max_smtp_out);
-	if (w->vmta->max_smtp_out)
-		want(x, w, LIMIT_VMTA, w->vmta_name, w->vmta->max_smtp_out);
-	if (p && p->max_smtp_out)
-		want(x, w, LIMIT_PROVIDER, p->name, p->max_smtp_out);
-	if (each)
-		want(x, w, LIMIT_IP, x->dest, each->n);
-	if (pair) {
-		snprintf(x->pair, sizeof(x->pair), "%s %s", ip_text(source, from), x->dest);
-		want(x, w, LIMIT_IP_PAIR, x->pair, pair->n);
+	h->n = 0;
+	h->leaving = false;
+	for (size_t i = 0; i < x->n; i++) {
+		h->caps[h->n] = cap_get(sl, &x->v[i]);
+		h->caps[h->n++]->held++;
 	}
 }
+
+static void drop_caps(struct connection *c)
+{
+	struct slots *sl = c->w->slots;
+	struct slots_hold *h = &c->hold;
+
+	c->site->leaving -= h->leaving;
+	for (uint8_t i = 0; i < h->n; i++) {
+		h->caps[i]->held--;
+		h->caps[i]->leaving -= h->leaving;
+		cap_put(sl, h->caps[i]);
+	}
+	h->n = 0;
+	h->leaving = false;
+}
+
+bool slots_take(struct site *s, const struct wants *x, struct slots_hold *ret,
+		const struct limit_want **ret_by, const char **ret_why)
+{
+	struct worker *w = s->w;
+	struct slots *sl = w->slots;
+	size_t by = 0;
+	int rc = lease_take(w->shm, w->h->slot, x->v, x->n, &ret->lease, &by);
+
+	*ret_by = NULL;
+	if (rc == 0) {
+		hold_caps(sl, x, ret);
+		return true;
+	}
+	if (rc == ERR_BUSY && by != LIMIT_RELOADING) {
+		*ret_by = &x->v[by];
+		return false;
+	}
+	loop_timer_set(sl->again, rc == ERR_BUSY ? RELOAD_AGAIN : AGAIN_AFTER);
+	*ret_why = rc == ERR_BUSY ? "a reload: until all workers have the new settings"
+				  : "the table of limits is full: until it has room";
+	if (rc != ERR_BUSY && !sl->said_full)
+		log_error(NULL, "the table of limits is full: connections wait",
+			  LOG_S("why", err_text(rc)));
+	sl->said_full |= rc != ERR_BUSY;
+	return false;
+}
+
+void slots_give(struct connection *c)
+{
+	struct worker *w = c->w;
+
+	drop_caps(c);
+	lease_give(w->shm, w->h->slot, c->hold.lease);
+	slots_site_changed(c->site);
+	slots_pump(w);
+}
+
+/* --- giving way --- */
+
+/* The first site but this one that waits for the cap. */
+static const struct site *waits_for(const struct cap *cap, const struct site *but)
+{
+	const struct site *s;
+
+	for (int i = 0; i < LISTS; i++) {
+		s = TAILQ_FIRST(&cap->waiting[i]);
+		if (s == but)
+			s = TAILQ_NEXT(s, want);
+		if (s)
+			return s;
+	}
+	return NULL;
+}
+
+static bool gives_way(const struct connection *c, const struct cap *cap)
+{
+	const struct site *s = c->site, *first;
+	uint32_t keeps = s->slots - s->leaving;
+
+	if (cap->leaving >= cap->waiting_count)
+		return false; /* one connection on its way out for each that waits is enough */
+	first = waits_for(cap, s);
+	if (!first)
+		return false;
+	if (keeps >= first->slots + 2)
+		return true;
+	return first->slots == 0 && keeps &&
+	       (c->messages >= TURN_MESSAGES || loop_now(c->w->loop) >= c->since + TURN_USEC);
+}
+
+bool slots_should_yield(struct connection *c, bool idle)
+{
+	struct worker *w = c->w;
+	struct slots_hold *h = &c->hold;
+	uint8_t i;
+
+	if (h->leaving ||
+	    lease_should_yield(w->shm, w->h->slot, h->lease, idle, c->since, c->messages))
+		return true;
+	if (!w->slots->waited_count)
+		return false;
+	for (i = 0; i < h->n; i++)
+		if (h->caps[i]->waiting_count && gives_way(c, h->caps[i]))
+			break;
+	if (i == h->n)
+		return false;
+	h->leaving = true;
+	c->site->leaving++;
+	for (i = 0; i < h->n; i++)
+		h->caps[i]->leaving++;
+	return true;
+}
+
+/* --- a new configuration --- */
+
+struct adoption {
+	bool full;
+};
+
+static void adopt_connection(struct connection *c, struct adoption *a)
+{
+	const struct wants_place at = {.host = c->host, .dest = &c->ip, .source = &c->source_ip};
+	struct worker *w = c->w;
+	struct wants x;
+
+	wants_make(&x, c->site, &at);
+	if (lease_adopt(w->shm, w->h->slot, c->hold.lease, x.v, x.n) < 0) {
+		connection_retire(c);
+		a->full = true;
+		return;
+	}
+	drop_caps(c);
+	hold_caps(w->slots, &x, &c->hold);
+}
+
+static void adopt_queue(struct queue *q, void *arg)
+{
+	struct site *s = q->site;
+	struct connection *c, *next;
+
+	if (TAILQ_FIRST(&s->queues) != q)
+		return;
+	for (c = TAILQ_FIRST(&s->connections); c; c = next) {
+		next = TAILQ_NEXT(c, link);
+		adopt_connection(c, arg);
+	}
+	if (s->wanting && s->held_by) {
+		struct cap *cap = s->held_by;
+
+		list_remove(s);
+		list_add(s, NULL);
+		cap_put(s->w->slots, cap);
+	}
+}
+
+void slots_adopt(struct worker *w)
+{
+	struct slots *sl = w->slots;
+	struct adoption a = {.full = false};
+
+	limit_unwait_all(w->shm, w->h->slot);
+	queues_each(w, adopt_queue, &a);
+	sl->pass_left = 0;
+	if (a.full) { /* again, until those that do not fit have closed */
+		loop_timer_set(sl->again, AGAIN_AFTER);
+		return;
+	}
+	sl->adopted_gen = w->conf_gen;
+	limits_adopted(w->shm, w->h->slot, w->conf_gen);
+	slots_pump(w);
+}
+
+/* --- what is shown --- */
 
 static void each_want(const struct wants *x, void (*each)(const struct limit_want *, void *),
 		      void *arg)
@@ -168,73 +584,33 @@ static void each_want(const struct wants *x, void (*each)(const struct limit_wan
 
 void slots_limits(struct site *s, void (*each)(const struct limit_want *want, void *arg), void *arg)
 {
-	const struct conf_source_hosts *h;
 	static const struct ip any = {.family = IP_NONE};
+	struct wants_place at = {.host = "", .dest = &any, .source = &any};
+	const struct conf_source_hosts *h;
 	struct wants x;
 
 	if (worker_is_orphan(s->w))
 		return;
 	h = &s->w->vmta->smtp_source_host;
 	if (!s->route || s->route->count == 0) {
-		wants_make(&x, s, "", &any, &any);
+		wants_make(&x, s, &at);
 		each_want(&x, each, arg);
 		return;
 	}
 	for (uint32_t i = 0; i < s->route->count; i++) {
-		const char *host = s->route->targets[i].host;
-		const struct ip *to = &s->route->targets[i].ip;
-
+		at.host = s->route->targets[i].host;
+		at.dest = &s->route->targets[i].ip;
+		at.source = &any;
 		if (h->n == 0) {
-			wants_make(&x, s, host, to, &any);
+			wants_make(&x, s, &at);
 			each_want(&x, each, arg);
 		}
 		for (size_t k = 0; k < h->n; k++) {
-			if (h->v[k].ip.family != to->family)
+			if (h->v[k].ip.family != at.dest->family)
 				continue;
-			wants_make(&x, s, host, to, &h->v[k].ip);
+			at.source = &h->v[k].ip;
+			wants_make(&x, s, &at);
 			each_want(&x, each, arg);
 		}
 	}
-}
-
-static void say_held(struct site *s, const struct limit_want *by)
-{
-	struct queue *q;
-	char text[SHM_QUEUE_TEXT];
-
-	snprintf(text, sizeof(text), "limit %s%s%.*s (%u): until a connection that holds it closes",
-		 limit_kind_name(by->kind), by->name.n ? " " : "", SLICE_ARG(by->name), by->cap);
-	TAILQ_FOREACH(q, &s->queues, in_site)
-		queue_set_limited(q, slice_str(text), false);
-}
-
-bool slots_take(struct site *s, const struct route_target *t, const struct ip *source,
-		lease_id *ret, bool *ret_everybody)
-{
-	struct worker *w = s->w;
-	struct wants x;
-	size_t by = 0;
-	int rc;
-
-	wants_make(&x, s, t->host, &t->ip, source);
-	rc = lease_take(w->shm, w->h->slot, x.v, x.n, ret, &by);
-	if (rc == 0)
-		return true;
-	if (rc == ERR_BUSY) {
-		*ret_everybody = x.v[by].kind == LIMIT_TOTAL || x.v[by].kind == LIMIT_VMTA;
-		say_held(s, &x.v[by]);
-		return false;
-	}
-	*ret_everybody = true;
-	if (!w->slots->said_full)
-		log_error(NULL, "the table of limits is full: connections wait",
-			  LOG_S("why", err_text(rc)));
-	w->slots->said_full = true;
-	return false;
-}
-
-void slots_give(struct worker *w, lease_id lease)
-{
-	lease_give(w->shm, w->h->slot, lease);
-	slots_pump(w);
 }

@@ -1,9 +1,14 @@
 /*
- * slots.h - whose turn it is to connect, and the limits in shared memory.
+ * slots.h - whose turn it is to connect, and the caps in shared memory.
  *
- * Sites that want a connection stand in one list and get their turn round robin. A site that a limit
- * holds goes to the end; nobody waits behind it unless the limit is one that holds everybody (total,
- * virtual MTA). When a slot is free elsewhere, the worker's bell rings: slots_pump().
+ * A site that wants a connection and is held by a cap waits with the other sites of this worker that
+ * the cap holds; those without any connection come first, each list in the order in which they came.
+ * Only the first of each list asks again, so nobody waits behind a cap that is not its own, and the cost
+ * does not grow with the number of sites that wait. When a slot is free elsewhere, the worker's bell
+ * rings: slots_pump().
+ *
+ * Between workers lease_should_yield() says who gives way; between the sites of one worker it is
+ * slots_should_yield(), by the same rules.
  */
 #ifndef SLUICE_WORKER_SLOTS_H
 #define SLUICE_WORKER_SLOTS_H
@@ -15,18 +20,37 @@
 #include "common/base/ip.h"
 #include "common/shm/limits.h"
 
-struct route_target;
+struct connection;
 struct site;
 struct slots;
+struct wants;
 struct worker;
+
+/* A cap as this worker sees it: what it holds of it and which of its sites wait for it. */
+struct cap;
+
+/* What a connection holds. */
+struct slots_hold {
+	lease_id lease;
+	uint8_t n;
+	bool leaving; /* it was told to make room for another site of this worker */
+	struct cap *caps[LEASE_ENTRIES];
+};
 
 struct slots *slots_new(struct worker *w);
 void slots_free(struct slots *sl);
 
 void slots_want(struct site *s);
 void slots_unwant(struct site *s);
+/* Its number of connections has changed: with none it comes before others. */
+void slots_site_changed(struct site *s);
 /* Gives turns, in a deferred call; from anywhere. */
 void slots_pump(struct worker *w);
+/*
+ * A new configuration is in w->conf and in the sites: open connections count in the caps that it has
+ * for them, and all who wait ask again. Also once at the start.
+ */
+void slots_adopt(struct worker *w);
 
 /*
  * The limits in shared memory that a connection of the site may need: for each of its addresses and the
@@ -34,10 +58,19 @@ void slots_pump(struct worker *w);
  */
 void slots_limits(struct site *s, void (*each)(const struct limit_want *want, void *arg),
 		  void *arg);
-/* A place in every limit that applies. False: held; *ret_everybody: by one that holds all sites of this worker. */
-bool slots_take(struct site *s, const struct route_target *t, const struct ip *source,
-		lease_id *ret, bool *ret_everybody);
-/* The peer has seen the end of the connection. */
-void slots_give(struct worker *w, lease_id lease);
+/*
+ * A place in each of these. False: there is none; *ret_by is the one that has no room, or NULL when it is
+ * another reason, which *ret_why names, and which holds all sites of this worker.
+ */
+bool slots_take(struct site *s, const struct wants *x, struct slots_hold *ret,
+		const struct limit_want **ret_by, const char **ret_why);
+/* The site waits for room in this one. True: all sites of this worker do. */
+bool slots_held_by(struct site *s, const struct limit_want *by);
+/* The site waits for something in shared memory that is no cap. */
+void slots_held_for(struct site *s, const char *why);
+/* The peer has seen the end of the connection, and its site no longer counts it. */
+void slots_give(struct connection *c);
+/* Should this connection close, so that another worker or another site has its turn? */
+bool slots_should_yield(struct connection *c, bool idle);
 
 #endif

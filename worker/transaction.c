@@ -49,7 +49,7 @@ static void transaction_end(struct transaction *t)
 		t->phase == PHASE_DOT && t->accepted && t->message.class == OUTCOME_DELIVERED;
 
 	transaction_report(t);
-	lease_set_message(w->shm, w->h->slot, c->lease, 0);
+	lease_set_message(w->shm, w->h->slot, c->hold.lease, 0);
 	if (delivered) {
 		c->delivered++;
 		counter_add(w->counters, COUNTER_DELIVERED_MESSAGES, 1);
@@ -519,7 +519,7 @@ static bool begin(struct connection *c, struct parcel *p, uint32_t n, uint64_t r
 	t->pipelined = c->offers & OFFER_PIPELINING;
 	t->next = UINT32_MAX;
 	next_rcpt(t);
-	lease_set_message(c->w->shm, c->w->h->slot, c->lease, t->msgid);
+	lease_set_message(c->w->shm, c->w->h->slot, c->hold.lease, t->msgid);
 	send_envelope(t);
 	return true;
 }

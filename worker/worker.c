@@ -72,6 +72,8 @@ static bool apply_conf(struct process *p, int fd, uint64_t generation)
 		log_set_level((enum log_level)conf_global(c)->log_level);
 	if (w->queues)
 		queues_reconfigure(w);
+	if (w->slots)
+		slots_adopt(w);
 	conf_free(old);
 	return true;
 }
@@ -319,6 +321,7 @@ static void worker_setup(struct process *p)
 	w->sweep = sweep_new(w);
 	w->reroutes = reroutes_new(w);
 	w->queues = queues_new(w);
+	slots_adopt(w);
 	p->clock_offset = clock_offset(w);
 }
 

@@ -148,7 +148,9 @@ static void build_pool(struct conf *c, struct conf_section *s, struct conf_messa
 		conf_error(msgs, s->at, "%s has no member: add virtual-mta = NAME", s->display);
 	p->name = s->name;
 	p->members = members;
+	p->max_smtp_out = f.pool_max_smtp_out;
 	s->pool = p;
+	conf_pool_to_members(c, s, msgs);
 }
 
 static void build_acct_files(struct conf *c, struct conf_messages *msgs)

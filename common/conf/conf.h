@@ -77,6 +77,18 @@ struct conf_ip_limit {
 	bool per_source_ip;
 };
 
+/* source-ip-max-smtp-out = CIDR N: the same, of local addresses; use conf_source_limit_for(). */
+struct conf_ip_limits;
+
+/* mx-connection-limit = MXPATTERN N: to each host that matches, from each local address */
+struct conf_mx_limit {
+	const char *pattern; /* as written, lower-case */
+	uint32_t n;
+};
+
+/* Of the pools of one virtual MTA so many may have a cap of their own. */
+#define CONF_CAPPED_POOLS_MAX 4
+
 /* smtp-hosts of a domain: groups of equal preference. Empty: use DNS. */
 struct conf_smtp_host {
 	const char *
@@ -118,6 +130,7 @@ struct conf_pool {
 	const char *name;
 	const struct conf_vmta *const *members;
 	size_t member_count;
+	uint64_t max_smtp_out; /* pool-max-smtp-out: over all members; 0 = no limit */
 };
 
 /* Errors and warnings of a load, in file order. */
@@ -203,6 +216,15 @@ bool conf_patterns_match(const struct conf_patterns *patterns, struct slice doma
 /* ip-connection-limit that applies to a destination, most specific CIDR, per form; NULL if none. */
 const struct conf_ip_limit *conf_ip_limit_for(const struct conf *c, const struct ip *dest,
 					      bool per_source_ip);
+
+/* Likewise among limits for local addresses; NULL if none. */
+const struct conf_ip_limit *conf_source_limit_for(const struct conf_ip_limits *limits,
+						  const struct ip *source);
+/*
+ * mx-connection-limit that applies to a mail host (no final dot): the exact name, else
+ * the longest suffix (*.d over [*.]d), else *; NULL if none.
+ */
+const struct conf_mx_limit *conf_mx_limit_for(const struct conf *c, struct slice host);
 
 /*
  * One effective setting as text, for `sluice show settings DOMAIN[/VMTA]`; walks all directives of the

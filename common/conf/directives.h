@@ -69,6 +69,8 @@ D(total_max_smtp_in, "total-max-smtp-in", UINT, "100", 1, 1000000, RELOAD, \
   "inbound connections in total") \
 D(ip_connection_limit, "ip-connection-limit", IP_LIMITS, "", 0, 0, RELOAD, \
   "CIDR N [per-source-ip]: connections to each address inside CIDR over all virtual MTAs, or for each pair of source and destination; the most specific CIDR counts") \
+D(mx_connection_limit, "mx-connection-limit", MX_LIMITS, "", 0, 0, RELOAD, \
+  "MXPATTERN N, repeatable: connections from each local address to each mail host that the pattern matches, over all virtual MTAs; the most specific pattern counts") \
 D(smtp_source_host, "smtp-source-host smtp-source-ip", SOURCE_HOSTS, "", 0, 0, RELOAD, \
   "IP [HOST]: local address and EHLO name of outbound connections of virtual MTAs that name none") \
 D(log, "log", LOG, "stderr", 0, 0, RESTART, \
@@ -158,7 +160,11 @@ D(max_smtp_out, "max-smtp-out", UINT, "0", 0, 1000000, RELOAD, \
 
 #define CONF_POOL_DIRECTIVES(D) \
 D(virtual_mta, "virtual-mta", NAMES, "", 0, 0, RELOAD, \
-  "members, repeatable; recipients go through them in turn")
+  "members, repeatable; recipients go through them in turn") \
+D(max_smtp_out, "max-smtp-out", UINT, "0", 0, 1000000, RELOAD, \
+  "max-smtp-out of each member that sets none itself") \
+D(pool_max_smtp_out, "pool-max-smtp-out", UINT, "0", 0, 1000000, RELOAD, \
+  "connections of all members together; 0: no limit")
 
 #define CONF_DOMAIN_DIRECTIVES(D) \
 D(type, "type", DOMAIN_TYPE, "smtp", 0, 0, MESSAGE, \
@@ -171,6 +177,8 @@ D(default_smtp_port, "default-smtp-port smtp-port", UINT, "25", 1, 65535, SITE, 
   "port to connect to") \
 D(max_smtp_out, "max-smtp-out", UINT, "20", 1, 1000000, SITE, \
   "connections of a queue") \
+D(source_ip_max_smtp_out, "source-ip-max-smtp-out max-smtp-out-per-source-ip", SOURCE_LIMITS, "", 0, 0, SITE, \
+  "CIDR N, repeatable: connections of a queue from each local address inside CIDR; the most specific CIDR counts") \
 D(max_msg_per_connection, "max-msg-per-connection", UINT, "0", 0, 1000000, SITE, \
   "messages after which a connection is closed; 0: no limit") \
 D(max_rcpt_per_message, "max-rcpt-per-message max-rcpt-per-transaction", UINT, "1000", 1, 100000, SITE, \
@@ -232,7 +240,9 @@ D(mx_ip, "mx-ip", CIDRS, "", 0, 0, RELOAD, \
 D(domains, "domains", PATTERNS, "", 0, 0, RELOAD, \
   "domain patterns, repeatable: domains that belong to the provider whatever their MX hosts are") \
 D(max_smtp_out, "max-smtp-out", UINT, "0", 0, 1000000, RELOAD, \
-  "connections to the provider's hosts over all virtual MTAs together; 0: no limit but the others")
+  "connections to the provider's hosts over all virtual MTAs together; 0: no limit but the others") \
+D(source_ip_max_smtp_out, "source-ip-max-smtp-out", SOURCE_LIMITS, "", 0, 0, RELOAD, \
+  "CIDR N, repeatable: connections to the provider's hosts from each local address inside CIDR; the most specific CIDR counts")
 
 #define CONF_ROLLUP_DIRECTIVES(D) \
 D(mx, "mx", ROLLUPS, "", 0, 0, RELOAD, \

@@ -27,12 +27,11 @@ static const struct known sections[] = {
 
 static const struct known directives[] = {
 	/* limits, rates, back-off, providers */
-	{"mx-connection-limit source-ip-max-smtp-out max-smtp-out-per-source-ip "
-	 "smtp-out-rampup-interval max-connect-rate max-conn-rate backoff-max-connect-rate "
+	{"smtp-out-rampup-interval max-connect-rate max-conn-rate backoff-max-connect-rate "
 	 "source-ip-max-connect-rate max-msg-rate backoff-max-msg-rate source-ip-max-msg-rate "
 	 "max-msg-per-hour backoff-max-msg-per-hour max-data-volume-rate "
 	 "backoff-max-data-volume-rate source-ip-max-data-volume-rate max-smtp-msg-rate "
-	 "max-smtp-data-volume-rate pool-max-smtp-out pool-max-msg-rate backoff-max-smtp-out "
+	 "max-smtp-data-volume-rate pool-max-msg-rate backoff-max-smtp-out "
 	 "backoff-retry-after backoff-notify backoff-to-normal-after "
 	 "backoff-to-normal-after-delivery backoff-upon-all-sources-disabled backoff-reduce "
 	 "backoff-min-msg-rate backoff-hold backoff-recover-interval backoff-recover-step "
@@ -163,7 +162,6 @@ static const struct {
 	const char *names;
 } later_here[] = {
 	{CONF_SCOPE_DOMAIN, "remove-header"},
-	{CONF_SCOPE_POOL, "max-smtp-out"},
 };
 
 bool conf_later_here(enum conf_scope_id scope, struct slice name)

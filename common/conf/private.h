@@ -100,6 +100,11 @@ void conf_build_effective(struct conf *c, struct conf_messages *msgs);
 /* A line of [mx-rollup-list] names a provider: its section is there from then on. */
 void conf_rollup_declare(struct conf *c, const struct conf_item *it);
 void conf_build_providers(struct conf *c, struct conf_messages *msgs);
+/*
+ * limits.c: what a pool means for its members: they know it, and what they do not set themselves under a
+ * keyword that both have is the pool's.
+ */
+void conf_pool_to_members(struct conf *c, struct conf_section *pool, struct conf_messages *msgs);
 
 /* domains.c: domain sections to rules; conf_domain_for(). */
 void conf_build_rules(struct conf *c, struct conf_messages *msgs);

@@ -72,6 +72,7 @@ struct conf_rollup_fields {
 /* [virtual-mta-pool] likewise. */
 struct conf_pool_fields {
 	struct conf_strings virtual_mta;
+	uint64_t max_smtp_out, pool_max_smtp_out;
 };
 
 /* Scope of a section word; NULL if unknown. */

@@ -17,6 +17,12 @@ struct conf_ip_limits {
 	size_t n;
 };
 
+/* mx-connection-limit: every row as written; use conf_mx_limit_for(). */
+struct conf_mx_limits {
+	const struct conf_mx_limit *v;
+	size_t n;
+};
+
 /* A list of domain patterns; use conf_patterns_match(). */
 struct conf_pattern;
 struct conf_patterns {
@@ -90,6 +96,8 @@ T(IP_PORTS, struct conf_ip_ports, true, true, "a list of addresses such as 127.0
 T(IP_LIMITS, struct conf_ip_limits, true, false, "CIDR N [per-source-ip]") \
 T(CIDRS, struct conf_cidrs, true, true, "networks such as 192.0.2.0/24, 2001:db8::/32") \
 T(ROLLUPS, struct conf_rollups, true, false, "HOST NAME.rollup") \
+T(SOURCE_LIMITS, struct conf_ip_limits, true, false, "CIDR N") \
+T(MX_LIMITS, struct conf_mx_limits, true, false, "MXPATTERN N") \
 T(SOURCE_HOSTS, struct conf_source_hosts, true, false, "IP [HOST]") \
 T(SMTP_HOSTS, struct conf_smtp_hosts, false, true, "hosts such as mx1.example.com;[192.0.2.1]:25") \
 T(RECORDS, unsigned, true, true, "a list of d, b, t, tq") \
@@ -125,6 +133,8 @@ struct conf_vmta {
 	const char *name;
 	size_t index; /* conf_vmta_at(index) */
 	struct conf_origin at;
+	const struct conf_pool *const *pools; /* that it is a member of */
+	size_t pool_count;
 	CONF_VMTA_DIRECTIVES(CONF_FIELD)
 };
 

@@ -193,54 +193,6 @@ bool conf_value_ip_ports(struct conf_value_ctx *c, struct slice s, const void *p
 	return ok;
 }
 
-static bool cidr_same(const struct cidr *a, const struct cidr *b)
-{
-	return a->bits == b->bits && ip_eq(&a->ip, &b->ip);
-}
-
-bool conf_value_ip_limits(struct conf_value_ctx *c, struct slice s, const void *prev, void *ret)
-{
-	const struct conf_ip_limits *old = prev;
-	struct conf_ip_limit *v, limit = {.n = 0};
-	struct slice cidr, number, form;
-	size_t n = old ? old->n : 0;
-	uint64_t count;
-
-	if (!conf_word_next(&s, &cidr) || !conf_word_next(&s, &number) ||
-	    !cidr_parse(cidr, &limit.cidr) || !slice_u64(number, &count)) {
-		buf_add_str(c->why,
-			    "write CIDR N or CIDR N per-source-ip, for example 192.0.2.0/24 10");
-		return false;
-	}
-	if (conf_word_next(&s, &form)) {
-		limit.per_source_ip = slice_ieq_str(form, "per-source-ip");
-		if (!limit.per_source_ip || slice_trim(s).n) {
-			buf_addf(c->why, "'%.*s' after the number: only per-source-ip may follow",
-				 SLICE_ARG(form));
-			return false;
-		}
-	}
-	if (count < 1 || count > 1000000) {
-		buf_addf(c->why, "%.*s is out of range: 1 to 1000000", SLICE_ARG(number));
-		return false;
-	}
-	limit.n = (uint32_t)count;
-	v = GROWN(c, old, 1, struct conf_ip_limit);
-	for (size_t i = 0; i < n; i++) {
-		if (v[i].per_source_ip != limit.per_source_ip ||
-		    !cidr_same(&v[i].cidr, &limit.cidr))
-			continue;
-		buf_addf(c->remark, "%.*s has a limit of %u already, which this one replaces",
-			 SLICE_ARG(cidr), v[i].n);
-		memmove(&v[i], &v[i + 1], (n - i - 1) * sizeof(*v));
-		n--;
-		break;
-	}
-	v[n++] = limit;
-	*(struct conf_ip_limits *)ret = (struct conf_ip_limits){v, n};
-	return true;
-}
-
 bool conf_value_source_hosts(struct conf_value_ctx *c, struct slice s, const void *prev, void *ret)
 {
 	const struct conf_source_hosts *old = prev;

@@ -89,6 +89,11 @@ const char *stream_error(const struct stream *s);
 /* errno of the last system error, 0 for TLS trouble. */
 int stream_errno(const struct stream *s);
 /* Local and remote address once connected or accepted. */
+/*
+ * The local address that the kernel would choose for connections to dest. False: there is no route.
+ * Sends nothing.
+ */
+bool stream_source_for(const struct ip *dest, struct ip *ret);
 bool stream_local(const struct stream *s, struct ip *ret_ip, uint16_t *ret_port);
 bool stream_peer(const struct stream *s, struct ip *ret_ip, uint16_t *ret_port);
 

@@ -148,6 +148,31 @@ struct stream *stream_accepted(struct loop *l, int fd, stream_cb *cb, void *arg)
 	return s;
 }
 
+bool stream_source_for(const struct ip *dest, struct ip *ret)
+{
+	struct sockaddr_storage sa;
+	socklen_t len = ip_to_sockaddr(dest, 9, &sa);
+	struct ip ip = {.family = IP_NONE};
+	uint16_t port;
+	int fd;
+
+	if (len == 0)
+		return false;
+	fd = socket(sa.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return false;
+	if (connect(fd, (const struct sockaddr *)&sa, len) == 0) {
+		len = sizeof(sa);
+		if (getsockname(fd, (struct sockaddr *)&sa, &len) == 0)
+			ip_from_sockaddr((const struct sockaddr *)&sa, &ip, &port);
+	}
+	close(fd);
+	if (ip.family == IP_NONE)
+		return false;
+	*ret = ip;
+	return true;
+}
+
 bool stream_local(const struct stream *s, struct ip *ret_ip, uint16_t *ret_port)
 {
 	struct sockaddr_storage sa;

@@ -23,13 +23,13 @@ static void entry_set_cap(struct limits *l, uint32_t i, const struct limit_want 
 	} else if (w->conf_gen == e->conf_gen && w->cap < e->cap) {
 		e->cap = w->cap;
 	}
+	entry_check_over(l, i);
 	if (raised)
 		waiters_serve(l, i);
 }
 
-/* Entries of all wants into ret; a want that names the entry of an earlier one again gets 0. */
-static int entries_get(struct limits *l, const struct limit_key *keys,
-		       const struct limit_want *wants, size_t n, uint32_t *ret)
+int entries_get(struct limits *l, const struct limit_key *keys, const struct limit_want *wants,
+		size_t n, uint32_t *ret)
 {
 	size_t i, j;
 
@@ -152,8 +152,13 @@ static int take_locked(struct limits *l, uint32_t slot, const struct limit_key *
 	uint32_t entries[LEASE_ENTRIES], id;
 	struct lease *lease;
 	size_t i;
-	int err = entries_get(l, keys, wants, n, entries);
+	int err;
 
+	if (n && !limits_may_take(l, wants[0].conf_gen)) {
+		*ret_blocking = LIMIT_RELOADING;
+		return ERR_BUSY;
+	}
+	err = entries_get(l, keys, wants, n, entries);
 	if (err)
 		return err;
 	for (i = 0; i < n; i++) {
@@ -212,6 +217,7 @@ static void lease_release(struct limits *l, uint32_t slot, uint32_t id)
 		sh->yielding -= yielding;
 		e->in_use--;
 		e->yielding -= yielding;
+		entry_check_over(l, sh->entry);
 		waiters_serve(l, sh->entry);
 		share_check_unused(l, lease->shares[i]);
 	}
@@ -264,6 +270,7 @@ void lease_lend(struct shm *s, uint32_t slot, lease_id id, unsigned kinds)
 		l.shares[share].yielding -= yielding;
 		l.entries[entry].in_use--;
 		l.entries[entry].yielding -= yielding;
+		entry_check_over(&l, entry);
 		waiters_serve(&l, entry);
 		share_check_unused(&l, share);
 	}
@@ -363,6 +370,8 @@ static bool share_yields(const struct limits *l, uint32_t i, bool idle, usec_t a
 	const struct limit_entry *e = &l->entries[sh->entry];
 	uint32_t unserved = waiters_unserved(e), first = waiter_first(l, sh->entry), fair;
 
+	if (e->in_use - e->yielding > e->cap)
+		return true;
 	if (!unserved)
 		return false;
 	if (idle)
@@ -384,10 +393,13 @@ static bool lease_contended(struct shm *s, const struct lease *lease)
 	const struct limit_share *shares = shm_at(s, s->shares_at);
 	uint32_t i;
 
-	for (i = 0; i < lease->n; i++)
-		if (atomic_load_explicit(&entries[shares[lease->shares[i]].entry].waiting,
-					 memory_order_relaxed))
+	for (i = 0; i < lease->n; i++) {
+		const struct limit_entry *e = &entries[shares[lease->shares[i]].entry];
+
+		if (atomic_load_explicit(&e->waiting, memory_order_relaxed) ||
+		    atomic_load_explicit(&e->over, memory_order_relaxed))
 			return true;
+	}
 	return false;
 }
 
@@ -420,7 +432,10 @@ bool lease_should_yield(struct shm *s, uint32_t slot, lease_id id, bool idle, us
 
 	if (atomic_load_explicit(&lease->state, memory_order_relaxed) == LEASE_YIELDING)
 		return true;
-	if (!atomic_load_explicit(&t->waiting, memory_order_relaxed) || !lease_contended(s, lease))
+	if (!atomic_load_explicit(&t->waiting, memory_order_relaxed) &&
+	    !atomic_load_explicit(&t->over, memory_order_relaxed))
+		return false;
+	if (!lease_contended(s, lease))
 		return false;
 	limits_begin(&l, s);
 	yes = yield_locked(&l, lease, idle, since, messages);
@@ -514,6 +529,7 @@ size_t limits_worker_dead(struct shm *s, uint32_t slot, uint64_t *ret_msgids, si
 	l.workers[slot].lease_high = 0;
 	l.workers[slot].lease_free = 0;
 	l.workers[slot].lease_count = 0;
+	l.workers[slot].conf_gen = 0;
 	limits_end(&l);
 	return n;
 }

@@ -12,10 +12,15 @@
 #include "common/shm/layout.h"
 
 static const char *const kind_names[] = {
-	[LIMIT_TOTAL] = "total", [LIMIT_VMTA] = "vmta",
-	[LIMIT_POOL] = "pool",	 [LIMIT_PROVIDER] = "provider",
-	[LIMIT_IP] = "ip",	 [LIMIT_IP_PAIR] = "ip-pair",
-	[LIMIT_MX] = "mx",	 [LIMIT_SOURCE_IP] = "source-ip",
+	[LIMIT_TOTAL] = "total",
+	[LIMIT_VMTA] = "vmta",
+	[LIMIT_POOL] = "pool",
+	[LIMIT_PROVIDER] = "provider",
+	[LIMIT_IP] = "ip",
+	[LIMIT_IP_PAIR] = "ip-pair",
+	[LIMIT_MX] = "mx",
+	[LIMIT_SOURCE_IP] = "source-ip",
+	[LIMIT_PROVIDER_SOURCE_IP] = "provider-source-ip",
 };
 static_assert(ARRAY_SIZE(kind_names) == LIMIT_KIND_COUNT, "each kind has a name");
 
@@ -28,6 +33,17 @@ static struct {
 const char *limit_kind_name(enum limit_kind k)
 {
 	return k < LIMIT_KIND_COUNT ? kind_names[k] : "unknown";
+}
+
+bool limit_kind_find(struct slice name, enum limit_kind *ret)
+{
+	int k;
+
+	for (k = 0; k < LIMIT_KIND_COUNT; k++)
+		if (slice_eq_str(name, kind_names[k]))
+			break;
+	*ret = (enum limit_kind)k;
+	return k < LIMIT_KIND_COUNT;
 }
 
 void limits_set_bells(const int *fds, size_t n)
@@ -132,6 +148,17 @@ void entry_check_idle(struct limits *l, uint32_t i)
 		idle_remove(l, i);
 	else if (!e->shares && !e->idle_since)
 		idle_append(l, i);
+}
+
+void entry_check_over(struct limits *l, uint32_t i)
+{
+	struct limit_entry *e = &l->entries[i];
+	uint32_t over = e->in_use > e->cap;
+
+	if (over == atomic_load_explicit(&e->over, memory_order_relaxed))
+		return;
+	atomic_store_explicit(&e->over, over, memory_order_relaxed);
+	atomic_fetch_add_explicit(&l->t->over, over ? 1 : UINT32_MAX, memory_order_relaxed);
 }
 
 /* A place for a new entry: one that was idle for long, or a free one. 0: the table is full. */
@@ -296,6 +323,7 @@ static void recover_entries(struct limits *l)
 		e->queue = (struct list_head){0, 0};
 		e->idle_since = 0;
 		atomic_store_explicit(&e->waiting, 0, memory_order_relaxed);
+		atomic_store_explicit(&e->over, 0, memory_order_relaxed);
 		bucket = e->used ? entry_bucket(l, e->hash) : &l->t->entry_free;
 		e->chain = *bucket;
 		*bucket = i;
@@ -357,6 +385,7 @@ static void limits_recover(struct limits *l)
 	t->entry_free = t->share_free = 0;
 	t->idle = t->contended = (struct list_head){0, 0};
 	atomic_store_explicit(&t->waiting, 0, memory_order_relaxed);
+	atomic_store_explicit(&t->over, 0, memory_order_relaxed);
 	atomic_store_explicit(&t->next_expiry, 0, memory_order_relaxed);
 	recover_entries(l);
 	for (i = 1; i <= t->share_high; i++)
@@ -368,6 +397,7 @@ static void limits_recover(struct limits *l)
 		if (!l->entries[i].used)
 			continue;
 		entry_check_idle(l, i);
+		entry_check_over(l, i);
 		waiters_serve(l, i);
 	}
 	atomic_fetch_add_explicit(&t->recoveries, 1, memory_order_relaxed);

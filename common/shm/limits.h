@@ -29,12 +29,15 @@ enum limit_kind {
 	LIMIT_IP_PAIR, /* "source destination" */
 	LIMIT_MX, /* "source host" */
 	LIMIT_SOURCE_IP, /* "site source" */
+	LIMIT_PROVIDER_SOURCE_IP, /* "provider source" */
 	LIMIT_KIND_COUNT
 };
 const char *limit_kind_name(enum limit_kind k); /* "total", "vmta", "ip" … */
+bool limit_kind_find(struct slice name, enum limit_kind *ret);
 
 #define LIMIT_NAME_MAX 200
-#define LEASE_ENTRIES 8
+#define LEASE_ENTRIES 12
+#define LIMIT_RELOADING SIZE_MAX /* as *ret_blocking: a new configuration is on its way */
 
 struct limit_want {
 	enum limit_kind kind;
@@ -56,6 +59,8 @@ typedef uint32_t lease_id;
  * The worker waits for one slot of the entry however often it asks; having got one it asks again for the
  * next. Slots that were reserved for it in the other wants go to who waits behind it. A worker that does
  * not use a reservation three times in a row (50 ms each) no longer waits.
+ * ERR_BUSY with *ret_blocking = LIMIT_RELOADING: not all workers have adopted the newest configuration
+ * (limits_adopted()), or this one has not; nobody rings then.
  */
 int lease_take(struct shm *s, uint32_t slot, const struct limit_want *wants, size_t n,
 	       lease_id *ret_lease, size_t *ret_blocking) __attribute__((warn_unused_result));
@@ -69,6 +74,19 @@ void lease_lend(struct shm *s, uint32_t slot, lease_id lease, unsigned kinds);
 /* It has come about: takes them again, all or none (ERR_BUSY, ERR_FULL); nobody waits by that. */
 int lease_extend(struct shm *s, uint32_t slot, lease_id lease, const struct limit_want *wants,
 		 size_t n) __attribute__((warn_unused_result));
+/*
+ * A worker has a new configuration: the lease counts from now on in what these wants name and in
+ * nothing else, even where that is above a cap (the connection is open; lease_should_yield() then
+ * has connections close until it no longer is). ERR_FULL: the lease counts where it did before.
+ */
+int lease_adopt(struct shm *s, uint32_t slot, lease_id lease, const struct limit_want *wants,
+		size_t n) __attribute__((warn_unused_result));
+/*
+ * All leases of this worker count as its configuration of this generation wants. While a worker with
+ * leases has not come so far, nobody opens connections: a cap that a reload introduces counts what was
+ * opened before it, so that it is not passed. A worker says so once at its start, too.
+ */
+void limits_adopted(struct shm *s, uint32_t slot, uint32_t conf_gen);
 /* The message in hand on this connection, 0 for none: read when the worker dies. */
 void lease_set_message(struct shm *s, uint32_t slot, lease_id lease, uint64_t msgid);
 /*

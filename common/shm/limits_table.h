@@ -34,6 +34,10 @@ struct list_head {
 struct limits_table {
 	pthread_mutex_t mutex;
 	_Alignas(64) _Atomic uint32_t waiting; /* shares that wait, all entries */
+	_Atomic uint32_t over; /* entries with more in use than their cap */
+	uint32_t conf_gen; /* the newest configuration that a worker has adopted */
+	uint32_t settled_gen; /* of that one all leases are known to have been adopted */
+	uint32_t behind; /* slot of a worker that had not adopted it when last looked at */
 	_Atomic uint64_t next_expiry; /* usec_t of the first reservation to expire; 0 = none */
 	_Atomic uint64_t recoveries; /* how often a process died holding the mutex */
 	uint64_t tickets; /* given to waiting shares: their order */
@@ -47,6 +51,7 @@ struct limit_worker {
 	uint32_t lease_free; /* first of its free leases */
 	uint32_t lease_high;
 	uint32_t lease_count; /* in use */
+	uint32_t conf_gen; /* its leases count in what this configuration wants of them */
 };
 
 struct limit_entry {
@@ -66,6 +71,7 @@ struct limit_entry {
 	struct list_head queue; /* of waiting shares, by ticket */
 	uint32_t prev, next; /* idle or contended */
 	uint32_t contended; /* on that list */
+	_Atomic uint32_t over; /* more in use than the cap: it was lowered, or is new */
 	usec_t idle_since;
 };
 
@@ -83,8 +89,8 @@ struct limit_share {
 enum lease_state { LEASE_FREE, LEASE_USED, LEASE_YIELDING };
 
 struct lease {
-	_Atomic uint32_t state; /* enum lease_state; written last when taken, first when given */
-	uint32_t n;
+	_Atomic uint8_t state; /* enum lease_state; written last when taken, first when given */
+	uint8_t n;
 	uint32_t next_free;
 	_Atomic uint64_t msgid;
 	uint32_t shares[LEASE_ENTRIES];
@@ -133,6 +139,15 @@ uint32_t share_find(const struct limits *l, uint32_t e, uint32_t slot);
 uint32_t share_get(struct limits *l, uint32_t e, uint32_t slot);
 /* Frees it when it neither holds nor waits. */
 void share_check_unused(struct limits *l, uint32_t sh);
+/* After a change of what is in use or of the cap. */
+void entry_check_over(struct limits *l, uint32_t e);
+/* Entries of all wants into ret, with their caps; a want that names the entry of an earlier one again gets 0. */
+int entries_get(struct limits *l, const struct limit_key *keys, const struct limit_want *wants,
+		size_t n, uint32_t *ret);
+
+/* --- a new configuration (limits_reload.c) --- */
+/* Whether a worker of this configuration may take leases now. */
+bool limits_may_take(struct limits *l, uint32_t conf_gen);
 
 /* --- waiting (waiters.c) --- */
 /* Joins the queue of its entry; nothing when it waits already. */

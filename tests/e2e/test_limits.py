@@ -61,6 +61,85 @@ def test_total_max_smtp_out(make_sluice, receiver, dns):
     assert receiver.stats()["all"]["*"]["peak"] == 5
 
 
+def test_mx_connection_limit(make_sluice, receiver, dns):
+    """For each host that matches and each source; the others are free."""
+    dns.set("mx1.big.test", A=["127.0.1.1"])
+    dns.set("mx2.big.test", A=["127.0.1.2"])
+    for i in range(4):
+        dns.set(f"d{i}.test", MX=[(10, "mx1.big.test"), (10, "mx2.big.test")])
+    dns.domain("other.test", "127.0.1.3")
+    receiver.script(limits=[{"per": "pair", "max": 2, "listen": "127.0.1.[12]"}],
+                    rules=[{"stage": "dot", "delay": 30}])
+    sluice = make_sluice(smtp_port=receiver.port, mx_connection_limit="*.big.test 2",
+                         vmtas={"a": ["127.0.0.11 a.sluice.test"],
+                                "b": ["127.0.0.12 b.sluice.test"]}).start()
+    fill(sluice, 300, lambda i: f"m{i}@d{i % 4}.test" if i % 3 else f"m{i}@other.test", ["a", "b"])
+    receiver.wait("messages", 300, timeout=30)
+    stats = receiver.stats()
+    assert stats["refused"] == 0
+    assert {stats["listen"][f"127.0.1.{i}"]["peak"] for i in (1, 2)} == {4}
+    assert stats["listen"]["127.0.1.3"]["peak"] > 4
+    names = {r["name"]: r["cap"] for r in sluice.rows("show", "limits") if r["kind"] == "mx"}
+    assert names == {f"127.0.0.{s} mx{i}.big.test": 2 for s in (11, 12) for i in (1, 2)}
+
+
+def test_source_ip_max_smtp_out(make_sluice, receiver, dns):
+    """Of a queue, for each local address inside the network; also one that the kernel chooses."""
+    dns.domain("d0.test", "127.0.1.1")
+    receiver.script(limits=[{"per": "source", "max": 2, "source": "127.0.0.11"},
+                            {"per": "source", "max": 3, "source": "127.0.0.12"}],
+                    rules=[{"stage": "dot", "delay": 30}])
+    sluice = make_sluice(
+        smtp_port=receiver.port,
+        vmtas={"a": ["127.0.0.11 a.sluice.test", "127.0.0.12 b.sluice.test"], "k": []},
+        domains={"*": {"source-ip-max-smtp-out": ["127/8 3", "127.0.0.11 2"]}}).start()
+    fill(sluice, 200, lambda i: f"m{i}@d0.test", ["a", "k"])
+    receiver.wait("messages", 200, timeout=30)
+    stats = receiver.stats()
+    assert stats["refused"] == 0
+    peaks = {source: use["peak"] for source, use in stats["source"].items()}
+    assert peaks == {"127.0.0.11": 2, "127.0.0.12": 3, "127.0.0.1": 3}
+
+
+def test_caps_of_a_pool(make_sluice, receiver, dns):
+    for i in range(6):
+        dns.domain(f"d{i}.test", f"127.0.1.{1 + i}")
+    receiver.script(limits=[{"per": "all", "max": 5}, {"per": "source", "max": 3},
+                            {"per": "source", "max": 1, "source": "127.0.0.13"}],
+                    rules=[{"stage": "dot", "delay": 30}])
+    sluice = make_sluice(smtp_port=receiver.port, vmtas={
+        "a": ["127.0.0.11 a.sluice.test"], "b": ["127.0.0.12 b.sluice.test"],
+        "c": {"smtp-source-host": "127.0.0.13 c.sluice.test", "max-smtp-out": "1"}}, extra=(
+            "[virtual-mta-pool p]\nvirtual-mta = a, b, c\nmax-smtp-out = 3\n"
+            "pool-max-smtp-out = 5\n")).start()
+    fill(sluice, 200, lambda i: f"m{i}@d{i % 6}.test", ["a", "b", "c"])
+    receiver.wait("messages", 200, timeout=30)
+    stats = receiver.stats()
+    assert stats["refused"] == 0
+    assert stats["all"]["*"]["peak"] == 5
+    assert stats["source"]["127.0.0.13"]["peak"] == 1
+    caps = {(r["kind"], r["name"]): r["cap"] for r in sluice.rows("show", "limits")}
+    assert caps == {("total", ""): 1200, ("pool", "p"): 5, ("vmta", "a"): 3, ("vmta", "b"): 3,
+                    ("vmta", "c"): 1}
+
+
+def test_a_cap_that_a_reload_introduces(make_sluice, receiver, dns):
+    """It counts the connections that were open before, of all workers: no N + 1."""
+    for i in range(10):
+        dns.domain(f"d{i}.test", "127.0.1.1")
+    receiver.script([{"stage": "dot", "delay": 1500}])
+    sluice = make_sluice(smtp_port=receiver.port, vmtas=VMTAS, domains={
+        "*": {"max-smtp-out": "1", "max-msg-per-connection": "1"}}).start()
+    fill(sluice, 320, lambda i: f"m{i}@d{i * 7 % 10}.test", VMTAS)
+    receiver.wait("open", 30, timeout=10)
+    sluice.global_["ip-connection-limit"] = "127.0.1.1 6"
+    sluice.reload()
+    time.sleep(0.2)     # what was on its way is there now; none of the old ones has closed yet
+    receiver.script(limits=[{"per": "listen", "max": 6}], rules=[{"stage": "dot", "delay": 20}])
+    receiver.wait("messages", 320, timeout=30)
+    assert receiver.stats()["refused"] == 0
+
+
 @pytest.fixture
 def shared_ip(make_sluice, make_receiver, dns):
     """50 domains with 50 MX names on one address, which turns away above 20 connections."""

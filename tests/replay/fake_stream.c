@@ -464,6 +464,11 @@ int stream_errno(const struct stream *s)
 	return s->err;
 }
 
+bool stream_source_for(const struct ip *dest, struct ip *ret)
+{
+	return ip_parse(slice_str(dest->family == IP_V6 ? "2001:db8::99" : "192.0.2.99"), ret);
+}
+
 bool stream_local(const struct stream *s, struct ip *ret_ip, uint16_t *ret_port)
 {
 	*ret_ip = s->source;

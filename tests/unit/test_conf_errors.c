@@ -25,8 +25,8 @@ static const struct message_case error_cases[] = {
 	{"wrong section", IN_GLOBAL("retry-after = 5m"),
 	 E("retry-after has no meaning in [global]: it belongs in [domain]")},
 	{"wrong section, several right ones", IN_GLOBAL("max-smtp-out = 5"),
-	 E("max-smtp-out has no meaning in [global]: it belongs in [virtual-mta] or [domain] or "
-	   "[provider]")},
+	 E("max-smtp-out has no meaning in [global]: it belongs in [virtual-mta] or "
+	   "[virtual-mta-pool] or [domain] or [provider]")},
 	{"an alias in the wrong section", IN_DOMAIN("smtp-source-ip = 10.0.0.1"),
 	 E("smtp-source-ip has no meaning in [domain]: it belongs in [global] or [virtual-mta]")},
 	{"of a later version", IN_DOMAIN("max-msg-rate = 100/h"),
@@ -175,8 +175,24 @@ static const struct message_case error_cases[] = {
 	 E("resolver: 'dns.example.com' is not an address such as 192.0.2.1, 192.0.2.1:53 or "
 	   "[2001:db8::1]:53")},
 	{"ip-connection-limit without a number", IN_GLOBAL("ip-connection-limit = 10/8"),
-	 E("ip-connection-limit: write CIDR N or CIDR N per-source-ip, for example 192.0.2.0/24 "
+	 E("ip-connection-limit: write CIDR N [per-source-ip], for example 192.0.2.0/24 "
 	   "10")},
+	{"mx-connection-limit with an address", IN_GLOBAL("mx-connection-limit = [10/8] 5"),
+	 E("mx-connection-limit: '[10/8]' is not the name of a host: for addresses there is "
+	   "ip-connection-limit")},
+	{"mx-connection-limit without a number", IN_GLOBAL("mx-connection-limit = *.example.com"),
+	 E("mx-connection-limit: write MXPATTERN N, for example *.mail.example.com 10")},
+	{"mx-connection-limit of none", IN_GLOBAL("mx-connection-limit = *.example.com 0"),
+	 E("mx-connection-limit: 0 is out of range: 1 to 1000000")},
+	{"source-ip-max-smtp-out with more", IN_DOMAIN("source-ip-max-smtp-out = 10/8 5 x"),
+	 E("source-ip-max-smtp-out: 'x' after the number: write CIDR N, one a line")},
+	{"source-ip-max-smtp-out without a number", IN_DOMAIN("source-ip-max-smtp-out = 5"),
+	 E("source-ip-max-smtp-out: write CIDR N, for example 192.0.2.0/24 10")},
+	{"pools that differ",
+	 L "[virtual-mta a]\n[virtual-mta-pool p]\nvirtual-mta = a\nmax-smtp-out = 5\n"
+	   "[virtual-mta-pool q]\nvirtual-mta = a\nmax-smtp-out = 6\n",
+	 "T:8: error: max-smtp-out: virtual MTA a is also in [virtual-mta-pool p], which says 5 "
+	 "(T:5): set max-smtp-out in [virtual-mta a]\n"},
 	{"ip-connection-limit with more", IN_GLOBAL("ip-connection-limit = 10/8 5 each"),
 	 E("ip-connection-limit: 'each' after the number: only per-source-ip may follow")},
 	{"ip-connection-limit of 0", IN_GLOBAL("ip-connection-limit = 10/8 0"),

@@ -221,6 +221,115 @@ Test(limits, a_raised_cap_rings_who_waits_and_a_lowered_one_drains)
 	shm_free(s);
 }
 
+static struct limit_want want_of(uint32_t gen, enum limit_kind kind, const char *name, uint32_t cap)
+{
+	struct limit_want w = want(kind, name, cap);
+
+	w.conf_gen = gen;
+	return w;
+}
+
+Test(limits, a_new_cap_counts_what_was_opened_before_it)
+{
+	struct shm *s = make(64, 64);
+	struct limit_want total = want_of(1, LIMIT_TOTAL, "", 100);
+	struct limit_want now[] = {want_of(2, LIMIT_TOTAL, "", 100), want_of(2, LIMIT_IP, "a", 2)};
+	lease_id old[3], l;
+	size_t blocking;
+	int i;
+
+	limits_adopted(s, 0, 1);
+	limits_adopted(s, 1, 1);
+	for (i = 0; i < 3; i++)
+		cr_assert_eq(lease_take(s, 0, &total, 1, &old[i], &blocking), 0);
+	limits_adopted(s, 1, 2);
+	cr_assert_eq(lease_take(s, 1, now, 2, &l, &blocking), ERR_BUSY);
+	cr_assert_eq(blocking, LIMIT_RELOADING, "worker 0 does not yet know the new cap");
+	cr_assert_eq(lease_take(s, 0, &total, 1, &l, &blocking), ERR_BUSY);
+	cr_assert_eq(blocking, LIMIT_RELOADING, "and no longer goes by the old ones");
+	for (i = 0; i < 3; i++)
+		cr_assert_eq(lease_adopt(s, 0, old[i], now, 2), 0);
+	cr_assert_eq(lease_take(s, 1, now, 2, &l, &blocking), ERR_BUSY);
+	cr_assert_eq(blocking, LIMIT_RELOADING);
+	limits_adopted(s, 0, 2);
+	cr_assert_eq(lease_take(s, 1, now, 2, &l, &blocking), ERR_BUSY);
+	cr_assert_eq(blocking, 1, "three are open, two are allowed");
+	cr_assert_eq(info(s, "a").in_use, 3);
+	cr_assert_eq(info(s, "").in_use, 3);
+	lease_give(s, 0, old[0]);
+	cr_assert_not(rang(1));
+	lease_give(s, 0, old[1]);
+	cr_assert(rang(1));
+	cr_assert_eq(lease_take(s, 1, now, 2, &l, &blocking), 0);
+	shm_free(s);
+}
+
+Test(limits, a_dead_worker_and_one_without_connections_hold_no_reload_up)
+{
+	struct shm *s = make(64, 64);
+	struct limit_want w1 = want_of(1, LIMIT_IP, "a", 5), w2 = want_of(2, LIMIT_IP, "a", 5);
+	lease_id l;
+	size_t blocking;
+	uint64_t ids[4];
+
+	limits_adopted(s, 0, 1);
+	limits_adopted(s, 1, 1);
+	cr_assert_eq(lease_take(s, 0, &w1, 1, &l, &blocking), 0);
+	limits_adopted(s, 2, 2);
+	cr_assert_eq(lease_take(s, 2, &w2, 1, &l, &blocking), ERR_BUSY);
+	limits_worker_dead(s, 0, ids, 4);
+	cr_assert_eq(lease_take(s, 2, &w2, 1, &l, &blocking), 0);
+	cr_assert_eq(lease_take(s, 1, &w1, 1, &l, &blocking), ERR_BUSY,
+		     "a worker that still has to adopt it opens none");
+	shm_free(s);
+}
+
+Test(limits, an_adopted_lease_leaves_what_is_no_longer_wanted)
+{
+	struct shm *s = make(64, 64);
+	struct limit_want old[] = {want_of(1, LIMIT_IP, "a", 1), want_of(1, LIMIT_MX, "b", 1),
+				   want_of(1, LIMIT_POOL, "c", 1)};
+	struct limit_want now[] = {want_of(2, LIMIT_PROVIDER, "d", 1),
+				   want_of(2, LIMIT_MX, "b", 1)};
+	lease_id l;
+	size_t blocking;
+
+	cr_assert_eq(lease_take(s, 0, old, 3, &l, &blocking), 0);
+	cr_assert_eq(take1(s, 1, "a", 1, &(lease_id){0}), ERR_BUSY);
+	cr_assert_eq(lease_adopt(s, 0, l, now, 2), 0);
+	cr_assert(rang(1), "the place in a is free");
+	cr_assert_eq(info(s, "a").in_use, 0);
+	cr_assert_eq(info(s, "b").in_use, 1);
+	cr_assert_eq(info(s, "c").in_use, 0);
+	cr_assert_eq(info(s, "d").in_use, 1);
+	lease_give(s, 0, l);
+	cr_assert_eq(info(s, "b").in_use, 0);
+	cr_assert_eq(info(s, "d").in_use, 0);
+	shm_free(s);
+}
+
+Test(limits, connections_above_a_lowered_cap_close_as_they_end_a_message)
+{
+	struct shm *s = make(64, 64);
+	struct limit_want low = want_of(2, LIMIT_IP, "a", 2);
+	lease_id l[5];
+	usec_t now = clock_now();
+	int i, yes = 0;
+
+	for (i = 0; i < 5; i++)
+		cr_assert_eq(take1(s, 0, "a", 5, &l[i]), 0);
+	cr_assert_not(lease_should_yield(s, 0, l[0], false, now, 1));
+	for (i = 0; i < 5; i++)
+		cr_assert_eq(lease_adopt(s, 0, l[i], &low, 1), 0);
+	for (i = 0; i < 5; i++)
+		yes += lease_should_yield(s, 0, l[i], false, now, 1);
+	cr_assert_eq(yes, 3, "%d", yes);
+	for (i = 0; i < 3; i++)
+		lease_give(s, 0, l[i]);
+	cr_assert_not(lease_should_yield(s, 0, l[4], false, now, 1));
+	shm_free(s);
+}
+
 Test(limits, fail_closed_when_full_and_reuse_what_was_idle_for_ten_minutes)
 {
 	struct shm *s = make(4, 64);

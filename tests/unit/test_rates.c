@@ -47,7 +47,7 @@ struct journal {
 	struct {
 		usec_t at;
 		uint64_t tokens;
-	} *v;
+	} * v;
 	size_t n, cap;
 };
 
@@ -157,8 +157,8 @@ Test(rates, no_window_ever_holds_more_than_the_rate)
 				      c->label, (unsigned long long)fullest(&j, c->per));
 			/* and where the receiver counts, everything may be later by up to s */
 			for (size_t k = 0; k < j.n; k++)
-				j.v[k].at += (usec_t)rand() % (c->per / 10 < SEC / 4 ? c->per / 10
-										    : SEC / 4);
+				j.v[k].at += (usec_t)rand() %
+					     (c->per / 10 < SEC / 4 ? c->per / 10 : SEC / 4);
 			shm_free(s);
 			free(j.v);
 		}
@@ -197,9 +197,12 @@ Test(rates, the_rate_is_used)
 		usec_t per;
 		double share; /* of N in T, at least */
 	} of[] = {
-		{"2/m", 2, 1, MIN, 0.99},	{"39/m", 39, 1, MIN, 0.98},
-		{"200/h", 200, 1, HOUR, 0.94},	{"200/h tens", 200, 10, HOUR, 0.94},
-		{"100/15m", 100, 1, 15 * MIN, 0.94}, {"100000/m", 100000, 1, MIN, 0.92},
+		{"2/m", 2, 1, MIN, 0.99},
+		{"39/m", 39, 1, MIN, 0.98},
+		{"200/h", 200, 1, HOUR, 0.94},
+		{"200/h tens", 200, 10, HOUR, 0.94},
+		{"100/15m", 100, 1, 15 * MIN, 0.94},
+		{"100000/m", 100000, 1, MIN, 0.92},
 		{"6000/m", 6000, 20, MIN, 0.93},
 	};
 
@@ -343,8 +346,8 @@ Test(rates, two_that_share_a_clock_take_turns)
 	/* the first is quicker at any time, and asks again at once */
 	while (now < START + 30 * MIN) {
 		unsigned who = wake[0] <= wake[1] && wake[0] <= wake[2] ? 0
-			       : wake[1] <= wake[2]			  ? 1
-									  : 2;
+			       : wake[1] <= wake[2]			? 1
+									: 2;
 
 		now = wake[who];
 		if (rates_take(s, &w, 1, who + 1, now, &t, &b, &open) == 0) {
@@ -507,8 +510,8 @@ static int by_time(const void *a, const void *b)
 
 static void race_of_processes(uint64_t n, usec_t per, usec_t length, bool kills)
 {
-	struct shared *sh = mmap(NULL, sizeof(*sh), PROT_READ | PROT_WRITE,
-				 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct shared *sh =
+		mmap(NULL, sizeof(*sh), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	struct shm *s = shm_of(0);
 	struct journal j = {0};
 	pid_t pid[TAKERS];
@@ -593,8 +596,8 @@ Test(rates, clocks_of_long_windows_are_kept)
 
 	next = shm_of(0);
 	rates_begin(next, false, START + 2 * HOUR + MIN);
-	rates_load(next, &rows[0],
-		   rows[0].clock - (START + 2 * HOUR + MIN) * RATE_NSEC, START + 2 * HOUR + MIN);
+	rates_load(next, &rows[0], rows[0].clock - (START + 2 * HOUR + MIN) * RATE_NSEC,
+		   START + 2 * HOUR + MIN);
 	cr_assert_eq(take(next, "long", 1, HOUR, 1, START + 2 * HOUR + MIN, &open), ERR_BUSY);
 	cr_assert_eq(open, was);
 	/* passed for a minute: the row goes */
@@ -627,7 +630,8 @@ static void crash_runs(const struct rate_case *c, unsigned seed)
 		rates_begin(s, run > 0, now);
 		if (kept)
 			rates_load(s, &rows[0],
-				   clock_at > now * RATE_NSEC ? clock_at - now * RATE_NSEC : 0, now);
+				   clock_at > now * RATE_NSEC ? clock_at - now * RATE_NSEC : 0,
+				   now);
 		for (unsigned i = 0; i < actions; i++) {
 			uint64_t k = 1 + (uint64_t)rand() % c->largest;
 			struct rate_want w = want(c->measure, "a/b", c->n, c->per, k);

@@ -1,0 +1,100 @@
+#include "worker/opening.h"
+
+#include "common/loop/stream.h"
+#include "worker/connection.h"
+#include "worker/context.h"
+#include "worker/site.h"
+#include "worker/slots.h"
+#include "worker/sources.h"
+#include "worker/wants.h"
+
+/* Of each, so that a site with many costs no more. */
+#define TRIES 4
+
+/* The caps that had no room: the first one counts for the operator and for whose turn it is. */
+struct attempt {
+	struct wants first, other;
+	const struct limit_want *by; /* in first */
+	const char *why;
+};
+
+static bool depends_on_source(enum limit_kind kind)
+{
+	return kind == LIMIT_IP_PAIR || kind == LIMIT_MX || kind == LIMIT_SOURCE_IP ||
+	       kind == LIMIT_PROVIDER_SOURCE_IP;
+}
+
+static bool depends_on_target(enum limit_kind kind)
+{
+	return kind == LIMIT_IP || kind == LIMIT_IP_PAIR || kind == LIMIT_MX;
+}
+
+/* Where nobody names a source, the kernel would choose: the caps must know what. */
+static void choose_source(struct site *s, const struct route_target *t, struct source *ret)
+{
+	sources_next(s, t->ip.family, ret);
+	if (ret->ip.family == IP_NONE)
+		(void)stream_source_for(&t->ip, &ret->ip);
+}
+
+/* True: opened. Else *ret_by is what has no room, NULL for what no other choice can help. */
+static bool try_one(struct site *s, struct route_target *t, struct attempt *a,
+		    const struct limit_want **ret_by)
+{
+	struct wants *x = a->by ? &a->other : &a->first;
+	struct wants_place at = {.host = t->host, .dest = &t->ip};
+	struct slots_hold hold;
+	struct source source;
+
+	choose_source(s, t, &source);
+	at.source = &source.ip;
+	wants_make(x, s, &at);
+	if (slots_take(s, x, &hold, ret_by, &a->why)) {
+		connection_open(s, t, &source, &hold);
+		return true;
+	}
+	if (!a->by)
+		a->by = *ret_by;
+	return false;
+}
+
+/* True: opened. */
+static bool try_sources(struct site *s, struct route_target *t, struct attempt *a,
+			const struct limit_want **ret_by)
+{
+	size_t n = s->w->vmta->smtp_source_host.n;
+
+	if (n > TRIES)
+		n = TRIES;
+	do {
+		if (try_one(s, t, a, ret_by))
+			return true;
+	} while (*ret_by && depends_on_source((*ret_by)->kind) && n > 1 && --n);
+	return false;
+}
+
+bool opening_try(struct site *s, struct route_target *target,
+		 bool (*usable)(const struct route_target *t, void *arg), bool *ret_everybody)
+{
+	uint32_t n = s->route->first_group < TRIES ? s->route->first_group : TRIES;
+	struct attempt a = {.by = NULL, .why = NULL};
+	const struct limit_want *by;
+	struct route_target *t = target;
+
+	for (;;) {
+		if (try_sources(s, t, &a, &by))
+			return true;
+		if (!by || !depends_on_target(by->kind) || n < 2 || --n == 0)
+			break;
+		t = route_next(s->route, usable, s);
+		if (!t || t->preference != target->preference || t == target)
+			break;
+	}
+	if (a.by) {
+		*ret_everybody = slots_held_by(s, a.by);
+		return false;
+	}
+	slots_held_for(s, a.why);
+	*ret_everybody = true;
+	return false;
+}
