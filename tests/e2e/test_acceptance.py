@@ -131,9 +131,12 @@ def test_memory_does_not_grow_with_the_queue(make_sluice, make_receiver, dns):
     many_domains(dns, 100)
     sluice = make_sluice(smtp_port=receiver.port, acct=False,
                          domains={"*": {"retry-after": "2h"}}).start(timeout=60)
-    # The outcome ring is sparse: its 4 MiB are there for good once it has gone round.
+    # A worker that has once had as much in hand as it ever takes: the pages for that, and for its ring
+    # (sparse until it has gone round), are there for good. Slow replies make mail wait in it.
+    receiver.script([{"stage": "dot", "delay": 3000}])
     feed(sluice, warm, "--size", "1000", "--domains", "100", "--connections", "50",
          "--first-id", str(count + 2))
+    receiver.script()
     receiver.wait("seen", warm, timeout=120)
     receiver.script([{"stage": "rcpt", "reply": "450 4.2.1 later"}])
     feed(sluice, 10000, "--size", "1000", "--domains", "100", "--connections", "50")
