@@ -106,7 +106,7 @@ int discard_recipient(struct commit *c, const struct spool_recipient *r, struct 
 		c->ended_bounced++;
 	else
 		c->ended_delivered++;
-	return commit_outbox(c, &a);
+	return record_wanted(q->settings, a.type) ? commit_outbox(c, &a) : 0;
 }
 
 static bool goes_to_due(struct commit *c, uint32_t queue, uint8_t class, msec_t *ret_due)

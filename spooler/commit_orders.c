@@ -388,14 +388,14 @@ static int delete_recipient(struct commit *c, const struct commit_order *o, uint
 		return rc == ERR_NOT_FOUND ? 0 : rc;
 	if (!recipient_matches(c, o, &r, q) || find_held(o, r.msgid, r.rcpt))
 		return 0;
-	if (!o->o.no_accounting) {
+	if (!o->o.no_accounting && record_wanted(q->settings, ACCT_BOUNCED)) {
 		record_fill(c, &a, ACCT_BOUNCED, &r, q);
 		a.dsn_action = slice_str("failed");
 		memcpy(a.enhanced, outcome.enhanced, sizeof(a.enhanced));
 		a.text = outcome.text;
 		rc = commit_outbox(c, &a);
-		c->ended_bounced++;
 	}
+	c->ended_bounced += !o->o.no_accounting;
 	if (rc == 0 && o->o.dsn) {
 		c->subject.dsn_vmta = q->vmta->name;
 		subject_tell(c, &r, DSN_FAILED, &outcome, slice_of("", 0), &no_ip);

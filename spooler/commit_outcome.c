@@ -238,6 +238,23 @@ void subject_tell(struct commit *c, const struct spool_recipient *r, enum dsn_ac
 	s->dsn_count++;
 }
 
+bool record_wanted(const struct conf_domain *settings, enum acct_type type)
+{
+	unsigned off = settings ? settings->disable_acct_records : 0;
+
+	switch (type) {
+	case ACCT_DELIVERED:
+		return !(off & 1u << CONF_RECORD_D);
+	case ACCT_BOUNCED:
+		return !(off & 1u << CONF_RECORD_B);
+	case ACCT_TRANSIENT:
+		return !(off & 1u << CONF_RECORD_T);
+	case ACCT_QUEUE:
+		return !(off & 1u << CONF_RECORD_TQ);
+	}
+	return true;
+}
+
 void record_fill(struct commit *c, struct acct_record *a, enum acct_type type,
 		 const struct spool_recipient *r, const struct commit_qent *q)
 {
@@ -288,7 +305,7 @@ static int put_record(struct commit *c, const struct report_transaction *t,
 	};
 	struct acct_record a;
 
-	if (o->no_accounting)
+	if (o->no_accounting || !record_wanted(q->settings, types[o->class]))
 		return 0;
 	record_fill(c, &a, types[o->class], r, q);
 	a.dsn_action = slice_str(o->class == OUTCOME_DELIVERED
@@ -396,7 +413,9 @@ static int put_site_record(struct commit *c, const struct commit_vmta *v,
 		.queue = s->queue,
 	};
 
-	return commit_outbox(c, &a);
+	return record_wanted(conf_domain_for(c->conf, s->name, slice_str(v->name)), ACCT_QUEUE)
+		       ? commit_outbox(c, &a)
+		       : 0;
 }
 
 int apply_site(struct commit *c, struct commit_vmta *v, const struct report_site *s)

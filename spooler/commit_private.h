@@ -221,6 +221,8 @@ int recipient_to_due(struct commit *c, struct spool_recipient *r, struct commit_
 int recipient_unplace(struct commit *c, const struct spool_recipient *r, struct commit_qent *q);
 void subject_tell(struct commit *c, const struct spool_recipient *r, enum dsn_action action,
 		  const struct report_outcome *o, struct slice mx_name, const struct ip *mx_ip);
+/* disable-acct-records does not name it. settings: of the queue, or NULL. */
+bool record_wanted(const struct conf_domain *settings, enum acct_type type);
 void record_fill(struct commit *c, struct acct_record *a, enum acct_type type,
 		 const struct spool_recipient *r, const struct commit_qent *q);
 int apply_transaction(struct commit *c, const struct report_transaction *t);

@@ -20,6 +20,7 @@
 #define WORKER_MAGIC 0x776f726bu
 
 struct dns_client;
+struct resumes;
 struct spool;
 struct stream_tls;
 
@@ -51,6 +52,7 @@ struct worker {
 	struct slots *slots;
 	struct hosts *hosts;
 	struct duties *duties;
+	struct resumes *resumes;
 	struct sweep *sweep;
 	struct reroutes *reroutes;
 };

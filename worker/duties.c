@@ -11,6 +11,7 @@
 #include "worker/feed.h"
 #include "worker/inhand.h"
 #include "worker/post.h"
+#include "worker/resume.h"
 #include "worker/site.h"
 #include "worker/transaction.h"
 
@@ -33,6 +34,7 @@ struct duties {
 	/* a schedule or resume order walks over the wake table of queues that are not in memory */
 	uint64_t walking; /* its id, 0 = none */
 	struct spool_wake_pos walk;
+	uint32_t roused; /* queues, by the walk */
 };
 
 struct duties *duties_new(struct worker *w)
@@ -234,7 +236,9 @@ static bool rouse_row(struct duties *o, struct spool_read *r, const struct order
 
 		ok = post_site(o->w->post, &now);
 	}
-	ok = ok && post_wake(o->w->post, row->queue, 0);
+	ok = ok && post_wake(o->w->post, row->queue,
+			     order->kind == ORDER_RESUME ? resume_begin(o->w, o->roused) : 0);
+	o->roused += ok;
 out:
 	free(name);
 	free(domain);
@@ -257,7 +261,10 @@ static void walk_begin(struct duties *o, const struct order *order)
 	/* queues_each() wants a plain pointer; the order is only read. */
 	struct order copy = *order;
 
+	if (order->kind == ORDER_RESUME)
+		resume_note(o->w, order->filter.queue);
 	o->walking = order->id;
+	o->roused = 0;
 	o->walk = (struct spool_wake_pos){.queue = UINT32_MAX, .started = true};
 	o->walk.at = order->kind == ORDER_RESUME ? WAKE_NEVER - 1 : loop_wall(o->w->loop);
 	queues_each(o->w, rouse_queue, &copy);

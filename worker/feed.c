@@ -240,6 +240,7 @@ static void fresh_row(struct feed *f, struct spool_read *r, const struct spool_f
 	}
 	if (inhand_find(f->w->inhand, row->msgid, row->rcpt))
 		return;
+	site_new_mail(q->site);
 	if (queue_is_blocked(q) || (q->full & 1u << class) ||
 	    q->class_waiting[class] >= inhand_share(f->w->inhand, q, class)) {
 		if (!queue_is_blocked(q)) {

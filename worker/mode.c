@@ -6,6 +6,7 @@
 #include "common/base/xalloc.h"
 #include "worker/context.h"
 #include "worker/events.h"
+#include "worker/resume.h"
 #include "worker/site.h"
 
 struct mode {
@@ -79,7 +80,7 @@ void mode_tick(struct site *s)
 
 uint64_t mode_max_smtp_out(const struct site *s)
 {
-	return s->set->max_smtp_out;
+	return resume_share(s, s->set->max_smtp_out);
 }
 
 const struct conf_times *mode_retry_after(const struct site *s)

@@ -142,6 +142,7 @@ static void queue_reconfigure(struct queue *q, void *arg)
 		queue_push_wake(q);
 	} else {
 		q->full = 0;
+		q->site->resumed = loop_now(q->w->loop);
 		queue_publish(q);
 		queue_want_due(q);
 	}
@@ -365,12 +366,18 @@ bool queue_is_blocked(const struct queue *q)
 	       reroute_is_active(q);
 }
 
+/* With retry-upon-new-mail the feed must see new mail, and what waits does so in its wake row alone. */
+static bool waits_for_new_mail(const struct queue *q)
+{
+	return q->site->set->retry_upon_new_mail && site_in_retry(q->site) && !q->paused &&
+	       !worker_is_orphan(q->w) && !reroute_is_active(q);
+}
+
 msec_t queue_not_before(const struct queue *q)
 {
-	msec_t now = loop_wall(q->w->loop);
+	bool free = q->paused || reroute_is_active(q) || !site_in_retry(q->site);
 
-	return !q->paused && !reroute_is_active(q) && site_in_retry(q->site) ? q->site->retry_at
-									     : now;
+	return free || waits_for_new_mail(q) ? loop_wall(q->w->loop) : q->site->retry_at;
 }
 
 struct parking {
@@ -449,7 +456,7 @@ void queue_publish(struct queue *q)
 
 	if (!s)
 		return;
-	if (queue_is_blocked(q))
+	if (queue_is_blocked(q) && !waits_for_new_mail(q))
 		flags |= SHM_QUEUE_FULL;
 	flags |= (uint32_t)q->full << SHM_QUEUE_FULL_CLASS_SHIFT;
 	if (retry)
@@ -458,7 +465,8 @@ void queue_publish(struct queue *q)
 		flags |= SHM_QUEUE_PAUSED;
 	if (q->limited)
 		flags |= SHM_QUEUE_LIMITED;
-	atomic_store(&s->not_before, retry ? q->site->retry_at : 0);
+	atomic_store(&s->not_before,
+		     retry && !q->site->set->retry_upon_new_mail ? q->site->retry_at : 0);
 	atomic_store(&s->flags, flags);
 	q->published = flags;
 }

@@ -18,6 +18,7 @@
 #include "worker/mode.h"
 #include "worker/opening.h"
 #include "worker/post.h"
+#include "worker/resume.h"
 #include "worker/retry.h"
 #include "worker/slots.h"
 #include "worker/sources.h"
@@ -25,6 +26,8 @@
 
 /* How long no further connection is tried after a refusal while others work. */
 #define HOLD_TIME (10 * USEC_PER_SEC)
+/* retry-upon-new-mail: a stream of mail is no stream of attempts */
+#define NEW_MAIL_GAP (10 * MSEC_PER_SEC)
 #define NO_DOMAIN_TEXT "domain does not exist"
 
 struct sites {
@@ -80,6 +83,7 @@ void site_join(struct worker *w, struct spool_read *r, struct queue *q)
 	TAILQ_INIT(&s->queues);
 	TAILQ_INIT(&s->connections);
 	turn_init(&s->turn);
+	s->resumed = resume_time(w, slice_str(s->label));
 	site_load(s, r);
 	TAILQ_INSERT_TAIL(&s->queues, q, in_site);
 	q->site = s;
@@ -107,6 +111,7 @@ static void site_free(struct site *s)
 	route_free(s->route);
 	for (uint32_t i = 0; i < s->reply_count; i++)
 		free(s->replies[i].text);
+	free(s->replies);
 	events_free(s->w, &s->events);
 	mode_free(s);
 	sources_free(s);
@@ -207,22 +212,31 @@ void site_report_again(struct site *s)
 		site_report(s, false);
 }
 
+static void drop_oldest_reply(struct site *s)
+{
+	uint32_t oldest = 0;
+
+	for (uint32_t i = 1; i < s->reply_count; i++)
+		if (s->replies[i].last < s->replies[oldest].last)
+			oldest = i;
+	free(s->replies[oldest].text);
+	s->replies[oldest] = s->replies[--s->reply_count];
+}
+
 void site_note(struct site *s, const struct outcome *o)
 {
-	struct site_reply *r = NULL, *oldest = &s->replies[0];
+	struct site_reply *r = NULL;
 
-	for (uint32_t i = 0; i < s->reply_count && !r; i++) {
+	for (uint32_t i = 0; i < s->reply_count && !r; i++)
 		if (strcmp(s->replies[i].text, o->text) == 0)
 			r = &s->replies[i];
-		if (s->replies[i].last < oldest->last)
-			oldest = &s->replies[i];
-	}
-	if (!r && s->reply_count < SITE_REPLIES) {
+	if (!r && s->set->max_events_recorded == 0)
+		return;
+	while (!r && s->reply_count >= s->set->max_events_recorded)
+		drop_oldest_reply(s);
+	if (!r) {
+		s->replies = xreallocarray(s->replies, s->reply_count + 1, sizeof(*s->replies));
 		r = &s->replies[s->reply_count++];
-		*r = (struct site_reply){.text = xstrdup(o->text)};
-	} else if (!r) {
-		r = oldest;
-		free(r->text);
 		*r = (struct site_reply){.text = xstrdup(o->text)};
 	}
 	r->count++;
@@ -282,7 +296,7 @@ static void site_put_aside(struct site *s)
 	struct queue *q;
 
 	TAILQ_FOREACH(q, &s->queues, in_site) {
-		(void)queue_give_back(q, s->retry_at);
+		(void)queue_give_back(q, queue_not_before(q));
 		queue_push_wake(q);
 	}
 }
@@ -399,6 +413,23 @@ void site_schedule(struct site *s)
 	TAILQ_FOREACH(q, &s->queues, in_site) {
 		queue_publish(q);
 		queue_want_due(q);
+	}
+}
+
+void site_new_mail(struct site *s)
+{
+	msec_t now = loop_wall(s->w->loop), at = s->tried + NEW_MAIL_GAP;
+	struct queue *q;
+
+	if (!s->set->retry_upon_new_mail || !site_in_retry(s) || at >= s->retry_at)
+		return;
+	events_add(s->w, &s->events, "the retry was brought forward by new mail");
+	s->retry_at = at > now ? at : now;
+	site_report(s, false);
+	TAILQ_FOREACH(q, &s->queues, in_site) {
+		queue_publish(q);
+		if (post_wake(s->w->post, q->id, s->retry_at))
+			q->wake_position = post_position(s->w->post);
 	}
 }
 
@@ -572,7 +603,9 @@ bool site_connect(struct site *s, bool *ret_everybody)
 		return true;
 	}
 	/* An answer that is another one each time ends, too. */
-	t = s->failures < s->route->count ? route_next(s->route, target_usable, s) : NULL;
+	t = s->failures < s->route->count && s->failures < s->set->mx_connection_attempts
+		    ? route_next(s->route, target_usable, s)
+		    : NULL;
 	if (!t) {
 		site_out_of_targets(s);
 		return true;

@@ -20,7 +20,6 @@
 #include "worker/turn.h"
 
 #define SITE_MAGIC 0x73697465u
-#define SITE_REPLIES 10
 /* So many messages lost in a row, each with its connection, speak against the host. */
 #define SITE_LOST_MAX 3
 
@@ -73,6 +72,7 @@ struct site {
 	char *last_mx;
 	bool reached; /* a host of it has answered, and it has not failed since */
 	usec_t failed_at; /* monotonic; 0 = not in this run */
+	usec_t resumed; /* by an operator (resume.h); 0: not lately */
 	usec_t hold_until; /* others are connected: no more for a while */
 	uint32_t failures; /* of targets, since one answered */
 	uint32_t lost; /* messages in a row, each with a connection that took none */
@@ -89,7 +89,7 @@ struct site {
 	struct mode *mode; /* mode.h; NULL: normal */
 	struct disabled *disabled; /* sources.h; NULL: none */
 
-	struct site_reply replies[SITE_REPLIES];
+	struct site_reply *replies; /* at most max-events-recorded */
 	uint32_t reply_count;
 	struct events *events;
 };
@@ -134,6 +134,8 @@ void site_note(struct site *s, const struct outcome *o);
 /* Nothing can be done for its mail now: it waits as long as the ladder says, or bounces. */
 void site_fail(struct site *s, const struct outcome *o, const struct site_place *at, msec_t delay,
 	       bool counts);
+/* New mail has come for it: with retry-upon-new-mail its retry is brought forward. */
+void site_new_mail(struct site *s);
 /* The operator wants it tried now. */
 void site_schedule(struct site *s);
 /*

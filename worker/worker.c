@@ -21,6 +21,7 @@
 #include "worker/duties.h"
 #include "worker/post.h"
 #include "worker/queue.h"
+#include "worker/resume.h"
 #include "worker/reroute.h"
 #include "worker/show.h"
 #include "worker/site.h"
@@ -317,6 +318,7 @@ static void worker_setup(struct process *p)
 	w->slots = slots_new(w);
 	w->sites = sites_new(w);
 	w->duties = duties_new(w);
+	w->resumes = resumes_new();
 	w->feed = feed_new(w);
 	w->sweep = sweep_new(w);
 	w->reroutes = reroutes_new(w);
@@ -339,6 +341,7 @@ static void worker_teardown(struct process *p)
 	sweep_free(w->sweep);
 	feed_free(w->feed);
 	duties_free(w->duties);
+	resumes_free(w->resumes);
 	sites_free(w->sites);
 	slots_free(w->slots);
 	hosts_free(w->hosts);

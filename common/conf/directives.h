@@ -77,6 +77,8 @@ D(log, "log", LOG, "stderr", 0, 0, RESTART, \
   "where log lines go: stderr, journald or a file") \
 D(log_level, "log-level", LOG_LEVEL, "info", 0, 0, RELOAD, \
   "least important lines that are logged: error, warn, info or debug") \
+D(resume_ramp, "resume-ramp", TIME, "5m", 0, CONF_DAY, RELOAD, \
+  "time over which queues that an operator resumes come back to their full number of connections") \
 D(shutdown_timeout, "shutdown-timeout", TIME, "30s", 0, CONF_HOUR, RELOAD, \
   "how long a stop waits for replies to messages that have been sent to their final dot") \
 D(max_workers, "max-workers", UINT, "2048", 1, 16384, RESTART, \
@@ -189,6 +191,10 @@ D(retry_after, "retry-after", TIMES, "10m", CONF_SEC, CONF_YEAR, SITE, \
   "times to wait after the first, second … failure; the last repeats; at most 30") \
 D(retry_recipients_after, "retry-recipients-after", TIME, "0", 0, CONF_YEAR, SITE, \
   "least time that a recipient waits after a 4xx to it") \
+D(retry_upon_new_mail, "retry-upon-new-mail", BOOL, "no", 0, 0, SITE, \
+  "new mail for a queue that waits for a retry has it tried at once, though not within 10s of its last failure") \
+D(mx_connection_attempts, "mx-connection-attempts", UINT, "10", 1, 1000, SITE, \
+  "connections that are tried, to all hosts together, before the queue waits for a retry") \
 D(retry_after_dns_error, "retry-after-dns-error", TIME, "1m", CONF_SEC, CONF_YEAR, SITE, \
   "time to wait after a DNS failure") \
 D(bounce_after, "bounce-after", TIME, "4d12h", 0, CONF_YEAR, MESSAGE, \
@@ -229,6 +235,10 @@ D(ignore_pipelining, "ignore-pipelining", BOOL, "no", 0, 0, SITE, \
   "ignore that PIPELINING is offered") \
 D(ignore_dsn, "ignore-dsn", BOOL, "no", 0, 0, SITE, \
   "ignore that DSN is offered") \
+D(disable_acct_records, "disable-acct-records", RECORDS, "", 0, 0, MESSAGE, \
+  "types of record that are not written: d, b, t, tq; not set: all are written") \
+D(max_events_recorded, "max-events-recorded", UINT, "10", 0, 1000, SITE, \
+  "distinct replies and errors of a queue that show queue remembers") \
 D(recipient_priority, "recipient-priority", UINT, "50", 0, 100, MESSAGE, \
   "priority of recipients, higher first: four classes of 25 that share 8:4:2:1")
 

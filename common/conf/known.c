@@ -37,7 +37,7 @@ static const struct known directives[] = {
 	 "backoff-min-msg-rate backoff-hold backoff-recover-interval backoff-recover-step "
 	 "backoff-reroute-to-virtual-mta reenable-source-ip-after "
 	 "disabled-source-ip-notify smtp-pattern-list disable-mx-rollup queue-to "
-	 "queue-priority delivery-priority retry-upon-new-mail mx-connection-attempts",
+	 "queue-priority delivery-priority",
 	 LATER},
 	/* pools and warm-up */
 	{"cold-virtual-mta auto-cold-virtual-mta max-cold-virtual-mta-msg selection reset-count "
@@ -69,8 +69,8 @@ static const struct known directives[] = {
 	{"smtp-421-means-mx-unavailable smtp-553-means-invalid-mailbox "
 	 "bounce-upon-transfer-failure bounce-upon-pix-transfer-failure "
 	 "assume-delivery-upon-data-termination-timeout replace-smtp-421-service-response "
-	 "ignore-chunking smtp-multiple-line-response-timeout max-events-recorded "
-	 "track-recipient-events track-time-first-attempt disable-acct-records "
+	 "ignore-chunking smtp-multiple-line-response-timeout "
+	 "track-recipient-events track-time-first-attempt "
 	 "notify-of-delay-every bcc-upon-delivery auth-username auth-password "
 	 "use-unencrypted-plain-auth check-spf-outbound smtp-client-certificate "
 	 "dsn-format custom-dsn-from-header dsn-failed-from-template "

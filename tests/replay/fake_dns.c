@@ -1,7 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
 
+#include "common/base/hash.h"
 #include "common/base/log.h"
 #include "common/base/xalloc.h"
 #include "tests/replay/fake_net.h"
@@ -10,10 +10,10 @@ struct answer {
 	char *domain;
 	struct dns_route *route;
 	unsigned lookups;
-	SLIST_ENTRY(answer) link;
+	UT_hash_handle hh;
 };
 
-static SLIST_HEAD(, answer) answers = SLIST_HEAD_INITIALIZER(answers);
+static struct answer *answers; /* uthash, by domain in lower case */
 static struct dns_route *otherwise;
 
 struct dns_client {
@@ -29,12 +29,12 @@ struct dns_query {
 
 static struct answer *find(struct slice domain)
 {
+	char *lower = slice_dup_lower(domain);
 	struct answer *a;
 
-	SLIST_FOREACH(a, &answers, link)
-		if (slice_ieq_str(domain, a->domain))
-			return a;
-	return NULL;
+	HASH_FIND_STR(answers, lower, a);
+	free(lower);
+	return a;
 }
 
 static struct dns_route *route_new(enum dns_status status, const char *text)
@@ -88,8 +88,8 @@ static void set(const char *domain, struct dns_route *route)
 
 	if (!a) {
 		a = xcalloc(1, sizeof(*a));
-		a->domain = xstrdup(domain);
-		SLIST_INSERT_HEAD(&answers, a, link);
+		a->domain = slice_dup_lower(slice_str(domain));
+		HASH_ADD_KEYPTR(hh, answers, a->domain, strlen(a->domain), a);
 	}
 	dns_route_free(a->route);
 	a->route = route;
@@ -129,10 +129,10 @@ unsigned fake_dns_lookups(const char *domain)
 
 void fake_dns_reset(void)
 {
-	struct answer *a;
+	struct answer *a, *next;
 
-	while ((a = SLIST_FIRST(&answers))) {
-		SLIST_REMOVE_HEAD(&answers, link);
+	HASH_ITER(hh, answers, a, next) {
+		HASH_DEL(answers, a);
 		dns_route_free(a->route);
 		free(a->domain);
 		free(a);

@@ -19,7 +19,9 @@ struct fake_host_entry {
 	SLIST_ENTRY(fake_host_entry) link;
 };
 
-static SLIST_HEAD(, fake_host_entry) hosts = SLIST_HEAD_INITIALIZER(hosts);
+#define BUCKETS 16384
+SLIST_HEAD(fake_host_list, fake_host_entry);
+static struct fake_host_list hosts[BUCKETS];
 static usec_t latency = USEC_PER_MSEC;
 static unsigned open_connections;
 
@@ -76,19 +78,30 @@ void fake_net_reset(void)
 {
 	struct fake_host_entry *h;
 
-	while ((h = SLIST_FIRST(&hosts))) {
-		SLIST_REMOVE_HEAD(&hosts, link);
-		free(h);
+	for (size_t i = 0; i < BUCKETS; i++) {
+		while ((h = SLIST_FIRST(&hosts[i]))) {
+			SLIST_REMOVE_HEAD(&hosts[i], link);
+			free(h);
+		}
 	}
 	latency = USEC_PER_MSEC;
 	open_connections = 0;
+}
+
+static struct fake_host_list *bucket(const struct ip *ip)
+{
+	unsigned h = 0;
+
+	for (size_t i = 0; i < sizeof(ip->b); i++)
+		h = 31 * h + ip->b[i];
+	return &hosts[h % BUCKETS];
 }
 
 static struct fake_host_entry *find_host(const struct ip *ip, uint16_t port)
 {
 	struct fake_host_entry *h;
 
-	SLIST_FOREACH(h, &hosts, link)
+	SLIST_FOREACH(h, bucket(ip), link)
 		if (ip_eq(&h->ip, ip) && h->port == port)
 			return h;
 	return NULL;
@@ -105,7 +118,7 @@ void fake_host(const char *ip, uint16_t port, enum fake_host_state state,
 	h = find_host(&addr, port);
 	if (!h) {
 		h = xcalloc(1, sizeof(*h));
-		SLIST_INSERT_HEAD(&hosts, h, link);
+		SLIST_INSERT_HEAD(bucket(&addr), h, link);
 	}
 	h->ip = addr;
 	h->port = port;

@@ -1,7 +1,9 @@
 /* links: common/base common/conf common/spool common/shm common/ipc common/smtp common/mail common/acct common/dns/route.c common/dns/wire.c worker -worker/resolver.c -worker/resolver_main.c -worker/resolver_packet.c -worker/resolver_record.c -worker/resolver_route.c -worker/resolver_server.c -worker/resolver_upstream.c tests/replay/fake_loop.c tests/replay/fake_stream.c tests/replay/fake_dns.c */
 #include <criterion/criterion.h>
+#include <stdio.h>
 
 #include "common/base/xalloc.h"
+#include "common/conf/conf.h"
 #include "common/shm/shm.h"
 #include "worker/context.h"
 #include "worker/inhand.h"
@@ -180,4 +182,26 @@ Test(inhand, queues_that_are_not_reached_leave_half_of_the_room, .init = setup)
 	cr_assert_not(inhand_unreached_full(w.inhand));
 	inhand_set_reached(w.inhand, &q, false);
 	cr_assert(inhand_unreached_full(w.inhand));
+}
+
+Test(site, remembers_as_many_replies_as_it_is_told, .init = setup)
+{
+	struct conf_domain set = {.max_events_recorded = 2};
+	struct outcome o = {.class = OUTCOME_TRANSIENT};
+
+	site.w = &w;
+	site.set = &set;
+	for (int i = 0; i < 5; i++) {
+		snprintf(o.text, sizeof(o.text), "450 reply %d", i / 2);
+		site_note(&site, &o);
+	}
+	cr_assert_eq(site.reply_count, 2);
+	cr_assert_eq(site.replies[0].count + site.replies[1].count, 3);
+	set.max_events_recorded = 1;
+	site_note(&site, &o);
+	cr_assert_eq(site.reply_count, 2, "one that is known only counts");
+	snprintf(o.text, sizeof(o.text), "450 new");
+	site_note(&site, &o);
+	cr_assert_eq(site.reply_count, 1);
+	cr_assert_str_eq(site.replies[0].text, "450 new");
 }
