@@ -66,6 +66,19 @@ int lease_take(struct shm *s, uint32_t slot, const struct limit_want *wants, siz
 	       lease_id *ret_lease, size_t *ret_blocking) __attribute__((warn_unused_result));
 /* Gives all slots of the lease back; waiters' bells ring. */
 void lease_give(struct shm *s, uint32_t slot, lease_id lease);
+/*
+ * A worker has a new configuration: the lease counts from now on in what these wants name and in
+ * nothing else, even where that is above a cap (the connection is open; lease_should_yield() then
+ * has connections close until it no longer is). ERR_FULL: the lease counts where it did before.
+ */
+int lease_adopt(struct shm *s, uint32_t slot, lease_id lease, const struct limit_want *wants,
+		size_t n) __attribute__((warn_unused_result));
+/*
+ * All leases of this worker count as its configuration of this generation wants. While a worker with
+ * leases has not come so far, nobody opens connections: a cap that a reload introduces counts what was
+ * opened before it, so that it is not passed. A worker says so once at its start, too.
+ */
+void limits_adopted(struct shm *s, uint32_t slot, uint32_t conf_gen);
 /* The message in hand on this connection, 0 for none: read when the worker dies. */
 void lease_set_message(struct shm *s, uint32_t slot, lease_id lease, uint64_t msgid);
 /*
