@@ -89,6 +89,9 @@ void commit_set_conf(struct commit *c, const struct conf *conf);
 /* Names of virtual MTAs that have mail and are not configured; n strings on the heap, to be freed. */
 size_t commit_orphans(struct commit *c, char ***ret);
 
+/* A pool's counts and turns begin anew. In the transaction under way (from a job). */
+int commit_pool_reset(struct commit *c, struct spool_write *w, const char *pool);
+
 /* Counts live recipients after a start, at most max rows; true when all are counted. */
 bool commit_recount(struct commit *c, size_t max);
 bool commit_counted(const struct commit *c);

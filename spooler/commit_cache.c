@@ -202,17 +202,6 @@ void cache_queue_drop(struct commit *c, uint32_t id)
 	queue_free(q);
 }
 
-static uint64_t load_turn(struct commit *c, const char *pool)
-{
-	struct spool_key k = key_quota(0, 0, slice_str(pool));
-	struct slice v;
-	uint64_t turn;
-
-	if (write_get(c->w, SPOOL_QUOTA, &k, &v) < 0 || row_number_decode(v, &turn) < 0)
-		return 0;
-	return turn;
-}
-
 int cache_route(struct commit *c, const char *name, struct commit_route **ret)
 {
 	const struct conf_pool *pool;
@@ -239,44 +228,36 @@ int cache_route(struct commit *c, const char *name, struct commit_route **ret)
 	r->name = xstrdup(name);
 	r->pool = pool;
 	r->vmta = v;
-	r->turn = pool ? load_turn(c, name) : 0;
 	HASH_ADD_KEYPTR(hh, c->routes, r->name, strlen(r->name), r);
 	*ret = r;
 	return 0;
 }
 
-int cache_route_next(struct commit *c, struct commit_route *r, struct commit_vmta **ret)
+int cache_route_next(struct commit *c, struct commit_route *r, const struct pool_wish *wish,
+		     struct commit_vmta **ret)
 {
-	const struct conf_vmta *m;
+	unsigned i;
 
-	if (!r->pool) {
-		*ret = r->vmta;
-		return 0;
-	}
-	m = r->pool->members[r->turn++ % r->pool->member_count];
-	r->dirty = true;
-	return cache_vmta_by_name(c, slice_str(m->name), ret);
+	if (r->pool)
+		return pool_pick(c, r, wish, ret);
+	for (i = 0; i < wish->not_count; i++)
+		if (wish->not_in[i] == r->vmta->id)
+			return ERR_NOT_FOUND;
+	*ret = r->vmta;
+	return 0;
 }
 
 int cache_store_turns(struct commit *c)
 {
 	struct commit_route *r, *next;
+	int rc;
 
 	HASH_ITER(hh, c->routes, r, next) {
-		struct spool_key k;
-		int rc;
-
-		if (!r->dirty)
-			continue;
-		r->dirty = false;
-		k = key_quota(0, 0, slice_str(r->name));
-		buf_clear(&c->value);
-		row_number_encode(r->turn, &c->value);
-		rc = write_put(c->w, SPOOL_QUOTA, &k, buf_slice(&c->value));
+		rc = pool_store(c, r->state);
 		if (rc < 0)
 			return rc;
 	}
-	return 0;
+	return cold_store(c);
 }
 
 static void forget_queues(struct commit *c)
@@ -296,6 +277,7 @@ void cache_forget_routes(struct commit *c)
 
 	HASH_ITER(hh, c->routes, r, next) {
 		HASH_DEL(c->routes, r);
+		pool_free(r->state);
 		free(r->name);
 		free(r);
 	}
@@ -305,6 +287,7 @@ void cache_trim(struct commit *c)
 {
 	if (HASH_CNT(by_name, c->queue_by_name) > QUEUE_CACHE_MAX)
 		forget_queues(c);
+	cold_trim(c);
 }
 
 void cache_forget(struct commit *c)
@@ -312,6 +295,8 @@ void cache_forget(struct commit *c)
 	struct commit_vmta *v, *next;
 
 	cache_forget_routes(c);
+	cold_forget(c);
+	health_forget(c);
 	forget_queues(c);
 	HASH_CLEAR(by_id, c->vmta_by_id);
 	HASH_ITER(by_name, c->vmta_by_name, v, next) {

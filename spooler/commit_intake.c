@@ -36,12 +36,15 @@ static int place(struct commit *c, const struct intake_recipient *r, struct plac
 {
 	struct commit_route *route;
 	struct commit_vmta *v;
+	const struct pool_wish wish = {.domain = slice_str(r->domain)};
 	int rc = cache_route(c, r->route, &route);
 
 	if (rc == 0)
-		rc = cache_route_next(c, route, &v);
+		rc = cache_route_next(c, route, &wish, &v);
 	if (rc == 0)
-		rc = cache_queue(c, v, slice_str(r->domain), &ret->queue);
+		rc = cache_queue(c, v, wish.domain, &ret->queue);
+	if (rc == 0)
+		rc = cold_choose(c, route, &ret->queue);
 	if (rc == 0)
 		rc = move_follow(c, &ret->queue);
 	if (rc < 0)

@@ -18,14 +18,6 @@ struct way {
 	unsigned n;
 };
 
-static bool has_seen(const struct way *way, const struct commit_vmta *v)
-{
-	for (unsigned i = 0; i < way->n; i++)
-		if (way->seen[i] == v->id)
-			return true;
-	return false;
-}
-
 /* NULL: its mail stays. A queue without a row in the spool never had any. */
 static int load_reroute(struct commit *c, struct commit_qent *q)
 {
@@ -45,22 +37,14 @@ static int load_reroute(struct commit *c, struct commit_qent *q)
 static int next_hop(struct commit *c, const char *target, struct slice domain, struct way *way,
 		    struct commit_qent **ret)
 {
+	const struct pool_wish wish = {.domain = domain, .not_in = way->seen, .not_count = way->n};
 	struct commit_route *route;
-	struct commit_vmta *v;
-	size_t tries, i;
+	struct commit_vmta *v = NULL;
 	int rc = cache_route(c, target, &route);
 
-	if (rc < 0)
-		return rc;
-	tries = route->pool ? route->pool->member_count : 1;
-	for (i = 0; i < tries; i++) {
-		rc = cache_route_next(c, route, &v);
-		if (rc < 0)
-			return rc;
-		if (!has_seen(way, v))
-			return cache_queue(c, v, domain, ret);
-	}
-	return ERR_NOT_FOUND;
+	if (rc == 0)
+		rc = cache_route_next(c, route, &wish, &v);
+	return rc < 0 ? rc : cache_queue(c, v, domain, ret);
 }
 
 static int follow(struct commit *c, struct commit_qent **q, struct way *way)
@@ -161,6 +145,39 @@ static int enter(struct commit *c, uint64_t msgid)
 	return rc < 0 ? rc : subject_begin(c, msgid);
 }
 
+/* To a better member of its pool; where there is none now, it stays and is not asked again soon. 1, or a negative err. */
+static int reselect(struct commit *c, struct spool_recipient *r, struct commit_qent *q)
+{
+	struct way way = {.seen = {q->vmta->id}, .n = 1};
+	const struct pool_wish wish = {
+		.domain = q->domain, .not_in = way.seen, .not_count = 1, .better = true};
+	char *pool = slice_dup(r->pool);
+	struct commit_route *route;
+	struct commit_qent *to = q;
+	struct commit_vmta *v = NULL;
+	int rc = cache_route(c, pool, &route);
+
+	free(pool);
+	if (rc == 0 && (!route->pool || !route->pool->reselect))
+		return 1; /* no longer */
+	if (rc == 0 && r->reselected &&
+	    c->now < r->reselected + route->pool->reselect_interval / USEC_PER_MSEC)
+		return 1;
+	r->reselected = c->now;
+	if (rc == 0)
+		rc = pool_pick(c, route, &wish, &v);
+	if (rc == 0)
+		rc = cache_queue(c, v, q->domain, &to);
+	if (rc == 0)
+		rc = follow(c, &to, &way);
+	if (rc < 0 && rc != ERR_NOT_FOUND)
+		return rc;
+	if (rc == 0 && to != q)
+		return move_to(c, r, q, to);
+	rc = recipient_to_due(c, r, q, r->fresh ? c->now : r->due);
+	return rc < 0 ? rc : 1;
+}
+
 static int move_item(struct commit *c, const struct report_move *m, const char *target,
 		     const struct report_park_item *item)
 {
@@ -174,7 +191,7 @@ static int move_item(struct commit *c, const struct report_move *m, const char *
 	if (rc == ERR_NOT_FOUND || (rc == 0 && r.queue != m->queue))
 		return 0;
 	if (rc == 0)
-		rc = move_recipient(c, &r, q, target);
+		rc = m->reselect ? reselect(c, &r, q) : move_recipient(c, &r, q, target);
 	/* there is no way out now: not at once again, or nobody had rest */
 	if (rc == 0)
 		rc = recipient_to_due(c, &r, q, c->now + AGAIN_MSEC);

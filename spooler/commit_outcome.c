@@ -437,6 +437,7 @@ int apply_site(struct commit *c, struct commit_vmta *v, const struct report_site
 		row_site_encode(&row, &c->value);
 		rc = write_put(c->w, SPOOL_SITE, &k, buf_slice(&c->value));
 	}
+	health_note(c, &k, !s->clear && s->mode.disabled.n);
 	return rc == 0 && s->record ? put_site_record(c, v, s) : rc;
 }
 

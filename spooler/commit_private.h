@@ -8,6 +8,9 @@
  *     commit_rings.c    rings, their positions, dispatch of reports
  *     commit_outcome.c  the ends and postponements of recipients
  *     commit_orders.c   delete, schedule, pause, resume
+ *     commit_pool.c     the member of a pool that takes a recipient
+ *     commit_cold.c     cold virtual MTAs
+ *     commit_health.c   what is known of a virtual MTA at a destination
  *     commit_move.c     recipients that change their virtual MTA
  *     commit_recount.c  live counts after a start
  *     commit_tidy.c     queues without mail are removed
@@ -54,14 +57,25 @@ struct commit_qent {
 	char key[];
 };
 
+struct commit_cold;
+struct commit_ill;
+struct commit_pool;
+
 /* What a route name means now: a virtual MTA or a pool with its turn. */
 struct commit_route {
 	char *name;
 	struct commit_vmta *vmta;
 	const struct conf_pool *pool;
-	uint64_t turn;
-	bool dirty;
+	struct commit_pool *state; /* NULL: not read yet */
 	UT_hash_handle hh;
+};
+
+/* What a member of a pool must be. */
+struct pool_wish {
+	struct slice domain;
+	const uint32_t *not_in; /* ids of virtual MTAs */
+	unsigned not_count;
+	bool better; /* not in back-off, not being warmed up */
 };
 
 /* A queue that the transaction touches. */
@@ -115,6 +129,9 @@ struct commit {
 	struct commit_vmta *vmta_by_id, *vmta_by_name;
 	struct commit_qent *queue_by_id, *queue_by_name;
 	struct commit_route *routes;
+	struct commit_cold *colds, *cold_changed; /* uthash; those to be stored */
+	struct commit_ill *ill; /* uthash */
+	bool ill_known;
 	struct wake_map wakes;
 	struct commit_ring *rings;
 	uint32_t ring_turn;
@@ -173,8 +190,9 @@ int cache_queue_stamp(struct commit *c, uint32_t id);
 void cache_queue_drop(struct commit *c, uint32_t id);
 /* ERR_NOT_FOUND: neither a virtual MTA nor a pool of the configuration. */
 int cache_route(struct commit *c, const char *name, struct commit_route **ret);
-/* The next virtual MTA of the route. */
-int cache_route_next(struct commit *c, struct commit_route *r, struct commit_vmta **ret);
+/* The next virtual MTA of the route. ERR_NOT_FOUND: none that is wished for. */
+int cache_route_next(struct commit *c, struct commit_route *r, const struct pool_wish *wish,
+		     struct commit_vmta **ret);
 int cache_store_turns(struct commit *c);
 void cache_forget_routes(struct commit *c);
 void cache_trim(struct commit *c); /* between transactions only */
@@ -229,6 +247,34 @@ int apply_transaction(struct commit *c, const struct report_transaction *t);
 int apply_site(struct commit *c, struct commit_vmta *v, const struct report_site *s);
 int apply_park(struct commit *c, const struct report_park *p);
 int apply_wake(struct commit *c, const struct report_wake *k);
+
+/* commit_pool.c */
+/*
+ * The member whose turn it is, and its count. Those that `wish` excludes are passed over: ERR_NOT_FOUND when it
+ * leaves none.
+ */
+int pool_pick(struct commit *c, struct commit_route *r, const struct pool_wish *wish,
+	      struct commit_vmta **ret);
+int pool_store(struct commit *c, struct commit_pool *p);
+void pool_free(struct commit_pool *p);
+
+/* commit_cold.c */
+/* *q becomes the queue of a cold virtual MTA, if one is to take the recipient. */
+int cold_choose(struct commit *c, const struct commit_route *r, struct commit_qent **q);
+int cold_store(struct commit *c);
+void cold_forget(struct commit *c);
+void cold_trim(struct commit *c);
+
+/* commit_health.c */
+/* The name of a domain's site row, as far as it is known here; may be in room (n bytes). */
+struct slice health_site(struct commit *c, struct slice domain, char *room, size_t n);
+/* All its sources are disabled for the destination. */
+bool health_is_disabled(struct commit *c, const struct commit_vmta *v, struct slice domain);
+/* The destination is in back-off there. */
+bool health_is_poor(struct commit *c, const struct commit_vmta *v, struct slice domain);
+/* A site row changes: it has disabled sources, or none. */
+void health_note(struct commit *c, const struct spool_key *k, bool disabled);
+void health_forget(struct commit *c);
 
 /* commit_move.c */
 /* *q becomes the queue that mail for it goes to now: itself, or where reroutes lead. */

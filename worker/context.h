@@ -55,6 +55,7 @@ struct worker {
 	struct resumes *resumes;
 	struct sweep *sweep;
 	struct reroutes *reroutes;
+	struct reselects *reselects;
 };
 
 /* An orphan delivers nothing: it only expires mail and obeys orders. */

@@ -12,6 +12,7 @@
 #include "worker/post.h"
 #include "worker/queue.h"
 #include "worker/reroute.h"
+#include "worker/reselect.h"
 #include "worker/site.h"
 #include "worker/verdict.h"
 
@@ -461,6 +462,7 @@ static void run(void *arg)
 	read_wake(f, r);
 	read_due(f, r);
 	reroutes_burst(w->reroutes, r);
+	reselects_burst(w->reselects, r);
 	f->wake_next = next_wake(f, r);
 	spool_read_end(r);
 	kick_touched(f);

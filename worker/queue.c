@@ -13,6 +13,7 @@
 #include "worker/mode.h"
 #include "worker/post.h"
 #include "worker/reroute.h"
+#include "worker/reselect.h"
 #include "worker/site.h"
 #include "worker/sources.h"
 
@@ -46,6 +47,7 @@ static void queue_free(struct queue *q)
 	struct lane *l;
 
 	reroute_forget(q);
+	reselect_forget(q);
 	for (int c = 0; c < SPOOL_CLASSES; c++) {
 		while ((l = TAILQ_FIRST(&q->lanes[c]))) {
 			TAILQ_REMOVE(&q->lanes[c], l, link);
@@ -177,6 +179,7 @@ static void queue_tidy(struct queue *q, void *arg)
 	sources_tick(q->site);
 	site_report_again(q->site);
 	reroute_look(q);
+	reselect_look(q);
 	if (queue_is_blocked(q) && q->waiting) { /* the ring was full */
 		(void)queue_give_back(q, queue_not_before(q));
 		queue_push_wake(q);
@@ -186,7 +189,7 @@ static void queue_tidy(struct queue *q, void *arg)
 	queue_look_why(q);
 	if (q->items || q->due_more || q->idle_since + QUEUE_IDLE_KEEP > now ||
 	    post_committed(w->post) < q->wake_position || !site_is_idle(q->site) ||
-	    reroute_keeps(q))
+	    reroute_keeps(q) || reselect_keeps(q))
 		return;
 	HASH_DEL(w->queues->by_id, q);
 	feed_forget(w->feed, q);

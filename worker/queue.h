@@ -26,6 +26,7 @@
 struct conf_domain;
 struct queues;
 struct rerouting;
+struct reselecting;
 struct site;
 
 /* Parcels of one job bucket in one class. */
@@ -51,6 +52,7 @@ struct queue {
 	uint8_t full; /* bits of classes whose list has overflowed: their new mail goes straight to the due table */
 	bool reached; /* as its site; counted so in inhand.h */
 	struct rerouting *reroute; /* reroute.h; NULL: its mail stays */
+	struct reselecting *reselect; /* reselect.h; NULL: nobody leaves */
 	uint32_t published; /* SHM_QUEUE_* as written to shared memory */
 	bool limited; /* the limit is its text in shared memory */
 	bool limited_own; /* one of its site, which only its own mail uses */

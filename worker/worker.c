@@ -23,6 +23,7 @@
 #include "worker/queue.h"
 #include "worker/resume.h"
 #include "worker/reroute.h"
+#include "worker/reselect.h"
 #include "worker/show.h"
 #include "worker/site.h"
 #include "worker/slots.h"
@@ -322,6 +323,7 @@ static void worker_setup(struct process *p)
 	w->feed = feed_new(w);
 	w->sweep = sweep_new(w);
 	w->reroutes = reroutes_new(w);
+	w->reselects = reselects_new(w);
 	w->queues = queues_new(w);
 	slots_adopt(w);
 	p->clock_offset = clock_offset(w);
@@ -337,6 +339,7 @@ static void worker_teardown(struct process *p)
 	counter_set(w->counters, COUNTER_CONNECTIONS_OUT_OPEN, 0);
 	queues_free(w->queues);
 	reroutes_free(w->reroutes);
+	reselects_free(w->reselects);
 	inhand_free(w->inhand);
 	sweep_free(w->sweep);
 	feed_free(w->feed);

@@ -113,46 +113,6 @@ static void build_vmtas(struct conf *c, struct conf_messages *msgs)
 			   c->vmtas.n, (unsigned long long)c->global.max_workers);
 }
 
-/* The members of a pool; what is wrong is told at the line that names it last. */
-static void build_pool(struct conf *c, struct conf_section *s, struct conf_messages *msgs)
-{
-	struct conf_pool *p = arena_alloc(&c->arena, sizeof(*p));
-	const struct conf_vmta **members;
-	struct conf_pool_fields f;
-	struct conf_origin at = s->own.slots[0] ? s->own.slots[0]->at : s->at;
-
-	conf_fill(&c->arena, s->scope, slots_of(&s->own), &f);
-	members = arena_alloc(&c->arena, (f.virtual_mta.n + 1) * sizeof(struct conf_vmta *));
-	for (size_t i = 0; i < f.virtual_mta.n; i++) {
-		struct slice name = slice_str(f.virtual_mta.v[i]);
-		const struct conf_section *v = conf_section_find(c, CONF_SCOPE_VMTA, name);
-		size_t j = 0;
-
-		if (!v) {
-			conf_error(msgs, at, "virtual-mta: unknown virtual MTA %.*s%s",
-				   SLICE_ARG(name),
-				   conf_section_find(c, CONF_SCOPE_POOL, name)
-					   ? ": it is a pool, and pools hold virtual MTAs"
-					   : "");
-			continue;
-		}
-		while (j < p->member_count && members[j] != v->vmta)
-			j++;
-		if (j < p->member_count)
-			conf_warning(msgs, at, "virtual-mta: %.*s is in %s already",
-				     SLICE_ARG(name), s->display);
-		else
-			members[p->member_count++] = v->vmta;
-	}
-	if (f.virtual_mta.n == 0)
-		conf_error(msgs, s->at, "%s has no member: add virtual-mta = NAME", s->display);
-	p->name = s->name;
-	p->members = members;
-	p->max_smtp_out = f.pool_max_smtp_out;
-	s->pool = p;
-	conf_pool_to_members(c, s, msgs);
-}
-
 static void build_acct_files(struct conf *c, struct conf_messages *msgs)
 {
 	for (size_t i = 0; i < c->acct_files.n; i++) {
@@ -185,8 +145,7 @@ void conf_build_effective(struct conf *c, struct conf_messages *msgs)
 	build_global(c);
 	build_listeners(c, msgs);
 	build_vmtas(c, msgs);
-	for (size_t i = 0; i < c->pools.n; i++)
-		build_pool(c, c->pools.v[i], msgs);
+	conf_build_pools(c, msgs);
 	build_acct_files(c, msgs);
 	conf_build_providers(c, msgs);
 }

@@ -126,11 +126,22 @@ struct conf_listener {
 	struct conf_origin at;
 };
 
+struct conf_vmtas {
+	const struct conf_vmta *const *v;
+	size_t n;
+};
+
 struct conf_pool {
 	const char *name;
+	int selection; /* enum conf_selection */
+	bool daily; /* counts begin anew at local midnight */
+	bool reselect; /* out of back-off */
+	usec_t reselect_interval;
 	const struct conf_vmta *const *members;
+	const uint64_t *shares; /* of each member: its weight or count; 1 for round robin */
 	size_t member_count;
 	uint64_t max_smtp_out; /* pool-max-smtp-out: over all members; 0 = no limit */
+	struct conf_vmtas cold; /* default of its members */
 };
 
 /* Errors and warnings of a load, in file order. */

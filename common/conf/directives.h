@@ -158,11 +158,23 @@ D(smtp_source_host, "smtp-source-host smtp-source-ip", SOURCE_HOSTS, "", 0, 0, R
 D(host_name, "host-name helo-domain", HOST, "", 0, 0, RELOAD, \
   "EHLO name where smtp-source-host gives none; not set: host-name of [global]") \
 D(max_smtp_out, "max-smtp-out", UINT, "0", 0, 1000000, RELOAD, \
-  "connections of the whole virtual MTA; 0: no limit but the total")
+  "connections of the whole virtual MTA; 0: no limit but the total") \
+D(cold_virtual_mta, "cold-virtual-mta", NAMES, "", 0, 0, RELOAD, \
+  "repeatable: virtual MTAs that take the first recipients of each day (max-cold-virtual-mta-msg), the one with the fewest first")
 
 #define CONF_POOL_DIRECTIVES(D) \
-D(virtual_mta, "virtual-mta", NAMES, "", 0, 0, RELOAD, \
-  "members, repeatable; recipients go through them in turn") \
+D(virtual_mta, "virtual-mta", MEMBERS, "", 0, 0, RELOAD, \
+  "NAME [weight N | count N]: members, repeatable; recipients go through them as selection says") \
+D(selection, "selection", SELECTION, "round-robin", 0, 0, RELOAD, \
+  "round-robin: the members in turn; weighted: in the shares that weight gives; sequential: count recipients through each, then the next") \
+D(reset_count, "reset-count", RESET_COUNT, "never", 0, 0, RELOAD, \
+  "daily: counts and turns begin anew at local midnight") \
+D(reselect, "reselect", RESELECT, "never", 0, 0, RELOAD, \
+  "backoff: recipients leave a member whose site is in back-off, or has all sources disabled, for a better one") \
+D(reselect_interval, "reselect-interval", TIME, "1h", CONF_MIN, CONF_YEAR, RELOAD, \
+  "least time between two such changes of a recipient") \
+D(cold_virtual_mta, "cold-virtual-mta", NAMES, "", 0, 0, RELOAD, \
+  "default of this directive for each member") \
 D(max_smtp_out, "max-smtp-out", UINT, "0", 0, 1000000, RELOAD, \
   "max-smtp-out of each member that sets none itself") \
 D(pool_max_smtp_out, "pool-max-smtp-out", UINT, "0", 0, 1000000, RELOAD, \
@@ -205,6 +217,8 @@ D(bounce_upon_nxdomain, "bounce-upon-nxdomain", TIME, "5m", 0, CONF_NEVER, MESSA
   "bounce when a second look-up at least this much later agrees that the domain does not exist; never: wait for bounce-after") \
 D(bounce_upon_5xx_greeting, "bounce-upon-5xx-greeting", BOOL, "yes", 0, 0, SITE, \
   "a 5xx greeting bounces the mail; no: it is tried again") \
+D(max_cold_virtual_mta_msg, "max-cold-virtual-mta-msg", PER_DAY, "0/d", 0, 0, MESSAGE, \
+  "N/d[,N/d...]: so many recipients of the first, second ... day go to each cold-virtual-mta; the last number repeats") \
 D(reroute_to_virtual_mta, "reroute-to-virtual-mta", ROUTE, "", 0, 0, SITE, \
   "virtual MTA or pool that takes the mail of these queues, what waits and what is new") \
 D(connection_idle_timeout, "connection-idle-timeout", TIME, "0", 0, 10 * CONF_MIN, SITE, \

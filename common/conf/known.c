@@ -40,9 +40,7 @@ static const struct known directives[] = {
 	 "queue-priority delivery-priority",
 	 LATER},
 	/* pools and warm-up */
-	{"cold-virtual-mta auto-cold-virtual-mta max-cold-virtual-mta-msg selection reset-count "
-	 "reselect reselect-interval start schedule overflow advance-if pace",
-	 LATER},
+	{"auto-cold-virtual-mta start schedule overflow advance-if pace", LATER},
 	/* feeding */
 	{"pattern-list source-group allow-auth require-auth allow-unencrypted-plain-auth "
 	 "allow-starttls require-starttls-before-auth smtp-max-auth-failure-rate "

@@ -106,6 +106,9 @@ void conf_build_providers(struct conf *c, struct conf_messages *msgs);
  */
 void conf_pool_to_members(struct conf *c, struct conf_section *pool, struct conf_messages *msgs);
 
+/* pool.c: members of pools, cold virtual MTAs. All virtual MTAs are there. */
+void conf_build_pools(struct conf *c, struct conf_messages *msgs);
+
 /* domains.c: domain sections to rules; conf_domain_for(). */
 void conf_build_rules(struct conf *c, struct conf_messages *msgs);
 void conf_rules_done(struct conf *c);

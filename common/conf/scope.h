@@ -69,10 +69,10 @@ struct conf_listener_fields {
 struct conf_rollup_fields {
 	struct conf_rollups mx;
 };
+#define CONF_POOL_FIELD(field, keyword, type, def, min, max, kind, doc) conf_ctype_##type field;
 /* [virtual-mta-pool] likewise. */
 struct conf_pool_fields {
-	struct conf_strings virtual_mta;
-	uint64_t max_smtp_out, pool_max_smtp_out;
+	CONF_POOL_DIRECTIVES(CONF_POOL_FIELD)
 };
 
 /* Scope of a section word; NULL if unknown. */

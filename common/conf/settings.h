@@ -48,11 +48,32 @@ struct conf_rollups {
 
 enum conf_date_header { CONF_DATE_NO, CONF_DATE_YES, CONF_DATE_OVERRIDE };
 enum conf_domain_type { CONF_DOMAIN_SMTP, CONF_DOMAIN_DISCARD };
+enum conf_selection { CONF_ROUND_ROBIN, CONF_WEIGHTED, CONF_SEQUENTIAL };
+enum conf_reset_count { CONF_RESET_NEVER, CONF_RESET_DAILY };
+enum conf_reselect { CONF_RESELECT_NEVER, CONF_RESELECT_BACKOFF };
 enum conf_acct_format { CONF_ACCT_CSV, CONF_ACCT_JSON };
 enum conf_compress { CONF_COMPRESS_NONE, CONF_COMPRESS_GZIP, CONF_COMPRESS_ZSTD };
 
 /* Types of accounting record; `records` is the set of 1u << type. */
 enum conf_record { CONF_RECORD_D, CONF_RECORD_B, CONF_RECORD_T, CONF_RECORD_TQ, CONF_RECORD_COUNT };
+
+/* A line of a pool, as written. */
+enum conf_share { CONF_SHARE_NONE, CONF_SHARE_WEIGHT, CONF_SHARE_COUNT };
+struct conf_member {
+	const char *name;
+	enum conf_share share;
+	uint64_t n;
+};
+struct conf_members {
+	const struct conf_member *v;
+	size_t n;
+};
+
+/* Of the first, second … day; the last number repeats. */
+struct conf_per_day {
+	const uint64_t *v;
+	size_t n;
+};
 
 /* Columns by record type as written (`*`, `!name` and names, in order); n == 0: the default columns. */
 struct conf_record_fields {
@@ -88,6 +109,11 @@ T(DOMAIN_TYPE, int, true, false, "smtp or discard") \
 T(ACCT_FORMAT, int, true, false, "csv or json") \
 T(COMPRESS, int, true, false, "none, gzip or zstd") \
 T(LIST, struct conf_strings, true, true, "a list such as a, b, c") \
+T(MEMBERS, struct conf_members, true, true, "NAME [weight N | count N]") \
+T(SELECTION, int, true, false, "round-robin, weighted or sequential") \
+T(RESET_COUNT, int, true, false, "never or daily") \
+T(RESELECT, int, true, false, "never or backoff") \
+T(PER_DAY, struct conf_per_day, true, true, "numbers a day such as 1000/d,2000/d") \
 T(NAMES, struct conf_strings, true, true, "a list of names") \
 T(ADDRESSES, struct conf_strings, true, true, "a list of mail addresses") \
 T(HEADERS, struct conf_strings, true, true, "a list of header names") \
@@ -135,6 +161,7 @@ struct conf_vmta {
 	struct conf_origin at;
 	const struct conf_pool *const *pools; /* that it is a member of */
 	size_t pool_count;
+	struct conf_vmtas cold; /* what cold_virtual_mta names */
 	CONF_VMTA_DIRECTIVES(CONF_FIELD)
 };
 

@@ -397,6 +397,13 @@ struct choice {
 };
 
 static const struct choice choices[] = {
+	{CONF_SELECTION, "round-robin", CONF_ROUND_ROBIN},
+	{CONF_SELECTION, "weighted", CONF_WEIGHTED},
+	{CONF_SELECTION, "sequential", CONF_SEQUENTIAL},
+	{CONF_RESET_COUNT, "never", CONF_RESET_NEVER},
+	{CONF_RESET_COUNT, "daily", CONF_RESET_DAILY},
+	{CONF_RESELECT, "never", CONF_RESELECT_NEVER},
+	{CONF_RESELECT, "backoff", CONF_RESELECT_BACKOFF},
 	{CONF_LOG_LEVEL, "error", LOG_LEVEL_ERROR},
 	{CONF_LOG_LEVEL, "warn", LOG_LEVEL_WARN},
 	{CONF_LOG_LEVEL, "info", LOG_LEVEL_INFO},
@@ -462,6 +469,11 @@ static const struct type_parser parsers[CONF_TYPE_COUNT] = {
 	[CONF_ACCT_FORMAT] = {parse_choice, false, false},
 	[CONF_COMPRESS] = {parse_choice, false, false},
 	[CONF_LIST] = {conf_value_strings, true, false},
+	[CONF_MEMBERS] = {conf_value_members, true, true},
+	[CONF_SELECTION] = {parse_choice, false, false},
+	[CONF_RESET_COUNT] = {parse_choice, false, false},
+	[CONF_RESELECT] = {parse_choice, false, false},
+	[CONF_PER_DAY] = {conf_value_per_day, false, false},
 	[CONF_NAMES] = {conf_value_strings, true, true},
 	[CONF_ADDRESSES] = {conf_value_strings, true, true},
 	[CONF_HEADERS] = {conf_value_strings, true, true},

@@ -108,17 +108,10 @@ bool conf_value_strings(struct conf_value_ctx *c, struct slice s, const void *pr
 {
 	const struct conf_strings *old = prev;
 	struct elements e = {NULL, 0, 0};
-	struct slice rest = s, word;
 	const char **v;
 	size_t n = old ? old->n : 0;
 	bool ok;
 
-	if (c->directive->type == CONF_NAMES && conf_word_next(&rest, &word) &&
-	    conf_word_next(&rest, &word) &&
-	    (slice_ieq_str(word, "weight") || slice_ieq_str(word, "count"))) {
-		buf_addf(c->why, "%.*s is not supported by this version", SLICE_ARG(word));
-		return false;
-	}
 	ok = split(c, s, &e);
 	v = GROWN(c, old, e.n, const char *);
 	for (size_t i = 0; i < e.n && ok; i++) {

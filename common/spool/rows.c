@@ -6,7 +6,7 @@
 /* Versions written now. A reader that meets a higher one is older than the spool. */
 enum {
 	MESSAGE_VERSION = 1,
-	RECIPIENT_VERSION = 2,
+	RECIPIENT_VERSION = 3,
 	FRESH_VERSION = 1,
 	QUEUE_VERSION = 1,
 	VMTA_VERSION = 1,
@@ -94,6 +94,7 @@ void row_recipient_encode(const struct spool_recipient *r, struct buf *b)
 	enc_var(b, r->first_attempt);
 	enc_var(b, r->last_attempt);
 	enc_var(b, r->expiry);
+	enc_var(b, r->reselected);
 	enc_bytes(b, r->address);
 	enc_bytes(b, r->orcpt);
 	enc_bytes(b, r->pool);
@@ -120,6 +121,7 @@ int row_recipient_decode(struct slice v, struct spool_recipient *ret)
 	ret->first_attempt = dec_var(&d);
 	ret->last_attempt = dec_var(&d);
 	ret->expiry = dec_var(&d);
+	ret->reselected = dec_var(&d);
 	ret->address = dec_bytes(&d);
 	ret->orcpt = dec_bytes(&d);
 	ret->pool = dec_bytes(&d);

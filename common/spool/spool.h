@@ -108,6 +108,7 @@ struct spool_recipient {
 	uint32_t attempts;
 	msec_t first_attempt, last_attempt; /* 0: none */
 	struct slice last_reply;
+	msec_t reselected; /* when it was last looked for a better member of its pool; 0: never */
 	msec_t expiry; /* received + bounce-after at reception; the worker uses the present setting */
 };
 

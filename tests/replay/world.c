@@ -239,10 +239,11 @@ void world_reload(struct world *x, const char *conf)
 	cr_assert_eq(commit_vmtas(x->commit), 0);
 	in_read = false;
 	conf_free(old);
+	x->h.conf_gen = ++x->conf_gen; /* of workers to come */
 	if (!x->running)
 		return;
 	ipc_begin(&msg, IPC_CONF);
-	enc_var(&msg, ++x->conf_gen);
+	enc_var(&msg, x->conf_gen);
 	cr_assert_eq(ipc_send(x->control[0], &msg, &x->h.conf_fd, 1), 0);
 	buf_done(&msg);
 }

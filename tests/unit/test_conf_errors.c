@@ -81,9 +81,24 @@ static const struct message_case error_cases[] = {
 	 E("virtual-mta: unknown virtual MTA gone")},
 	{"pool as a member", L "[virtual-mta-pool p]\nvirtual-mta = p\n",
 	 E("virtual-mta: unknown virtual MTA p: it is a pool, and pools hold virtual MTAs")},
-	{"member with a weight", L "[virtual-mta-pool p]\nvirtual-mta = p weight 3\n",
-	 "T:2: error: [virtual-mta-pool p] has no member: add virtual-mta = NAME\n"
-	 "T:3: error: virtual-mta: weight is not supported by this version\n"},
+	{"weight in a pool that has no use for it",
+	 L "[virtual-mta v]\n[virtual-mta-pool p]\nvirtual-mta = v weight 3\n",
+	 "T:4: error: virtual-mta: weight of v has no meaning in [virtual-mta-pool p]: it needs "
+	 "selection = weighted\n"},
+	{"sequence without a count",
+	 L "[virtual-mta v]\n[virtual-mta-pool p]\nselection = sequential\nvirtual-mta = v\n",
+	 "T:5: error: virtual-mta: v has no count: write v count N, so many recipients before the "
+	 "next member\n"},
+	{"weight 0", L "[virtual-mta v]\n[virtual-mta-pool p]\nvirtual-mta = v weight 0\n",
+	 "T:3: error: [virtual-mta-pool p] has no member: add virtual-mta = NAME\n"
+	 "T:4: error: virtual-mta: 'v weight 0' is not NAME [weight N | count N], N from 1 to "
+	 "1000000000\n"},
+	{"cold virtual MTA that is not there", L "[virtual-mta v]\ncold-virtual-mta = w\n",
+	 E("cold-virtual-mta: unknown virtual MTA w")},
+	{"cold virtual MTA of itself", L "[virtual-mta v]\ncold-virtual-mta = v\n",
+	 E("cold-virtual-mta: v is this virtual MTA itself")},
+	{"numbers that are not a day's", L "[domain *]\nmax-cold-virtual-mta-msg = 100/h\n",
+	 E("max-cold-virtual-mta-msg: '100/h' is not a number a day such as 1000/d")},
 	{"empty pool", L "[virtual-mta-pool p]\n",
 	 "T:2: error: [virtual-mta-pool p] has no member: add virtual-mta = NAME\n"},
 	{"two pools with domain sections",
@@ -293,6 +308,11 @@ static const struct message_case warning_cases[] = {
 	 IN_GLOBAL("ip-connection-limit = 10/8 5\nip-connection-limit = 10.0.0.0/8 6"),
 	 "T:4: warning: ip-connection-limit: 10.0.0.0/8 has a limit of 5 already, which this one "
 	 "replaces\n"},
+	{"numbers a day without a cold virtual MTA",
+	 L "[virtual-mta v]\n[domain a.com/v]\nmax-cold-virtual-mta-msg = 10/d\n",
+	 "T:4: warning: max-cold-virtual-mta-msg has no effect without cold-virtual-mta in "
+	 "[virtual-mta] or [virtual-mta-pool]; to warm an address up without a warm one beside it, "
+	 "see [warm-up]\n"},
 	{"member twice", L "[virtual-mta v]\n[virtual-mta-pool p]\nvirtual-mta = v, v\n",
 	 "T:4: warning: virtual-mta: v is in [virtual-mta-pool p] already\n"},
 	{"'#' in a text", IN_ACCT("user-string = a #b"),

@@ -1,0 +1,140 @@
+/*
+ * commit_health.c - what the committer knows of a virtual MTA at a destination: the site row that its worker
+ * has stored. A domain that is rolled up by its MX is known by its own name only, as no MX is known
+ * here; one that a provider names (`domains`) is known by NAME.rollup.
+ *
+ * That sources are disabled is rare: which rows say so is kept in memory, so that it costs no look-up
+ * for each recipient.
+ */
+#include "spooler/commit_private.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/conf/settings.h"
+#include "common/spool/site_mode.h"
+
+/* A site row with disabled sources. Key: virtual MTA u32 and name. */
+struct commit_ill {
+	UT_hash_handle hh;
+	size_t key_size;
+	char key[];
+};
+
+struct slice health_site(struct commit *c, struct slice domain, char *room, size_t n)
+{
+	const struct conf_provider *p = conf_provider_of_domain(c->conf, domain);
+
+	if (!p || (size_t)snprintf(room, n, "%s.rollup", p->name) >= n)
+		return domain;
+	return slice_str(room);
+}
+
+static struct commit_ill *find(struct commit *c, const struct spool_key *k)
+{
+	struct commit_ill *x;
+
+	HASH_FIND(hh, c->ill, k->b, k->n, x);
+	return x;
+}
+
+static void add(struct commit *c, const struct spool_key *k)
+{
+	struct commit_ill *x;
+
+	if (find(c, k))
+		return;
+	x = xcalloc(1, sizeof(*x) + k->n);
+	memcpy(x->key, k->b, k->n);
+	x->key_size = k->n;
+	HASH_ADD_KEYPTR(hh, c->ill, x->key, x->key_size, x);
+}
+
+void health_forget(struct commit *c)
+{
+	struct commit_ill *x, *next;
+
+	HASH_ITER(hh, c->ill, x, next) {
+		HASH_DEL(c->ill, x);
+		free(x);
+	}
+	c->ill_known = false;
+}
+
+void health_note(struct commit *c, const struct spool_key *k, bool disabled)
+{
+	struct commit_ill *x = find(c, k);
+
+	if (disabled) {
+		add(c, k);
+	} else if (x) {
+		HASH_DEL(c->ill, x);
+		free(x);
+	}
+}
+
+/* All site rows, once after a start or a transaction that failed. */
+static void learn(struct commit *c)
+{
+	struct spool_key k = key_name(slice_of("", 0));
+	struct slice key, value;
+	struct spool_site site;
+
+	c->ill_known = true;
+	while (write_seek(c->w, SPOOL_SITE, &k, k.n > 0, &key, &value) > 0) {
+		if (key.n > sizeof(k.b))
+			return;
+		k.n = key.n;
+		memcpy(k.b, key.p, key.n);
+		if (row_site_decode(value, &site) == 0 && site.mode.disabled.n)
+			add(c, &k);
+	}
+}
+
+static bool is_disabled_source(const struct commit *c, struct slice list, const struct ip *ip)
+{
+	struct site_disabled x;
+
+	while (site_disabled_next(&list, &x))
+		if (ip_eq(&x.ip, ip) && (x.until == 0 || x.until > c->now))
+			return true;
+	return false;
+}
+
+static bool all_disabled(const struct commit *c, const struct commit_vmta *v,
+			 const struct spool_site *site)
+{
+	const struct conf_vmta *conf = conf_vmta_find(c->conf, slice_str(v->name));
+	size_t n = conf ? conf->smtp_source_host.n : 0, i = 0;
+
+	while (i < n && is_disabled_source(c, site->mode.disabled, &conf->smtp_source_host.v[i].ip))
+		i++;
+	return n > 0 && i == n;
+}
+
+bool health_is_disabled(struct commit *c, const struct commit_vmta *v, struct slice domain)
+{
+	char room[SPOOL_NAME_KEY_MAX];
+	struct spool_site site;
+	struct spool_key k;
+	struct slice name;
+
+	if (!c->ill_known)
+		learn(c);
+	if (!c->ill)
+		return false;
+	name = health_site(c, domain, room, sizeof(room));
+	k = key_u32_name(v->id, name);
+	return find(c, &k) && spool_site_get(write_read(c->w), v->id, name, &site) == 0 &&
+	       all_disabled(c, v, &site);
+}
+
+bool health_is_poor(struct commit *c, const struct commit_vmta *v, struct slice domain)
+{
+	char room[SPOOL_NAME_KEY_MAX];
+	struct spool_site site;
+
+	return spool_site_get(write_read(c->w), v->id, health_site(c, domain, room, sizeof(room)),
+			      &site) == 0 &&
+	       site.mode.mode != SITE_NORMAL;
+}
