@@ -6,7 +6,7 @@
 #include "tests/replay/mx.h"
 #include "tests/replay/world.h"
 
-#define LADDER                                                     \
+#define LADDER                                                          \
 	"[domain *]\nretry-after = 5m,10m,15m,30m,1h\nsmtp-port = 25\n" \
 	"bounce-after = 4d12h\n"
 
@@ -131,7 +131,8 @@ Test(ladder, due_is_the_later_of_the_site_and_the_recipient)
 	grey.answer = grey_then_busy;
 	mx_listen(&grey, "198.51.100.2", WORLD_PORT);
 	world_send(&x, "s@sender.test", "b@grey.test"); /* 450: its own time is 5 m */
-	fake_at(2 * MINUTE, send_second, NULL); /* fails at connect: the site waits until 7 m, then 17 m */
+	fake_at(2 * MINUTE, send_second,
+		NULL); /* fails at connect: the site waits until 7 m, then 17 m */
 	world_run(&x, HOUR);
 	cr_assert_eq(mx_count(&grey, MX_OPEN), 4);
 	assert_at(mx_nth(&grey, MX_OPEN, 1)->at, 2 * MINUTE, "open", 1);
@@ -189,8 +190,9 @@ Test(ladder, connection_attempts_are_bounded)
 	start("[domain *]\nretry-after = 1h\nmx-connection-attempts = 3\n");
 	mx.answer = busy;
 	for (int i = 1; i <= 5; i++)
-		mx_listen(&mx, (const char *[]){"198.51.100.11", "198.51.100.12", "198.51.100.13",
-						"198.51.100.14", "198.51.100.15"}[i - 1],
+		mx_listen(&mx,
+			  (const char *[]){"198.51.100.11", "198.51.100.12", "198.51.100.13",
+					   "198.51.100.14", "198.51.100.15"}[i - 1],
 			  WORLD_PORT);
 	fake_dns_mx("many.test", "10 mx.many.test 198.51.100.11,198.51.100.12,198.51.100.13,"
 				 "198.51.100.14,198.51.100.15");
