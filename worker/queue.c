@@ -1,6 +1,7 @@
 #include "worker/queue.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/base/log.h"
 #include "common/base/xalloc.h"
@@ -484,18 +485,23 @@ void queue_set_text(struct queue *q, struct slice text)
 
 void queue_set_limited(struct queue *q, struct slice text, bool own)
 {
+	const char *until = text.n ? memmem(text.p, text.n, ": until", 7) : NULL;
+	size_t name = until ? (size_t)(until - text.p) : text.n;
 	bool limited = text.n > 0;
-	uint32_t by = 0;
+	uint32_t by = 0, all = 0;
 
-	if (limited)
-		HASH_FNV(text.p, text.n, by);
-	if (limited == q->limited && by == q->limited_by)
+	if (limited) {
+		HASH_FNV(text.p, name, by);
+		HASH_FNV(text.p, text.n, all);
+	}
+	if (limited == q->limited && all == q->limited_text && own == q->limited_own)
 		return;
 	if (!q->limited || by != q->limited_by)
 		q->limited_since = loop_now(q->w->loop);
 	q->limited = limited;
 	q->limited_own = own;
 	q->limited_by = by;
+	q->limited_text = all;
 	queue_set_text(q, text);
 	queue_publish(q);
 }

@@ -56,7 +56,8 @@ struct queue {
 	uint32_t published; /* SHM_QUEUE_* as written to shared memory */
 	bool limited; /* the limit is its text in shared memory */
 	bool limited_own; /* one of its site, which only its own mail uses */
-	uint32_t limited_by; /* hash of the text */
+	uint32_t limited_by; /* hash of the text up to ": until" */
+	uint32_t limited_text; /* of all of it */
 	usec_t limited_since;
 
 	uint32_t items; /* in hand, done ones too */

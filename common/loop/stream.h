@@ -89,13 +89,13 @@ const char *stream_error(const struct stream *s);
 /* errno of the last system error, 0 for TLS trouble. */
 int stream_errno(const struct stream *s);
 /* Local and remote address once connected or accepted. */
+bool stream_local(const struct stream *s, struct ip *ret_ip, uint16_t *ret_port);
+bool stream_peer(const struct stream *s, struct ip *ret_ip, uint16_t *ret_port);
 /*
  * The local address that the kernel would choose for connections to dest. False: there is no route.
  * Sends nothing.
  */
 bool stream_source_for(const struct ip *dest, struct ip *ret);
-bool stream_local(const struct stream *s, struct ip *ret_ip, uint16_t *ret_port);
-bool stream_peer(const struct stream *s, struct ip *ret_ip, uint16_t *ret_port);
 
 /* Closes when pending output has left, at most `within`; the owner gets no more events. */
 void stream_close_after_flush(struct stream *s, usec_t within);

@@ -1,4 +1,4 @@
-"""The long runs: figures that the product promises. `make torture`, or SLUICE_TORTURE=1."""
+"""The long runs: figures that the product promises. `make torture`, or SLUICE_TORTURE=1; one has a short form."""
 import collections
 import json
 import os
@@ -13,9 +13,9 @@ import pytest
 from peers import Dialogue, free_port, tool, wait_until
 from postfix import Postfix
 
-pytestmark = [pytest.mark.skipif(not os.environ.get("SLUICE_TORTURE"),
-                                 reason="long; SLUICE_TORTURE=1 (make torture) runs it"),
-              pytest.mark.limit(1800)]
+TORTURE = bool(os.environ.get("SLUICE_TORTURE"))
+pytestmark = pytest.mark.limit(1800)
+long = pytest.mark.skipif(not TORTURE, reason="long; SLUICE_TORTURE=1 (make torture) runs it")
 
 
 def feed(sluice, messages, *extra, log=None):
@@ -42,6 +42,7 @@ def memory_of(pid):
     return 1024 * sum(int(kb) for kb in re.findall(r"^Pss_(?:Anon|Shmem):\s+(\d+)", text, re.M))
 
 
+@long
 def test_200000_messages_byte_for_byte(make_sluice, make_receiver, dns, tmp_path):
     count = int(os.environ.get("E2E_MESSAGES", "200000"))
     receiver = make_receiver(addresses="127.0.1.1-127.0.1.100")
@@ -121,6 +122,7 @@ def backlog_rate_of_postfix(receiver, first_id, count=30000):
             dns.wait(10)
 
 
+@long
 @pytest.mark.skipif(bool(Postfix.why_not()), reason=str(Postfix.why_not()))
 def test_memory_does_not_grow_with_the_queue(make_sluice, make_receiver, dns):
     """1,000,000 queued: a worker's memory, the first delivery after a start, the drain."""
@@ -170,6 +172,7 @@ def test_memory_does_not_grow_with_the_queue(make_sluice, make_receiver, dns):
     assert count / took >= 3 * postfix
 
 
+@long
 def test_50000_messages_to_one_address_that_refuses_above_20(make_sluice, make_receiver, dns):
     vmtas = {f"v{i}": [f"127.0.0.{20 + i} v{i}.sluice.test"] for i in range(8)}
     receiver = make_receiver(addresses="127.0.1.1", journal=False, ids=200000, digest=False)
@@ -204,6 +207,7 @@ def test_50000_messages_to_one_address_that_refuses_above_20(make_sluice, make_r
         assert use["peak"] <= 20 and use["mean"] >= 19
 
 
+@long
 def test_10000_idle_feeders(make_sluice):
     sluice = make_sluice(total_max_smtp_in="11000").start()
     before = sum(memory_of(p["pid"]) for p in sluice.processes())
@@ -231,3 +235,99 @@ sys.stdin.read()
     finally:
         helper.stdin.close()
         helper.wait(30)
+
+
+def addresses_of(vmta):
+    """Two for each: v0 from .20, v1 to v3 from .22, v8 (which comes later) .28, v4 to v7 from .30."""
+    number = {8: 28}.get(vmta, 20 + 2 * vmta if vmta < 4 else 22 + 2 * vmta)
+    return [f"127.0.0.{number}", f"127.0.0.{number + 1}"]
+
+
+def vmta_section(vmta):
+    section = {"smtp-source-host": [f"{ip} v{vmta}.sluice.test" for ip in addresses_of(vmta)]}
+    return dict(section, **{"max-smtp-out": "6"}) if vmta == 0 else section
+
+
+def all_kinds_of_domains(dns):
+    """d0.test, d1.test …: by turns of a provider, of hosts with a cap, of two addresses, of their own."""
+    def hosts(match):
+        kind, number = int(match[1]) % 5, int(match[1]) // 5
+        names = {0: [f"mx{number % 3}.google.test"], 1: ["mx1.ms.test", "mx2.ms.test"],
+                 2: [f"a{number}.ip.test"], 3: [f"a{number}.pair.test"],
+                 4: [f"own{number}.test"]}[kind]
+        return {"ttl": 3600, "MX": [(10, name) for name in names]}
+
+    dns.keep_log = False
+    dns.generate(r"d(\d+)\.test", hosts)
+    for pattern, address in ((r"mx([0-2])\.google\.test", lambda n: 1 + n % 2),
+                             (r"mx([12])\.ms\.test", lambda n: 2 + n),
+                             (r"a(\d+)\.ip\.test", lambda n: 5),
+                             (r"a(\d+)\.pair\.test", lambda n: 6),
+                             (r"own(\d+)\.test", lambda n: 10 + n)):
+        dns.generate(pattern, lambda m, address=address: {
+            "ttl": 3600, "A": [f"127.0.1.{address(int(m[1]))}"]})
+
+
+def what_receivers_allow():
+    sources = [ip for vmta in range(9) for ip in addresses_of(vmta)]
+    return [{"per": "all", "max": 40},
+            {"together": True, "source": "127.0.0.2[01]", "max": 6},
+            {"together": True, "source": "127.0.0.2[2-9]", "max": 12},
+            {"together": True, "listen": "127.0.1.[12]", "max": 10},
+            {"per": "pair", "listen": "127.0.1.[34]", "max": 2},
+            {"per": "listen", "listen": "127.0.1.5", "max": 8},
+            {"per": "listen", "listen": "127.0.1.6", "max": 15},
+            {"per": "pair", "listen": "127.0.1.6", "max": 3},
+            {"per": "pair", "listen": "127.0.1.1?", "max": 1}] + [
+                {"together": True, "listen": "127.0.1.[12]", "source": ip, "max": 2}
+                for ip in sources]
+
+
+def test_all_caps_at_once(make_sluice, make_receiver, dns):
+    """Total, virtual MTA, pool, provider, its sources, addresses, pairs, hosts, sources of a queue:
+    with deaths, with a virtual MTA and a pool member that a reload adds. Nobody is turned away."""
+    count = int(os.environ.get("E2E_MESSAGES", "100000" if TORTURE else "4000"))
+    receiver = make_receiver(addresses="127.0.1.1-127.0.1.19", journal=False, ids=2 * count,
+                             digest=False)
+    all_kinds_of_domains(dns)
+    receiver.script(limits=what_receivers_allow(), rules=[{"stage": "dot", "delay": 10}])
+    pool = "[virtual-mta-pool p]\nvirtual-mta = {}\npool-max-smtp-out = 12\n"
+    provider = ("[provider google]\nmx = *.google.test\nmax-smtp-out = 10\n"
+                "source-ip-max-smtp-out = 127/8 2\n")
+    sluice = make_sluice(
+        smtp_port=receiver.port, vmtas={f"v{i}": vmta_section(i) for i in range(8)}, acct=False,
+        total_max_smtp_out="40", mx_connection_limit="*.ms.test 2",
+        ip_connection_limit=["127.0.1.5 8", "127.0.1.6 15", "127.0.1.0/24 3 per-source-ip"],
+        domains={"*": {"retry-after": "1s"}, "google.rollup": {"smtp-port": str(receiver.port)},
+                 ", ".join(f"d{i}.test" for i in range(4, 50, 5)):
+                 {"source-ip-max-smtp-out": "127/8 1"}},
+        extra=provider + pool.format("v1, v2, v3")).start()
+    refused = done = 0
+    for share, kills in ((count * 7 // 10, ("v2", "v5", "v0")), (count * 3 // 10, ("v8",))):
+        if done:
+            sluice.vmtas["v8"] = vmta_section(8)
+            sluice.source["default-virtual-mta"] = "v8"
+            sluice.extra = provider + pool.format("v1, v2, v3, v8")
+            sluice.reload()
+        feeders = [subprocess.Popen(
+            [tool("source"), "--to", f"{sluice.ip}:{sluice.port}", "--messages", str(part),
+             "--domains", "50", "--connections", "20", "--first-id", str(first), "--retry", "60",
+             *extra], stdout=subprocess.DEVNULL) for part, first, extra in (
+                 (share * 3 // 4, done, ("--vmtas", "8")),
+                 (share // 4, done + share * 3 // 4, ()))]
+        receiver.wait("seen", done + share // 10, timeout=120)
+        receiver.mark()
+        for vmta in kills:
+            old = sluice.kill("worker", vmta)
+            sluice.wait_respawn("worker", old, vmta)
+        receiver.wait("seen", done + share // 2, timeout=600)
+        use = receiver.stats()["all"]["*"]
+        assert [feeder.wait(600) for feeder in feeders] == [0, 0]
+        done += share * 3 // 4 + share // 4
+        receiver.wait("seen", done, timeout=600)
+        refused += receiver.stats()["refused"]
+        print(f"mean use {use['mean']:.2f} of 40, peak {use['peak']}; {refused} refused")
+        assert refused == 0
+        assert use["peak"] <= 40 and use["mean"] >= (36 if TORTURE else 20)
+    wait_until(lambda: not [r for r in sluice.rows("show", "limits") if r["in_use"]], 20,
+               "all places to be given back")

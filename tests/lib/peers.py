@@ -3,7 +3,8 @@
 Rules of the receiver (tests/lib/receiver.c), replaced as a whole by Receiver.script():
 
   limits    {"per": "listen|source|pair|all", "max": 20, "listen": GLOB, "source": GLOB,
-             "reply": "421 ...", "reset": false}
+             "reply": "421 ...", "reset": false, "together": true}
+            together: all connections that listen and source match count as one
             {"event": "connect|message|rcpt", "max": N, "window": SECONDS, "per": ...}
   features  {"listen": GLOB, "pipelining": true, "8bitmime": true, "smtputf8": true, "dsn": false,
              "enhancedstatuscodes": true, "starttls": false, "size": -1, "ehlo": true}

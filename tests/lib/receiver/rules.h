@@ -79,6 +79,7 @@ struct limit {
 	unsigned max;
 	double window;
 	bool reset; /* refuse by RST instead of a greeting */
+	bool together; /* all connections that listen and source match count as one */
 	const char *reply;
 };
 
@@ -223,8 +224,8 @@ static inline void rule_load(struct rule *rule, json_t *o, const char **ret_erro
 
 static inline void limit_load(struct limit *limit, json_t *o, const char **ret_error)
 {
-	static const char *const members[] = {"listen", "source", "per",   "event", "max",
-					      "window", "reset",  "reply", NULL};
+	static const char *const members[] = {"listen", "source", "per",   "event",    "max",
+					      "window", "reset",  "reply", "together", NULL};
 	const char *reply = field_text(o, "reply");
 
 	if (!known_members(o, members, ret_error))
@@ -239,6 +240,7 @@ static inline void limit_load(struct limit *limit, json_t *o, const char **ret_e
 		.max = (unsigned)field_number(o, "max", 0),
 		.window = field_number(o, "window", 1),
 		.reset = field_bool(o, "reset", false),
+		.together = field_bool(o, "together", false),
 		.reply = reply ? reply : "421 4.7.0 too many connections",
 	};
 }
@@ -410,6 +412,25 @@ static inline bool window_full(struct plan *plan, size_t index, const char *key)
 	return false;
 }
 
+/* Connections that listen and source of a limit match. */
+static inline unsigned together_now(const struct limit *limit)
+{
+	unsigned sum = 0;
+
+	for (struct tally *t = tallies; t; t = t->hh.next) {
+		char pair[sizeof(t->key)], *space;
+
+		if (t->kind != TALLY_PAIR)
+			continue;
+		memcpy(pair, t->key, sizeof(pair));
+		space = strchr(pair, ' ');
+		*space = '\0';
+		if (glob_match(limit->listen, pair + 1) && glob_match(limit->source, space + 1))
+			sum += t->current;
+	}
+	return sum;
+}
+
 /* The limit that forbids this event, or NULL. Events of rate limits are counted when allowed. */
 static inline struct limit *plan_limit(struct plan *plan, enum limit_event event,
 				       const char *listen, const char *source)
@@ -422,8 +443,9 @@ static inline struct limit *plan_limit(struct plan *plan, enum limit_event event
 		    !glob_match(limit->source, source))
 			continue;
 		tally = tally_get(limit->per, listen, source);
-		if (event == LIMIT_CONNECTIONS ? tally->current >= limit->max
-					       : window_full(plan, i, tally->key))
+		if (event == LIMIT_CONNECTIONS
+			    ? (limit->together ? together_now(limit) : tally->current) >= limit->max
+			    : window_full(plan, i, tally->key))
 			return limit;
 	}
 	return NULL;
