@@ -244,6 +244,9 @@ bool record_wanted(const struct conf_domain *settings, enum acct_type type);
 void record_fill(struct commit *c, struct acct_record *a, enum acct_type type,
 		 const struct spool_recipient *r, const struct commit_qent *q);
 int apply_transaction(struct commit *c, const struct report_transaction *t);
+/* Its outcomes, in the warm-up of the source address; whatever has become of the recipients. */
+int count_warmup(struct commit *c, const struct commit_vmta *v, const struct report_transaction *t);
+int apply_warmup(struct commit *c, const struct commit_vmta *v, const struct report_warmup *r);
 int apply_site(struct commit *c, struct commit_vmta *v, const struct report_site *s);
 int apply_park(struct commit *c, const struct report_park *p);
 int apply_wake(struct commit *c, const struct report_wake *k);

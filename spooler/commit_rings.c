@@ -124,6 +124,7 @@ static int apply(struct commit *c, uint32_t slot, uint8_t type, struct slice pay
 		struct report_order_ack ack;
 		struct report_reroute reroute;
 		struct report_move move;
+		struct report_warmup warmup;
 	} u;
 	struct commit_vmta *v;
 	int rc;
@@ -134,7 +135,9 @@ static int apply(struct commit *c, uint32_t slot, uint8_t type, struct slice pay
 		if (rc < 0)
 			return rc;
 		c->result.outcomes += u.transaction.outcome_count;
-		return apply_transaction(c, &u.transaction);
+		v = u.transaction.warmup_day ? vmta_of_slot(c, slot) : NULL;
+		rc = v ? count_warmup(c, v, &u.transaction) : 0;
+		return rc < 0 ? rc : apply_transaction(c, &u.transaction);
 	case REPORT_SITE:
 		rc = report_site_decode(payload, &u.site);
 		v = vmta_of_slot(c, slot);
@@ -162,6 +165,10 @@ static int apply(struct commit *c, uint32_t slot, uint8_t type, struct slice pay
 			return rc;
 		c->result.outcomes += u.move.item_count;
 		return apply_move(c, &u.move);
+	case REPORT_WARMUP:
+		rc = report_warmup_decode(payload, &u.warmup);
+		v = vmta_of_slot(c, slot);
+		return rc < 0 ? rc : v ? apply_warmup(c, v, &u.warmup) : ERR_SYS;
 	default:
 		return ERR_CORRUPT;
 	}

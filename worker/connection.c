@@ -14,6 +14,7 @@
 #include "worker/slots.h"
 #include "worker/sources.h"
 #include "worker/transaction.h"
+#include "worker/warmup.h"
 
 #define QUIT_TIME (2 * USEC_PER_SEC)
 #define ABORT_TIME (200 * USEC_PER_MSEC)
@@ -417,7 +418,8 @@ struct connection *connection_idle(struct site *s)
 	struct connection *c;
 
 	TAILQ_FOREACH(c, &s->connections, link)
-		if (c->step == STEP_ready && !c->txn && !c->closing)
+		if (c->step == STEP_ready && !c->txn && !c->closing &&
+		    warmup_is_ready(s, &c->source_ip))
 			return c;
 	return NULL;
 }

@@ -56,6 +56,7 @@ struct worker {
 	struct sweep *sweep;
 	struct reroutes *reroutes;
 	struct reselects *reselects;
+	struct warmups *warmups;
 };
 
 /* An orphan delivers nothing: it only expires mail and obeys orders. */

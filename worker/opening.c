@@ -6,6 +6,7 @@
 #include "worker/site.h"
 #include "worker/slots.h"
 #include "worker/sources.h"
+#include "worker/warmup.h"
 #include "worker/wants.h"
 
 /* Of each, so that a site with many costs no more. */
@@ -50,6 +51,7 @@ static bool try_one(struct site *s, struct route_target *t, struct attempt *a,
 	at.source = &source.ip;
 	wants_make(x, s, &at);
 	if (slots_take(s, x, &hold, ret_by, &a->why)) {
+		warmup_expect(s, &source.ip);
 		connection_open(s, t, &source, &hold);
 		return true;
 	}

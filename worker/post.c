@@ -131,6 +131,13 @@ bool post_wake(struct post *p, uint32_t queue, msec_t at)
 	return put_unreserved(p, REPORT_WAKE);
 }
 
+bool post_warmup(struct post *p, const struct report_warmup *r)
+{
+	buf_clear(&p->b);
+	report_warmup_encode(r, &p->b);
+	return put_unreserved(p, REPORT_WARMUP);
+}
+
 bool post_ack(struct post *p, const struct report_order_ack *a)
 {
 	buf_clear(&p->b);

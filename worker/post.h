@@ -37,6 +37,7 @@ void post_transaction(struct post *p, const struct report_transaction *t, uint64
 bool post_site(struct post *p, const struct report_site *s);
 bool post_park(struct post *p, const struct report_park *k);
 bool post_wake(struct post *p, uint32_t queue, msec_t at);
+bool post_warmup(struct post *p, const struct report_warmup *r);
 bool post_ack(struct post *p, const struct report_order_ack *a);
 bool post_reroute(struct post *p, const struct report_reroute *r);
 bool post_move(struct post *p, const struct report_move *m);

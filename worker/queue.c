@@ -16,6 +16,7 @@
 #include "worker/reroute.h"
 #include "worker/reselect.h"
 #include "worker/site.h"
+#include "worker/warmup.h"
 #include "worker/sources.h"
 
 #define QUEUE_IDLE_KEEP (30 * USEC_PER_SEC)
@@ -132,6 +133,7 @@ static void queue_reconfigure(struct queue *q, void *arg)
 	queue_configure(q);
 	q->site->provider = conf_provider_of_domain(q->w->conf, slice_str(q->domain));
 	site_configure(q->site, q->set);
+	warmup_configure(q->site);
 	paused = duties_pause(q->w->duties, slice_str(q->name));
 	if (paused == q->paused) {
 		reroute_look(q);
@@ -162,6 +164,11 @@ static void queue_look_why(struct queue *q)
 {
 	char text[SHM_QUEUE_TEXT];
 
+	if (warmup_until(q->site) && !q->paused && !site_in_retry(q->site)) {
+		warmup_hold_text(q->site, text);
+		queue_set_limited(q, slice_str(text), true);
+		return;
+	}
 	if (q->waiting == 0 || queue_is_blocked(q)) {
 		queue_set_limited(q, slice_str(""), false);
 		return;
@@ -178,6 +185,7 @@ static void queue_tidy(struct queue *q, void *arg)
 
 	mode_tick(q->site);
 	sources_tick(q->site);
+	warmup_tick(q->site);
 	site_report_again(q->site);
 	reroute_look(q);
 	reselect_look(q);
@@ -366,7 +374,7 @@ struct parcel *queue_first(struct queue *q)
 
 bool queue_is_blocked(const struct queue *q)
 {
-	return q->paused || site_in_retry(q->site) || worker_is_orphan(q->w) ||
+	return q->paused || site_blocked_until(q->site) || worker_is_orphan(q->w) ||
 	       reroute_is_active(q);
 }
 
@@ -374,14 +382,23 @@ bool queue_is_blocked(const struct queue *q)
 static bool waits_for_new_mail(const struct queue *q)
 {
 	return q->site->set->retry_upon_new_mail && site_in_retry(q->site) && !q->paused &&
-	       !worker_is_orphan(q->w) && !reroute_is_active(q);
+	       !worker_is_orphan(q->w) && !reroute_is_active(q) && !warmup_until(q->site);
+}
+
+/* Until when new mail should not come up; 0: now. */
+static msec_t full_until(const struct queue *q)
+{
+	bool retry = !q->site->set->retry_upon_new_mail;
+
+	return retry ? site_blocked_until(q->site) : warmup_until(q->site);
 }
 
 msec_t queue_not_before(const struct queue *q)
 {
-	bool free = q->paused || reroute_is_active(q) || !site_in_retry(q->site);
+	bool free = q->paused || reroute_is_active(q);
+	msec_t until = free ? 0 : full_until(q);
 
-	return free || waits_for_new_mail(q) ? loop_wall(q->w->loop) : q->site->retry_at;
+	return until ? until : loop_wall(q->w->loop);
 }
 
 struct parking {
@@ -439,7 +456,7 @@ void queue_push_wake(struct queue *q)
 	due_begin_again(q);
 	if (post_committed(w->post) < q->wake_position)
 		return;
-	if (post_wake(w->post, q->id, forever ? WAKE_NEVER : q->site->retry_at))
+	if (post_wake(w->post, q->id, forever ? WAKE_NEVER : site_blocked_until(q->site)))
 		q->wake_position = post_position(w->post);
 }
 
@@ -469,8 +486,7 @@ void queue_publish(struct queue *q)
 		flags |= SHM_QUEUE_PAUSED;
 	if (q->limited)
 		flags |= SHM_QUEUE_LIMITED;
-	atomic_store(&s->not_before,
-		     retry && !q->site->set->retry_upon_new_mail ? q->site->retry_at : 0);
+	atomic_store(&s->not_before, full_until(q));
 	atomic_store(&s->flags, flags);
 	q->published = flags;
 }

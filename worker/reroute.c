@@ -16,6 +16,7 @@
 #include "worker/post.h"
 #include "worker/queue.h"
 #include "worker/site.h"
+#include "worker/warmup.h"
 
 #define REPLY_LASTS (10 * 60 * MSEC_PER_SEC)
 #define MOVE_CHUNK 500 /* under way to the committer at a time, so that feeders never wait long */
@@ -163,7 +164,7 @@ static const char *wanted(const struct queue *q, const char **ret_why)
 		*ret_why = "reroute-to-virtual-mta";
 		return set->reroute_to_virtual_mta;
 	}
-	return NULL;
+	return warmup_overflow(q->site, ret_why);
 }
 
 /* --- telling the committer --- */

@@ -22,6 +22,7 @@
 #include "worker/site.h"
 #include "worker/slots.h"
 #include "worker/sources.h"
+#include "worker/warmup.h"
 
 #define ANSWER_TIME (10 * USEC_PER_SEC)
 #define DUE_ROWS 100 /* deferred recipients that are looked at for when the first one expires */
@@ -250,8 +251,8 @@ static void add_times(json_t *o, const struct queue *q, msec_t *ret_next_retry)
 		expiry = sooner(deferred_expiry(q, r, &due), waiting_expiry(q, r));
 		spool_read_end(r);
 	}
-	if (site_in_retry(q->site))
-		due = q->site->retry_at;
+	if (site_blocked_until(q->site))
+		due = site_blocked_until(q->site);
 	*ret_next_retry = due > now ? due : 0;
 	json_object_set_new(o, "next_retry", time_or_null(*ret_next_retry));
 	json_object_set_new(o, "next_expiry", time_or_null(expiry));
@@ -265,7 +266,7 @@ static json_t *waiting_for(const struct queue *q, msec_t next_retry)
 
 	if (q->paused)
 		return json_string("paused");
-	if (q->waiting && !site_in_retry(q->site)) {
+	if ((q->waiting || warmup_until(q->site)) && !site_in_retry(q->site)) {
 		site_own_hold(q->site, text);
 		if (!text[0] && q->limited && live)
 			shm_queue_get_text(live, text);

@@ -23,6 +23,7 @@
 #include "worker/slots.h"
 #include "worker/sources.h"
 #include "worker/verdict.h"
+#include "worker/warmup.h"
 
 /* How long no further connection is tried after a refusal while others work. */
 #define HOLD_TIME (10 * USEC_PER_SEC)
@@ -59,6 +60,7 @@ static void site_load(struct site *s, struct spool_read *r)
 {
 	struct spool_site row;
 
+	warmup_load(s, r);
 	if (spool_site_get(r, s->w->vmta_id, slice_str(s->name), &row) < 0)
 		return;
 	s->has_row = true;
@@ -115,6 +117,7 @@ static void site_free(struct site *s)
 	events_free(s->w, &s->events);
 	mode_free(s);
 	sources_free(s);
+	warmup_free(s);
 	free(s->no_domain_resolver);
 	free(s->last_mx);
 	free(s->name);
@@ -144,12 +147,20 @@ void site_configure(struct site *s, const struct conf_domain *set)
 
 bool site_is_idle(const struct site *s)
 {
-	return s->slots == 0 && !s->query && !s->wanting && s->parcels == 0 && !s->report_due;
+	return s->slots == 0 && !s->query && !s->wanting && s->parcels == 0 && !s->report_due &&
+	       warmup_is_settled(s);
 }
 
 bool site_in_retry(const struct site *s)
 {
 	return s->retry_at > loop_wall(s->w->loop);
+}
+
+msec_t site_blocked_until(const struct site *s)
+{
+	msec_t retry = site_in_retry(s) ? s->retry_at : 0, day = warmup_until(s);
+
+	return day > retry ? day : retry;
 }
 
 /* --- what it says to the operator and to the spool --- */
@@ -247,7 +258,9 @@ void site_own_hold(const struct site *s, char *ret)
 {
 	usec_t now = loop_now(s->w->loop);
 
-	*ret = '\0';
+	warmup_hold_text(s, ret);
+	if (*ret)
+		return;
 	if (s->query)
 		snprintf(ret, SHM_QUEUE_TEXT, "a DNS look-up");
 	else if (s->slots >= mode_max_smtp_out(s))
@@ -584,7 +597,7 @@ bool site_wants_connection(const struct site *s)
 {
 	if (s->w->stopping || s->parcels == 0 || site_in_retry(s) || worker_is_orphan(s->w))
 		return false;
-	if (s->slots >= mode_max_smtp_out(s))
+	if (s->slots >= mode_max_smtp_out(s) || warmup_holds(s))
 		return false;
 	if (s->connecting > s->ready || s->connecting >= s->parcels)
 		return false; /* first see how those do */

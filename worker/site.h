@@ -88,6 +88,7 @@ struct site {
 
 	struct mode *mode; /* mode.h; NULL: normal */
 	struct disabled *disabled; /* sources.h; NULL: none */
+	struct warmup *warmup; /* warmup.h; NULL: none */
 
 	struct site_reply *replies; /* at most max-events-recorded */
 	uint32_t reply_count;
@@ -105,6 +106,8 @@ void site_configure(struct site *s, const struct conf_domain *set);
 /* No connections, no look-up, nothing unsaid: may be forgotten. */
 bool site_is_idle(const struct site *s);
 bool site_in_retry(const struct site *s);
+/* Wall time before which none of its mail may go: a retry, a warm-up whose day is used up; 0: now. */
+msec_t site_blocked_until(const struct site *s);
 
 /* There is mail, or a connection has become free: put them together, or ask for a connection. */
 void site_kick(struct site *s);

@@ -9,6 +9,7 @@
 #include "worker/context.h"
 #include "worker/events.h"
 #include "worker/site.h"
+#include "worker/warmup.h"
 
 struct disabled_source {
 	struct ip ip;
@@ -37,7 +38,7 @@ bool sources_is_disabled(const struct site *s, const struct ip *source)
 
 static bool usable(const struct site *s, const struct conf_source_host *x, uint8_t family)
 {
-	return x->ip.family == family && !find(s, &x->ip);
+	return x->ip.family == family && !find(s, &x->ip) && warmup_allows(s, &x->ip);
 }
 
 bool sources_has(const struct site *s, uint8_t family)

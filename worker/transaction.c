@@ -16,9 +16,12 @@
 #include "worker/post.h"
 #include "worker/site.h"
 #include "worker/transaction_parts.h"
+#include "worker/warmup.h"
 
 #define TRANSACTION_MAGIC 0x74786e20u
 #define BODY_CHUNK 65536
+/* How long a connection stays open for the next message of an address that is warmed up. */
+#define WARMUP_PATIENCE (2 * USEC_PER_SEC)
 #define OUT_OF_STEP "connection given up: replies out of step"
 static void transaction_free(struct transaction *t)
 {
@@ -373,6 +376,8 @@ void transaction_on_reply(struct transaction *t, const struct reply *r)
 		outcome_from_reply(&o, t->phase, r, t->c->site->set);
 		o.scope = SCOPE_CONNECTION;
 		site_note(t->c->site, &o);
+		if (t->phase == PHASE_MAIL)
+			warmup_undo(t->c->site, &t->c->source_ip, t->warmup_day, t->sent);
 		transaction_rest_again(t, &o);
 		finish_lost(t, &o, false, false);
 		return;
@@ -413,6 +418,16 @@ static uint32_t how_many(const struct connection *c, const struct parcel *p)
 	if (most == 0 || most > fits)
 		most = fits;
 	return p->item_count < most ? p->item_count : (uint32_t)most;
+}
+
+/* Of n recipients, those that the warm-up of its address lets go now; with none for long it closes. */
+static uint32_t warm_enough(struct connection *c, uint32_t n)
+{
+	usec_t wait;
+
+	n = warmup_room(c->site, &c->source_ip, n, &wait);
+	c->closing |= n == 0 && wait > WARMUP_PATIENCE;
+	return n;
 }
 
 static void take_items(struct transaction *t, struct queue *q, struct parcel *p, uint32_t n)
@@ -516,6 +531,8 @@ static bool begin(struct connection *c, struct parcel *p, uint32_t n, uint64_t r
 		return false;
 	}
 	c->txn = t;
+	t->warmup_day = warmup_begun(c->site, &c->source_ip, sent);
+	t->sent = sent;
 	t->pipelined = c->offers & OFFER_PIPELINING;
 	t->next = UINT32_MAX;
 	next_rcpt(t);
@@ -529,10 +546,12 @@ enum transaction_start transaction_begin(struct connection *c)
 	struct parcel *p;
 
 	while (!c->closing && (p = site_next(c->site))) {
-		uint32_t n = how_many(c, p);
+		uint32_t n = warm_enough(c, how_many(c, p));
 		/* One report for what the receiver says, one for what is decided here. */
 		uint64_t bound = post_bound(n) + post_bound(1);
 
+		if (n == 0)
+			break;
 		if (bound < 2 * post_bound(1))
 			bound = 2 * post_bound(1);
 		if (!post_reserve(c->w->post, bound))

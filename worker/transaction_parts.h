@@ -38,6 +38,8 @@ struct transaction {
 	uint32_t count;
 	uint32_t next; /* recipient whose reply comes next */
 	uint32_t accepted;
+	uint32_t sent; /* recipients that the receiver is told of */
+	uint32_t warmup_day; /* that they count for; 0: none */
 	enum outcome_phase phase;
 	bool pipelined;
 	bool rset_pending; /* a reply to RSET comes first */

@@ -125,6 +125,7 @@ static void report_fill(const struct transaction *t, bool ours, struct report_tr
 		return;
 	ret->mx_ip = c->ip;
 	ret->source_ip = c->source_ip;
+	ret->warmup_day = t->warmup_day;
 	ret->esmtp = buf_slice(&c->esmtp);
 	ret->bytes = t->offset;
 	if (c->stream && stream_is_tls(c->stream)) {

@@ -29,6 +29,7 @@
 #include "worker/slots.h"
 #include "worker/sweep.h"
 #include "worker/transaction.h"
+#include "worker/warmup.h"
 
 #define PROCESS_MAGIC 0x70726f63u
 #define TICK USEC_PER_SEC
@@ -147,6 +148,7 @@ static void stop_queue(struct queue *q, void *arg)
 	struct connection *c, *next;
 
 	n->slots += q->site->slots;
+	warmup_settle(q->site);
 	for (c = TAILQ_FIRST(&q->site->connections); c; c = next) {
 		next = TAILQ_NEXT(c, link);
 		connection_retire(c);
@@ -249,6 +251,7 @@ static void on_bell(int what, void *arg)
 	CAST_MAGIC(p, arg, PROCESS_MAGIC);
 	bell_quiet(p->h->bells[p->h->slot]);
 	slots_pump(&p->w);
+	warmups_look(&p->w);
 	if (p->w.vmta_id)
 		feed_wake(p->w.feed);
 }
@@ -324,6 +327,7 @@ static void worker_setup(struct process *p)
 	w->sweep = sweep_new(w);
 	w->reroutes = reroutes_new(w);
 	w->reselects = reselects_new(w);
+	w->warmups = warmups_new(w);
 	w->queues = queues_new(w);
 	slots_adopt(w);
 	p->clock_offset = clock_offset(w);
@@ -340,6 +344,7 @@ static void worker_teardown(struct process *p)
 	queues_free(w->queues);
 	reroutes_free(w->reroutes);
 	reselects_free(w->reselects);
+	warmups_free(w->warmups);
 	inhand_free(w->inhand);
 	sweep_free(w->sweep);
 	feed_free(w->feed);

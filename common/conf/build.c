@@ -148,4 +148,5 @@ void conf_build_effective(struct conf *c, struct conf_messages *msgs)
 	conf_build_pools(c, msgs);
 	build_acct_files(c, msgs);
 	conf_build_providers(c, msgs);
+	conf_build_warmups(c, msgs);
 }

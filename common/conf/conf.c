@@ -33,6 +33,7 @@ void conf_free(struct conf *c)
 	free(c->sources.v);
 	free(c->acct_files.v);
 	free(c->providers.v);
+	free(c->warmups.v);
 	buf_done(&c->merged);
 	pthread_mutex_destroy(&c->lock);
 	arena_done(&c->arena);

@@ -111,6 +111,7 @@ struct conf_smtp_hosts {
  *     struct conf_vmta        [virtual-mta X]: name, smtp_source_host (own or global), host_name, max_smtp_out …
  *     struct conf_acct_file   [acct-file X]
  *     struct conf_provider    [provider X]
+ *     struct conf_warmup      [warm-up X]
  */
 struct conf_global;
 struct conf_source;
@@ -118,6 +119,7 @@ struct conf_domain;
 struct conf_vmta;
 struct conf_acct_file;
 struct conf_provider;
+struct conf_warmup;
 
 struct conf_listener {
 	struct ip ip;
@@ -184,6 +186,14 @@ const struct conf_pool *conf_pool_at(const struct conf *c, size_t i);
 const struct conf_pool *conf_pool_find(const struct conf *c, struct slice name); /* or NULL */
 size_t conf_acct_file_count(const struct conf *c);
 const struct conf_acct_file *conf_acct_file_at(const struct conf *c, size_t i);
+size_t conf_warmup_count(const struct conf *c);
+const struct conf_warmup *conf_warmup_at(const struct conf *c, size_t i);
+/*
+ * The warm-up of a virtual MTA's addresses at the sites of a provider (its name; NULL: sites of none), or
+ * NULL. One that names the provider goes before one for all.
+ */
+const struct conf_warmup *conf_warmup_for(const struct conf *c, const struct conf_vmta *vmta,
+					  const char *provider);
 
 /* Providers in order of first appearance, those that only [mx-rollup-list] names among them. */
 size_t conf_provider_count(const struct conf *c);

@@ -271,6 +271,21 @@ D(source_ip_max_smtp_out, "source-ip-max-smtp-out", SOURCE_LIMITS, "", 0, 0, REL
 #define CONF_ROLLUP_DIRECTIVES(D) \
 D(mx, "mx", ROLLUPS, "", 0, 0, RELOAD, \
   "HOST NAME.rollup, one a line: adds the host pattern to mx of [provider NAME]")
+#define CONF_WARMUP_DIRECTIVES(D) \
+D(virtual_mta, "virtual-mta", NAMES, "", 0, 0, RELOAD, \
+  "virtual MTAs, or pools of them, whose addresses are warmed up, repeatable; each address has its own count") \
+D(provider, "provider", NAME, "*", 0, 0, RELOAD, \
+  "the provider whose site this holds for; *: every site for itself, but those of providers with a warm-up of their own") \
+D(start, "start", DATE, "", 0, 0, RELOAD, \
+  "local date as 2026-11-22: before it nothing is sent, and what was counted before it is forgotten; not set: at once") \
+D(schedule, "schedule", COUNTS, "", 1, 1000000000, RELOAD, \
+  "most recipients that are tried from an address at a site on its first, second … day; the last repeats; at most 366") \
+D(advance_if, "advance-if", ADVANCE_IF, "transient<5%, policy<0.5%", 0, 0, RELOAD, \
+  "shares of the tried recipients below which the next day gets the next number: transient replies, bounces for policy or spam; else the number repeats, as it does after a day with less than half of it; always: whatever the replies") \
+D(overflow, "overflow", NAME, "hold", 0, 0, RELOAD, \
+  "what becomes of mail over the day's number: hold: it waits for the next day, or the virtual MTA or pool that takes it") \
+D(pace, "pace", PACE, "even", 0, 0, RELOAD, \
+  "even: the day's number is spread over what is left of the day; none: it goes as fast as it may")
 
 #define CONF_ACCT_FILE_DIRECTIVES(D) \
 D(path, "path", PATH, "", 0, 0, RELOAD, \

@@ -12,7 +12,7 @@ struct known {
 #define LATER "is not supported by this version"
 
 static const struct known sections[] = {
-	{"smtp-pattern-list bounce-category-patterns warm-up smtp-user "
+	{"smtp-pattern-list bounce-category-patterns smtp-user "
 	 "source-group pattern-list address-list rewrite-list domain-key-list proxy "
 	 "bounce-processor feedback-loop-processor vault email-patterns",
 	 LATER},
@@ -39,8 +39,8 @@ static const struct known directives[] = {
 	 "disabled-source-ip-notify smtp-pattern-list disable-mx-rollup queue-to "
 	 "queue-priority delivery-priority",
 	 LATER},
-	/* pools and warm-up */
-	{"auto-cold-virtual-mta start schedule overflow advance-if pace", LATER},
+	/* pools */
+	{"auto-cold-virtual-mta", LATER},
 	/* feeding */
 	{"pattern-list source-group allow-auth require-auth allow-unencrypted-plain-auth "
 	 "allow-starttls require-starttls-before-auth smtp-max-auth-failure-rate "

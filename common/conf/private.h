@@ -52,6 +52,7 @@ struct conf_section {
 	struct conf_pool *pool;
 	struct conf_acct_file *acct_file;
 	struct conf_provider *provider;
+	struct conf_warmup *warmup;
 	const struct conf_section
 		*pool_of_rules; /* virtual-mta: its pool that has domain sections */
 	UT_hash_handle hh;
@@ -73,8 +74,8 @@ struct conf {
 	struct buf merged;
 	struct conf_section *by_key; /* uthash of all sections */
 	struct conf_ptrs sections; /* of struct conf_section, in file order */
-	struct conf_ptrs listeners, vmtas, pools, sources, acct_files,
-		providers; /* likewise, by scope */
+	struct conf_ptrs listeners, vmtas, pools, sources, acct_files, providers,
+		warmups; /* likewise, by scope */
 	struct conf_global global;
 	struct conf_ip_limits ip_limits; /* most specific first */
 	struct conf_rules *rules; /* uthash by name of virtual MTA or pool, "" everywhere */
@@ -105,6 +106,8 @@ void conf_build_providers(struct conf *c, struct conf_messages *msgs);
  * keyword that both have is the pool's.
  */
 void conf_pool_to_members(struct conf *c, struct conf_section *pool, struct conf_messages *msgs);
+/* warmup.c: warm-ups, once there are virtual MTAs, pools and providers. */
+void conf_build_warmups(struct conf *c, struct conf_messages *msgs);
 
 /* pool.c: members of pools, cold virtual MTAs. All virtual MTAs are there. */
 void conf_build_pools(struct conf *c, struct conf_messages *msgs);

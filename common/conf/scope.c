@@ -34,6 +34,9 @@ static const struct conf_directive pool_rows[] = {CONF_POOL_DIRECTIVES(DIRECTIVE
 #define ROW_STRUCT conf_domain
 static const struct conf_directive domain_rows[] = {CONF_DOMAIN_DIRECTIVES(DIRECTIVE_ROW)};
 #undef ROW_STRUCT
+#define ROW_STRUCT conf_warmup
+static const struct conf_directive warmup_rows[] = {CONF_WARMUP_DIRECTIVES(DIRECTIVE_ROW)};
+#undef ROW_STRUCT
 #define ROW_STRUCT conf_acct_file
 static const struct conf_directive acct_file_rows[] = {CONF_ACCT_FILE_DIRECTIVES(DIRECTIVE_ROW)};
 #undef ROW_STRUCT
@@ -76,6 +79,9 @@ const struct conf_scope conf_scopes[CONF_SCOPE_COUNT] = {
 	{CONF_SCOPE_ROLLUP, "mx-rollup-list", false, "",
 	 "Host patterns of providers as PowerMTA writes them", ROWS(rollup_rows),
 	 sizeof(struct conf_rollup_fields)},
+	{CONF_SCOPE_WARMUP, "warm-up", true, "NAME",
+	 "New addresses that send a little more every day", ROWS(warmup_rows),
+	 sizeof(struct conf_warmup)},
 };
 
 bool conf_words_have(const char *words, struct slice name)
@@ -150,6 +156,7 @@ static const struct {
 	{CONF_UINT, plain_bounds, ARRAY_SIZE(plain_bounds), ""},
 	{CONF_TIME, time_bounds, ARRAY_SIZE(time_bounds), "never"},
 	{CONF_TIMES, time_bounds, ARRAY_SIZE(time_bounds), ""},
+	{CONF_COUNTS, plain_bounds, ARRAY_SIZE(plain_bounds), ""},
 	{CONF_SIZE, size_bounds, ARRAY_SIZE(size_bounds), "unlimited"},
 	{CONF_SIZE_POW2, size_bounds, ARRAY_SIZE(size_bounds), ""},
 };

@@ -73,6 +73,8 @@ static struct conf_ptrs *list_of(struct conf *c, enum conf_scope_id scope)
 		return &c->acct_files;
 	case CONF_SCOPE_PROVIDER:
 		return &c->providers;
+	case CONF_SCOPE_WARMUP:
+		return &c->warmups;
 	case CONF_SCOPE_ROLLUP:
 	case CONF_SCOPE_GLOBAL:
 	case CONF_SCOPE_DOMAIN:
@@ -140,7 +142,8 @@ static bool bad_name(const struct conf *c, enum conf_scope_id scope, struct slic
 			 "'%.*s' is neither a network such as 10/8 nor a name of letters, digits, "
 			 "'.', '_' and '-'",
 			 SLICE_ARG(name));
-	else if (scope == CONF_SCOPE_PROVIDER && !conf_plain_name(name))
+	else if ((scope == CONF_SCOPE_PROVIDER || scope == CONF_SCOPE_WARMUP) &&
+		 !conf_plain_name(name))
 		buf_addf(why, "'%.*s' is not a name of letters, digits, '.', '_' and '-'",
 			 SLICE_ARG(name));
 	else if (scope == CONF_SCOPE_ACCT_FILE && name.n && name.p[0] == '|')

@@ -52,10 +52,23 @@ enum conf_selection { CONF_ROUND_ROBIN, CONF_WEIGHTED, CONF_SEQUENTIAL };
 enum conf_reset_count { CONF_RESET_NEVER, CONF_RESET_DAILY };
 enum conf_reselect { CONF_RESELECT_NEVER, CONF_RESELECT_BACKOFF };
 enum conf_acct_format { CONF_ACCT_CSV, CONF_ACCT_JSON };
+enum conf_pace { CONF_PACE_EVEN, CONF_PACE_NONE };
 enum conf_compress { CONF_COMPRESS_NONE, CONF_COMPRESS_GZIP, CONF_COMPRESS_ZSTD };
 
 /* Types of accounting record; `records` is the set of 1u << type. */
 enum conf_record { CONF_RECORD_D, CONF_RECORD_B, CONF_RECORD_T, CONF_RECORD_TQ, CONF_RECORD_COUNT };
+
+/* schedule: numbers of recipients. */
+struct conf_counts {
+	const uint64_t *v;
+	size_t n;
+};
+
+/* advance-if: limits in millionths of the recipients that were tried. */
+#define CONF_MILLION UINT32_C(1000000)
+struct conf_advance_if {
+	uint32_t transient, policy; /* UINT32_MAX: does not matter */
+};
 
 /* A line of a pool, as written. */
 enum conf_share { CONF_SHARE_NONE, CONF_SHARE_WEIGHT, CONF_SHARE_COUNT };
@@ -108,6 +121,10 @@ T(DATE_HEADER, int, true, false, "no, yes or override") \
 T(DOMAIN_TYPE, int, true, false, "smtp or discard") \
 T(ACCT_FORMAT, int, true, false, "csv or json") \
 T(COMPRESS, int, true, false, "none, gzip or zstd") \
+T(PACE, int, true, false, "even or none") \
+T(DATE, uint32_t, true, false, "a date such as 2026-11-22") \
+T(COUNTS, struct conf_counts, true, true, "numbers such as 50,100,200,400") \
+T(ADVANCE_IF, struct conf_advance_if, true, true, "always, or limits such as transient<5%, policy<0.5%") \
 T(LIST, struct conf_strings, true, true, "a list such as a, b, c") \
 T(MEMBERS, struct conf_members, true, true, "NAME [weight N | count N]") \
 T(SELECTION, int, true, false, "round-robin, weighted or sequential") \
@@ -177,6 +194,15 @@ struct conf_provider {
 	size_t index; /* conf_provider_at(index) */
 	struct conf_origin at;
 	CONF_PROVIDER_DIRECTIVES(CONF_FIELD)
+};
+
+/* [warm-up X] */
+struct conf_warmup {
+	const char *name;
+	struct conf_origin at;
+	const struct conf_vmta *const *vmtas; /* virtual_mta, pools resolved */
+	size_t vmta_count;
+	CONF_WARMUP_DIRECTIVES(CONF_FIELD)
 };
 
 /* [acct-file X]; path is never NULL */

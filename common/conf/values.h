@@ -61,6 +61,7 @@ typedef bool conf_value_parser(struct conf_value_ctx *ctx, struct slice s, const
 conf_value_parser conf_value_cidrs, conf_value_rollups, conf_value_strings, conf_value_patterns,
 	conf_value_ip_ports, conf_value_ip_limits, conf_value_source_limits, conf_value_mx_limits,
 	conf_value_source_hosts, conf_value_smtp_hosts, conf_value_records,
-	conf_value_record_fields, conf_value_queue_filter, conf_value_members, conf_value_per_day;
+	conf_value_record_fields, conf_value_queue_filter, conf_value_members, conf_value_per_day,
+	conf_value_date, conf_value_counts, conf_value_advance_if;
 
 #endif

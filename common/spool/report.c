@@ -141,6 +141,7 @@ void report_transaction_encode(const struct report_transaction *t, struct buf *b
 	enc_var(b, t->bytes);
 	enc_var(b, t->started);
 	enc_var(b, t->ended);
+	enc_var(b, t->warmup_day);
 	enc_var(b, t->outcome_count);
 	for (i = 0; i < t->outcome_count; i++) {
 		room += OUTCOME_TEXT;
@@ -182,6 +183,7 @@ int report_transaction_decode(struct slice payload, struct buf *scratch,
 	ret->bytes = dec_var(&d);
 	ret->started = dec_var(&d);
 	ret->ended = dec_var(&d);
+	ret->warmup_day = dec_var32(&d);
 	ret->outcome_count = dec_var32(&d);
 	if (type > DLV_LOCAL)
 		return ERR_CORRUPT;
@@ -370,6 +372,43 @@ int report_move_decode(struct slice payload, struct buf *scratch, struct report_
 	ret->target = dec_bytes(&d);
 	ret->items = items_decode(&d, scratch, &ret->item_count);
 	return reselect > 1 ? ERR_CORRUPT : finish(&d);
+}
+
+void report_warmup_encode(const struct report_warmup *w, struct buf *b)
+{
+	enc_u8(b, REPORT_VERSION);
+	enc_cut(b, w->site, NAME_MAX_STORED);
+	enc_ip(b, &w->source_ip);
+	enc_var(b, w->day.day);
+	enc_var(b, w->day.step);
+	enc_var(b, w->day.number);
+	enc_var(b, w->day.granted);
+	enc_var(b, w->day.last);
+	enc_u8(b, (uint8_t)w->day.why);
+	enc_var(b, w->set);
+}
+
+int report_warmup_decode(struct slice payload, struct report_warmup *ret)
+{
+	struct dec d;
+	uint8_t why;
+	int rc = begin(&d, payload);
+
+	if (rc < 0)
+		return rc;
+	*ret = (struct report_warmup){.site = dec_bytes(&d)};
+	dec_ip(&d, &ret->source_ip);
+	ret->day.day = dec_var32(&d);
+	ret->day.step = dec_var32(&d);
+	ret->day.number = dec_var(&d);
+	ret->day.granted = dec_var(&d);
+	ret->day.last = dec_var(&d);
+	why = dec_u8(&d);
+	ret->set = dec_var(&d);
+	if (why >= WARMUP_WHY_COUNT)
+		return ERR_CORRUPT;
+	ret->day.why = (enum warmup_why)why;
+	return finish(&d);
 }
 
 uint64_t report_transaction_bound(uint32_t n)

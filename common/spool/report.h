@@ -16,6 +16,7 @@
 #include "common/base/ip.h"
 #include "common/base/slice.h"
 #include "common/spool/site_mode.h"
+#include "common/spool/warmup.h"
 
 enum report_type {
 	REPORT_TRANSACTION = 1, /* outcomes of recipients of one message */
@@ -24,7 +25,8 @@ enum report_type {
 	REPORT_WAKE, /* when a queue wants to be looked at again */
 	REPORT_ORDER_ACK, /* answer to an order */
 	REPORT_REROUTE, /* a queue's mail goes elsewhere from now on, or no longer */
-	REPORT_MOVE /* recipients that the worker gives up: they get another owner */
+	REPORT_MOVE, /* recipients that the worker gives up: they get another owner */
+	REPORT_WARMUP /* a day of an address that is warmed up, as its site has it */
 };
 
 enum outcome_class { OUTCOME_DELIVERED = 1, OUTCOME_BOUNCED, OUTCOME_TRANSIENT };
@@ -58,6 +60,7 @@ struct report_transaction {
 		esmtp; /* esmtp: extensions offered, comma-separated */
 	uint64_t bytes; /* sent for this transaction */
 	msec_t started, ended;
+	uint32_t warmup_day; /* local day that it counts for in the warm-up of source_ip; 0: none */
 	const struct report_outcome *outcomes;
 	uint32_t outcome_count;
 };
@@ -120,6 +123,17 @@ struct report_move {
 	uint32_t item_count;
 };
 
+/*
+ * How far the warm-up of a source address at a site is, with the recipients that may be tried from then on: they are,
+ * at the earliest, when this is committed.
+ */
+struct report_warmup {
+	struct slice site; /* row name */
+	struct ip source_ip;
+	struct warmup_day day; /* its outcomes are not looked at */
+	uint64_t set; /* the operator's setting that it follows */
+};
+
 void report_transaction_encode(const struct report_transaction *t, struct buf *b);
 void report_site_encode(const struct report_site *s, struct buf *b);
 void report_park_encode(const struct report_park *p, struct buf *b);
@@ -127,6 +141,7 @@ void report_wake_encode(const struct report_wake *w, struct buf *b);
 void report_order_ack_encode(const struct report_order_ack *a, struct buf *b);
 void report_reroute_encode(const struct report_reroute *r, struct buf *b);
 void report_move_encode(const struct report_move *m, struct buf *b);
+void report_warmup_encode(const struct report_warmup *w, struct buf *b);
 
 /*
  * Decoding: slices are borrowed from the payload; arrays live in *scratch until its next use. ERR_CORRUPT for anything but
@@ -141,6 +156,7 @@ int report_order_ack_decode(struct slice payload, struct buf *scratch,
 			    struct report_order_ack *ret);
 int report_reroute_decode(struct slice payload, struct report_reroute *ret);
 int report_move_decode(struct slice payload, struct buf *scratch, struct report_move *ret);
+int report_warmup_decode(struct slice payload, struct report_warmup *ret);
 
 /* Upper bound of the ring bytes of a transaction report with n recipients: reserve before MAIL FROM. */
 uint64_t report_transaction_bound(uint32_t n);

@@ -35,9 +35,11 @@ static char answer(struct fake_peer *p, struct mx *mx, enum mx_event what, struc
 {
 	struct session *s = fake_peer_state(p);
 	struct mx_entry *e = note(mx, s, what, line);
-	const char *text = mx->answer ? mx->answer(mx, what, s->number, e->text) : NULL;
+	const char *text;
 	char full[400];
 
+	mx->source = *fake_peer_source(p);
+	text = mx->answer ? mx->answer(mx, what, s->number, e->text) : NULL;
 	if (!text)
 		text = usual;
 	snprintf(mx->journal[mx->entries - 1].reply, sizeof(e->reply), "%s", text);

@@ -43,6 +43,7 @@ struct mx {
 			      const char *line);
 	void *arg;
 	unsigned open, peak, connections;
+	struct ip source; /* of the connection that answer() is asked about */
 	unsigned delivered; /* recipients whose transaction got 250 at the dot */
 	unsigned transactions; /* MAIL commands */
 	struct mx_entry *journal;

@@ -36,6 +36,7 @@ static struct report_transaction sample(struct report_outcome *o, uint32_t n)
 					   .bytes = 12345,
 					   .started = 1700000000000,
 					   .ended = 1700000000500,
+					   .warmup_day = 20779,
 					   .outcomes = o,
 					   .outcome_count = n};
 }
@@ -57,6 +58,7 @@ Test(report, transaction_comes_back_as_it_was)
 	cr_assert(slice_eq(got.esmtp, t.esmtp) && slice_eq(got.tls_protocol, t.tls_protocol));
 	cr_assert_eq(got.bytes, t.bytes);
 	cr_assert_eq(got.ended, t.ended);
+	cr_assert_eq(got.warmup_day, t.warmup_day);
 	cr_assert_eq(got.outcome_count, 5);
 	for (i = 0; i < 5; i++) {
 		cr_assert_eq(got.outcomes[i].rcpt, i);
@@ -70,6 +72,31 @@ Test(report, transaction_comes_back_as_it_was)
 	}
 	buf_done(&b);
 	buf_done(&scratch);
+}
+
+Test(report, a_day_of_a_warm_up_comes_back_as_it_was)
+{
+	struct report_warmup w = {.site = lit("google.rollup"),
+				  .source_ip = {IP_V4, {192, 0, 2, 1}},
+				  .day = {.day = 20779,
+					  .step = 3,
+					  .number = 400,
+					  .granted = 17,
+					  .last = 1700000000123,
+					  .why = WARMUP_TRANSIENT},
+				  .set = 9},
+			     got;
+	struct buf b = BUF_INIT;
+
+	report_warmup_encode(&w, &b);
+	cr_assert_eq(report_warmup_decode(buf_slice(&b), &got), 0);
+	cr_assert(slice_eq(got.site, w.site) && ip_eq(&got.source_ip, &w.source_ip));
+	cr_assert(got.day.day == 20779 && got.day.step == 3 && got.day.number == 400);
+	cr_assert(got.day.granted == 17 && got.day.last == 1700000000123);
+	cr_assert(got.day.why == WARMUP_TRANSIENT && got.set == 9);
+	for (size_t n = 0; n < b.n; n++)
+		cr_assert_eq(report_warmup_decode(slice_of(b.p, n), &got), ERR_CORRUPT);
+	buf_done(&b);
 }
 
 Test(report, transaction_never_exceeds_its_bound)
