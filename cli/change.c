@@ -28,6 +28,22 @@ void change_print_delete(struct cli *cli, const json_t *result)
 		print_counts(cli, result, "deleted %; % in flight", done);
 }
 
+void change_print_move(struct cli *cli, const json_t *result)
+{
+	static const char *const done[] = {"moved", "in_flight"}, *const dry[] = {"would_move"};
+
+	if (json_object_get(result, "would_move"))
+		print_counts(cli, result, "would move %", dry);
+	else
+		print_counts(cli, result, "moved %; % in flight", done);
+}
+
+void change_print_reset_pool(struct cli *cli, const json_t *result)
+{
+	fprintf(cli->out, "pool %s begins anew\n",
+		json_string_value(json_object_get(result, "pool")));
+}
+
 void change_print_schedule(struct cli *cli, const json_t *result)
 {
 	static const char *const keys[] = {"queues", "matching", "recipients"};

@@ -58,6 +58,7 @@ struct cli {
 	X(SORT, "sort", SORT, "sort", "BY", "by recipients, bytes or name")                        \
 	X(MAX, "max maxitems", NUMBER, "max", "N", "at most N rows; 0: all")                       \
 	X(OFF, "off", FLAG, "off", "", "accept new mail again")                                    \
+	X(TO_VMTA, "to-vmta", TEXT, "to_vmta", "VMTA", "virtual MTA or pool that takes them")      \
 	X(FROM, "from", TEXT, "from", "ADDRESS", "sender; <> for the null sender")                 \
 	X(CONTENT, "content", FLAG, "content", "", "print the message itself")                     \
 	X(MAN, "man", FLAG, "man", "", "print the manual page")

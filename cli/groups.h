@@ -7,8 +7,8 @@
 #include "cli/cli.h"
 
 /* show.c */
-extern const struct column show_queue_columns[], show_vmta_columns[], show_limit_columns[],
-	show_setting_columns[], show_paused_columns[];
+extern const struct column show_queue_columns[], show_vmta_columns[], show_pool_columns[],
+	show_limit_columns[], show_setting_columns[], show_paused_columns[];
 int show_settings_run(struct cli *cli, const struct invocation *i);
 int show_version_run(struct cli *cli, const struct invocation *i);
 int show_queue_run(struct cli *cli, const struct invocation *i);
@@ -19,6 +19,8 @@ void status_print(struct cli *cli, const json_t *status);
 
 /* change.c */
 void change_print_delete(struct cli *cli, const json_t *result);
+void change_print_move(struct cli *cli, const json_t *result);
+void change_print_reset_pool(struct cli *cli, const json_t *result);
 void change_print_schedule(struct cli *cli, const json_t *result);
 void change_print_pause(struct cli *cli, const json_t *result);
 void change_print_resume(struct cli *cli, const json_t *result);

@@ -38,6 +38,16 @@ const struct column show_vmta_columns[] = {
 	{NULL, NULL, COL_TEXT},
 };
 
+const struct column show_pool_columns[] = {
+	{"pool", "POOL", COL_NAME},
+	{"selection", "SELECTION", COL_NAME},
+	{"member", "MEMBER", COL_NAME},
+	{"share", "SHARE", COL_COUNT},
+	{"recipients", "RCPT", COL_COUNT},
+	{"next", "NEXT", COL_YES},
+	{NULL, NULL, COL_TEXT},
+};
+
 const struct column show_limit_columns[] = {
 	{"kind", "LIMIT", COL_NAME},	   {"name", "NAME", COL_TEXT},
 	{"in_use", "IN USE", COL_COUNT},   {"cap", "CAP", COL_COUNT},

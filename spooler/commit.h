@@ -89,8 +89,22 @@ void commit_set_conf(struct commit *c, const struct conf *conf);
 /* Names of virtual MTAs that have mail and are not configured; n strings on the heap, to be freed. */
 size_t commit_orphans(struct commit *c, char ***ret);
 
-/* A pool's counts and turns begin anew. In the transaction under way (from a job). */
-int commit_pool_reset(struct commit *c, struct spool_write *w, const char *pool);
+/* Whether a virtual MTA or pool of this name is configured. */
+bool commit_has_route(const struct commit *c, struct slice name);
+/* A member of a pool; texts until the callback returns. */
+struct commit_pool_row {
+	const char *pool, *selection, *member;
+	bool daily; /* reset-count */
+	uint64_t share; /* weight or count; 1 for round robin */
+	uint64_t recipients; /* so far */
+	uint64_t used; /* sequential: of the present turn */
+	bool next; /* takes the next recipient, unless its sources are disabled */
+};
+/* All of the configuration. In the transaction under way (from a job). */
+int commit_pools_show(struct commit *c, struct spool_write *w,
+		      void (*each)(const struct commit_pool_row *row, void *arg), void *arg);
+/* A pool's counts and turns begin anew. Likewise. ERR_NOT_FOUND: there is no such pool. */
+int commit_pool_reset(struct commit *c, struct spool_write *w, struct slice pool);
 
 /* Counts live recipients after a start, at most max rows; true when all are counted. */
 bool commit_recount(struct commit *c, size_t max);

@@ -215,6 +215,8 @@ int cache_route(struct commit *c, const char *name, struct commit_route **ret)
 		return 0;
 	}
 	pool = conf_pool_find(c->conf, slice_str(name));
+	if (pool && strcmp(pool->name, name) != 0) /* one of its spellings has the turn */
+		return cache_route(c, pool->name, ret);
 	if (pool && pool->member_count == 0)
 		return ERR_NOT_FOUND;
 	if (!pool) {

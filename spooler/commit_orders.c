@@ -29,7 +29,7 @@ struct wait {
 };
 
 /* Parts of the work of an order, in this order. */
-enum stage { STAGE_DELETE, STAGE_DUE, STAGE_SITES, STAGE_WAKES, STAGE_END };
+enum stage { STAGE_TAKE, STAGE_DUE, STAGE_SITES, STAGE_WAKES, STAGE_END };
 
 /* What a transaction may move, and a failed one puts back. */
 struct progress {
@@ -43,7 +43,7 @@ struct progress {
 
 struct commit_order {
 	struct order o;
-	char *texts[6]; /* that o's slices are in */
+	char *texts[7]; /* that o's slices are in */
 	bool stored; /* its row is committed */
 	bool asked; /* workers have been told */
 	struct wait *waits;
@@ -70,7 +70,8 @@ static enum stage first_stage(enum order_kind kind)
 {
 	switch (kind) {
 	case ORDER_DELETE:
-		return STAGE_DELETE;
+	case ORDER_MOVE:
+		return STAGE_TAKE;
 	case ORDER_SCHEDULE:
 		return STAGE_DUE;
 	case ORDER_RESUME:
@@ -92,6 +93,7 @@ static struct commit_order *order_new(const struct order *from)
 	o->o.filter.rcpt = own_text(o, 3, from->filter.rcpt);
 	o->o.filter.envid = own_text(o, 4, from->filter.envid);
 	o->o.who = own_text(o, 5, from->who);
+	o->o.target = own_text(o, 6, from->target);
 	o->now.stage = first_stage(from->kind);
 	o->saved = o->now;
 	return o;
@@ -349,7 +351,7 @@ void standing_ack(struct commit *c, uint32_t slot, const struct report_order_ack
 	}
 }
 
-/* --- delete --- */
+/* --- delete and move --- */
 
 static bool message_matches(const struct commit_order *o, const struct spool_message *m)
 {
@@ -374,22 +376,17 @@ static bool recipient_matches(struct commit *c, const struct commit_order *o,
 				  r->address, m->envid, m->received);
 }
 
-static int delete_recipient(struct commit *c, const struct commit_order *o, uint32_t rcpt,
-			    unsigned *ret_rows)
+/* 1, or a negative err. */
+static int delete_recipient(struct commit *c, const struct commit_order *o,
+			    const struct spool_recipient *r, struct commit_qent *q)
 {
 	static const struct ip no_ip = {.family = IP_NONE};
 	struct report_outcome outcome = {.text = slice_str(DELETED_TEXT), .enhanced = {5, 0, 0}};
-	struct spool_recipient r;
-	struct commit_qent *q;
 	struct acct_record a;
-	int rc = subject_recipient(c, rcpt, &r, &q);
+	int rc = 0;
 
-	if (rc < 0)
-		return rc == ERR_NOT_FOUND ? 0 : rc;
-	if (!recipient_matches(c, o, &r, q) || find_held(o, r.msgid, r.rcpt))
-		return 0;
 	if (!o->o.no_accounting && record_wanted(q->settings, ACCT_BOUNCED)) {
-		record_fill(c, &a, ACCT_BOUNCED, &r, q);
+		record_fill(c, &a, ACCT_BOUNCED, r, q);
 		a.dsn_action = slice_str("failed");
 		memcpy(a.enhanced, outcome.enhanced, sizeof(a.enhanced));
 		a.text = outcome.text;
@@ -398,10 +395,29 @@ static int delete_recipient(struct commit *c, const struct commit_order *o, uint
 	c->ended_bounced += !o->o.no_accounting;
 	if (rc == 0 && o->o.dsn) {
 		c->subject.dsn_vmta = q->vmta->name;
-		subject_tell(c, &r, DSN_FAILED, &outcome, slice_of("", 0), &no_ip);
+		subject_tell(c, r, DSN_FAILED, &outcome, slice_of("", 0), &no_ip);
 	}
-	++*ret_rows;
-	return rc < 0 ? rc : recipient_remove(c, &r, q);
+	if (rc == 0)
+		rc = recipient_remove(c, r, q);
+	return rc < 0 ? rc : 1;
+}
+
+/* What no worker holds is deleted or moved. */
+static int take_recipient(struct commit *c, const struct commit_order *o, uint32_t rcpt,
+			  unsigned *ret_rows)
+{
+	struct spool_recipient r;
+	struct commit_qent *q;
+	int rc = subject_recipient(c, rcpt, &r, &q);
+
+	if (rc < 0)
+		return rc == ERR_NOT_FOUND ? 0 : rc;
+	if (!recipient_matches(c, o, &r, q) || find_held(o, r.msgid, r.rcpt))
+		return 0;
+	rc = o->o.kind == ORDER_MOVE ? move_recipient(c, &r, q, o->o.target.p)
+				     : delete_recipient(c, o, &r, q);
+	*ret_rows += rc > 0;
+	return rc < 0 ? rc : 0;
 }
 
 static bool has_wildcard(struct slice s)
@@ -451,7 +467,7 @@ static int enter_message(struct commit *c, const struct commit_order *o, uint64_
 	return message_matches(o, &c->subject.m);
 }
 
-static int delete_chunk(struct commit *c, struct commit_order *o, struct chunk *k)
+static int take_chunk(struct commit *c, struct commit_order *o, struct chunk *k)
 {
 	int rc = 1;
 
@@ -474,7 +490,7 @@ static int delete_chunk(struct commit *c, struct commit_order *o, struct chunk *
 			continue;
 		}
 		o->now.position = key_recipient(msgid, rcpt + 1);
-		rc = delete_recipient(c, o, rcpt, &k->rows);
+		rc = take_recipient(c, o, rcpt, &k->rows);
 		rc = rc < 0 ? rc : 1;
 	}
 	if (rc >= 0) {
@@ -640,7 +656,7 @@ static const struct {
 	bool counts; /* rows are recipients: they go into the answer */
 	enum stage next;
 } stages[] = {
-	[STAGE_DELETE] = {delete_chunk, true, STAGE_END},
+	[STAGE_TAKE] = {take_chunk, true, STAGE_END},
 	[STAGE_DUE] = {due_chunk, true, STAGE_SITES},
 	[STAGE_SITES] = {site_chunk, false, STAGE_WAKES},
 	[STAGE_WAKES] = {wake_chunk, false, STAGE_END},

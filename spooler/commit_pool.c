@@ -242,13 +242,89 @@ int pool_pick(struct commit *c, struct commit_route *r, const struct pool_wish *
 
 /* --- the operator --- */
 
-int commit_pool_reset(struct commit *c, struct spool_write *w, const char *pool)
+bool commit_has_route(const struct commit *c, struct slice name)
 {
-	struct spool_key k = quota_pool_key(pool);
+	return conf_vmta_find(c->conf, name) || conf_pool_find(c->conf, name);
+}
+
+static bool is_next(const struct commit_pool *p, size_t at)
+{
+	const struct conf_pool *conf = p->conf;
+
+	if (conf->selection != CONF_WEIGHTED)
+		return at == p->turn;
+	for (size_t i = 0; i < conf->member_count; i++) {
+		int64_t mine = p->v[at].current + (int64_t)conf->shares[at];
+		int64_t other = p->v[i].current + (int64_t)conf->shares[i];
+
+		if (other > mine || (other == mine && i < at))
+			return false;
+	}
+	return true;
+}
+
+static const char *const selections[] = {
+	[CONF_ROUND_ROBIN] = "round-robin",
+	[CONF_WEIGHTED] = "weighted",
+	[CONF_SEQUENTIAL] = "sequential",
+};
+
+static int show(struct commit *c, const struct conf_pool *conf,
+		void (*each)(const struct commit_pool_row *row, void *arg), void *arg)
+{
+	struct commit_route *r;
+	size_t i;
+	int rc = cache_route(c, conf->name, &r);
+
+	if (rc == 0 && !r->state)
+		rc = load(c, conf, &r->state);
+	if (rc < 0)
+		return rc == ERR_NOT_FOUND ? 0 : rc;
+	turn_day(c, r->state);
+	for (i = 0; i < conf->member_count; i++) {
+		const struct commit_pool_row row = {
+			.pool = conf->name,
+			.selection = selections[conf->selection],
+			.daily = conf->daily,
+			.member = conf->members[i]->name,
+			.share = conf->shares[i],
+			.recipients = r->state->v[i].count,
+			.next = is_next(r->state, i),
+			.used = i == r->state->turn ? r->state->used : 0,
+		};
+
+		each(&row, arg);
+	}
+	return 0;
+}
+
+int commit_pools_show(struct commit *c, struct spool_write *w,
+		      void (*each)(const struct commit_pool_row *row, void *arg), void *arg)
+{
+	int rc = 0;
+
+	invariant(w == c->w);
+	for (size_t i = 0; rc == 0 && i < conf_pool_count(c->conf); i++)
+		rc = show(c, conf_pool_at(c->conf, i), each, arg);
+	return rc;
+}
+
+int commit_pool_reset(struct commit *c, struct spool_write *w, struct slice pool)
+{
+	const struct conf_pool *conf = conf_pool_find(c->conf, pool);
+	struct commit_route *r;
+	struct spool_key k;
 	int rc;
 
 	invariant(w == c->w);
-	cache_forget_routes(c);
+	if (!conf)
+		return ERR_NOT_FOUND;
+	rc = cache_route(c, conf->name, &r);
+	if (rc < 0)
+		return rc;
+	pool_free(r->state);
+	r->state = NULL;
+	k = quota_pool_key(conf->name);
 	rc = write_delete(w, SPOOL_QUOTA, &k);
 	return rc == ERR_NOT_FOUND ? 0 : rc;
 }

@@ -7,7 +7,7 @@
  *     commit_intake.c   messages in
  *     commit_rings.c    rings, their positions, dispatch of reports
  *     commit_outcome.c  the ends and postponements of recipients
- *     commit_orders.c   delete, schedule, pause, resume
+ *     commit_orders.c   delete, move, schedule, pause, resume
  *     commit_pool.c     the member of a pool that takes a recipient
  *     commit_cold.c     cold virtual MTAs
  *     commit_health.c   what is known of a virtual MTA at a destination

@@ -85,7 +85,8 @@ static const struct {
 	{"show queues", query_queues},	{"show vmtas", query_vmtas},
 	{"show paused", query_paused},	{"pause queue", query_pause},
 	{"resume queue", query_resume}, {"delete", query_delete},
-	{"schedule", query_schedule},
+	{"schedule", query_schedule},	{"move", query_move},
+	{"show pools", query_pools},	{"reset pool", query_reset_pool},
 };
 
 static void answer(struct query *y)

@@ -19,10 +19,11 @@ struct errand {
 	struct commit_job job;
 	struct order order;
 	struct committer *committer;
-	char *texts[6];
+	char *texts[7];
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	unsigned users;
+	bool refused; /* answered at once */
 	bool answered, moved; /* the result is there; or how far it is */
 	struct commit_order_result result;
 };
@@ -60,8 +61,15 @@ static void on_answer(void *arg, const struct commit_order_result *r)
 
 static int run_errand(struct commit *engine, struct spool_write *w, struct commit_job *j)
 {
+	static const struct commit_order_result unknown = {.rc = ERR_NOT_FOUND};
 	struct errand *e = container_of(j, struct errand, job);
 
+	if (e->order.kind == ORDER_MOVE && !commit_has_route(engine, e->order.target)) {
+		if (!e->refused) /* a transaction that fails is run again */
+			on_answer(e, &unknown);
+		e->refused = true;
+		return 0;
+	}
 	return commit_order_add(engine, w, &e->order, on_answer, e);
 }
 
@@ -107,7 +115,9 @@ static void wait_for_news(struct errand *e)
 /* Tells the client how far it is. The lock is let go for that. */
 static void report_progress(struct query *y, struct errand *e, usec_t *said)
 {
-	const char *what = e->order.kind == ORDER_DELETE ? "deleted" : "recipients";
+	const char *what = e->order.kind == ORDER_DELETE ? "deleted"
+			   : e->order.kind == ORDER_MOVE ? "moved"
+							 : "recipients";
 	json_int_t done = (json_int_t)e->result.done;
 
 	if (*said && clock_now() < *said + PROGRESS_EVERY)
@@ -199,11 +209,12 @@ void query_schedule(struct query *y, const json_t *args)
 	errand_release(e);
 }
 
-/* --- delete --- */
+/* --- delete and move --- */
 
-/* Recipients of one message that the filter takes. */
+/* Recipients of one message that the filter takes, but those that are where they should go. */
 static uint64_t count_message(struct spool_read *r, const struct order_filter *f,
-			      const struct spool_message *m, struct buf *name)
+			      struct slice not_vmta, const struct spool_message *m,
+			      struct buf *name)
 {
 	struct spool_recipient rcpt;
 	struct spool_queue q;
@@ -218,13 +229,16 @@ static uint64_t count_message(struct spool_read *r, const struct order_filter *f
 		buf_add_slice(name, q.domain);
 		buf_add_char(name, '/');
 		buf_add_slice(name, v.name);
+		if (slice_ieq(v.name, not_vmta))
+			continue;
 		n += order_filter_match(f, buf_slice(name), m->job, m->sender, rcpt.address,
 					m->envid, m->received);
 	}
 	return n;
 }
 
-static bool count_matches(struct query *y, const struct order_filter *f, uint64_t *ret)
+static bool count_matches(struct query *y, const struct order_filter *f, struct slice not_vmta,
+			  uint64_t *ret)
 {
 	struct spool_message m;
 	struct buf name = BUF_INIT;
@@ -239,22 +253,22 @@ static bool count_matches(struct query *y, const struct order_filter *f, uint64_
 			break;
 		for (i = 0; i < CHUNK && (more = spool_message_next(r, &after, &m)) != 0; i++)
 			if (more > 0)
-				*ret += count_message(r, f, &m, &name);
+				*ret += count_message(r, f, not_vmta, &m, &name);
 		spool_read_end(r);
 	}
 	buf_done(&name);
 	return more == 0;
 }
 
-static void dry_run(struct query *y, const struct errand *e)
+static void dry_run(struct query *y, const struct errand *e, const char *key)
 {
 	uint64_t n;
 
-	if (!count_matches(y, &e->order.filter, &n)) {
+	if (!count_matches(y, &e->order.filter, e->order.target, &n)) {
 		query_fail(y, "the spool cannot be read now: try again in a moment");
 		return;
 	}
-	query_data(y, json_pack("{s:I}", "would_delete", (json_int_t)n));
+	query_data(y, json_pack("{s:I}", key, (json_int_t)n));
 	query_succeed(y);
 }
 
@@ -274,7 +288,7 @@ void query_delete(struct query *y, const json_t *args)
 	if (!has_filter(&e->order.filter)) {
 		query_fail(y, "say what to delete: at least one filter, such as queue or job");
 	} else if (arg_flag(args, "dry_run")) {
-		dry_run(y, e);
+		dry_run(y, e, "would_delete");
 	} else {
 		/* mail that comes after the command is not meant */
 		if (!e->order.filter.received_before)
@@ -285,5 +299,39 @@ void query_delete(struct query *y, const json_t *args)
 			query_succeed(y);
 		}
 	}
+	errand_release(e);
+}
+
+static void move(struct query *y, struct errand *e)
+{
+	struct commit_order_result r;
+
+	/* mail that comes after the command is not meant */
+	if (!e->order.filter.received_before)
+		e->order.filter.received_before = e->order.created + 1;
+	if (!give_order(y, e, &r))
+		return;
+	if (r.rc == ERR_NOT_FOUND) {
+		query_fail(y, "there is no such virtual MTA or pool: see show vmtas, show pools");
+		return;
+	}
+	query_data(y, json_pack("{s:I, s:I}", "moved", (json_int_t)r.done, "in_flight",
+				(json_int_t)r.held));
+	query_succeed(y);
+}
+
+void query_move(struct query *y, const json_t *args)
+{
+	struct errand *e = errand_new(y, ORDER_MOVE, args);
+
+	e->order.target = keep(e, 6, xstrdup(arg_text(args, "to_vmta")));
+	if (!has_filter(&e->order.filter))
+		query_fail(y, "say what to move: at least one filter, such as queue or job");
+	else if (e->order.target.n == 0)
+		query_fail(y, "say where to: --to-vmta and a virtual MTA or pool");
+	else if (arg_flag(args, "dry_run"))
+		dry_run(y, e, "would_move");
+	else
+		move(y, e);
 	errand_release(e);
 }

@@ -20,7 +20,7 @@
 /* An order in our own memory. */
 struct held_order {
 	struct order o;
-	char *texts[5]; /* of its filter */
+	char *texts[6]; /* of its filter; target */
 };
 
 struct duties {
@@ -66,8 +66,8 @@ void duties_free(struct duties *o)
 static void hold(struct duties *o, const struct order *from)
 {
 	struct held_order h = {.o = *from};
-	struct slice *fields[] = {&h.o.filter.queue, &h.o.filter.job, &h.o.filter.sender,
-				  &h.o.filter.rcpt, &h.o.filter.envid};
+	struct slice *fields[] = {&h.o.filter.queue, &h.o.filter.job,	&h.o.filter.sender,
+				  &h.o.filter.rcpt,  &h.o.filter.envid, &h.o.target};
 
 	for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
 		h.texts[i] = slice_dup(*fields[i]);
@@ -91,10 +91,15 @@ bool duties_pause(const struct duties *o, struct slice queue)
 	return false;
 }
 
+static bool takes_away(const struct order *o)
+{
+	return o->kind == ORDER_DELETE || o->kind == ORDER_MOVE;
+}
+
 bool duties_deleting(const struct duties *o)
 {
 	for (size_t i = 0; i < o->n; i++)
-		if (o->v[i].o.kind == ORDER_DELETE)
+		if (takes_away(&o->v[i].o))
 			return true;
 	return false;
 }
@@ -121,7 +126,7 @@ bool duties_delete_matches(const struct duties *o, struct spool_read *r, const s
 			   const struct spool_message *m, uint32_t rcpt)
 {
 	for (size_t i = 0; i < o->n; i++)
-		if (o->v[i].o.kind == ORDER_DELETE && matches(&o->v[i].o, r, q, m, rcpt))
+		if (takes_away(&o->v[i].o) && matches(&o->v[i].o, r, q, m, rcpt))
 			return true;
 	return false;
 }
@@ -131,15 +136,31 @@ bool duties_delete_matches(const struct duties *o, struct spool_read *r, const s
 struct deletion {
 	const struct order *o;
 	struct spool_read *r;
+	struct inhand *inhand;
 	struct report_park_item *held;
 	uint32_t held_count;
 };
+
+/* When its transaction leaves it, it goes after the others. */
+static void mark_leaving(const struct deletion *d, uint64_t msgid, uint32_t rcpt)
+{
+	struct item *it = inhand_find(d->inhand, msgid, rcpt);
+	struct spool_message m;
+
+	if (!it || spool_message_get(d->r, msgid, &m) < 0 ||
+	    !matches(d->o, d->r, it->queue, &m, rcpt))
+		return;
+	free(it->leave);
+	it->leave = slice_dup(d->o->target);
+}
 
 static void held_item(uint64_t msgid, uint32_t rcpt, uint32_t queue, void *arg)
 {
 	struct deletion *d = arg;
 
 	(void)queue;
+	if (d->o->kind == ORDER_MOVE)
+		mark_leaving(d, msgid, rcpt);
 	d->held = xreallocarray(d->held, d->held_count + 1, sizeof(*d->held));
 	d->held[d->held_count++] = (struct report_park_item){.msgid = msgid, .rcpt = rcpt};
 }
@@ -191,7 +212,7 @@ static void delete_in_queue(struct queue *q, void *arg)
 
 static bool obey_delete(struct duties *o, struct spool_read *r, const struct order *order)
 {
-	struct deletion d = {.o = order, .r = r};
+	struct deletion d = {.o = order, .r = r, .inhand = o->w->inhand};
 	struct report_order_ack ack = {.order = order->id};
 	bool ok;
 
@@ -298,6 +319,7 @@ static bool obey(struct duties *o, struct spool_read *r, const struct order *ord
 	case ORDER_PAUSE:
 		return post_ack(o->w->post, &ack);
 	case ORDER_DELETE:
+	case ORDER_MOVE:
 		return obey_delete(o, r, order);
 	case ORDER_RESUME:
 	case ORDER_SCHEDULE:

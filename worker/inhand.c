@@ -39,6 +39,7 @@ void inhand_free(struct inhand *h)
 		return;
 	HASH_ITER(hh, h->items, it, next_item) {
 		HASH_DEL(h->items, it);
+		free(it->leave);
 		free(it);
 	}
 	HASH_ITER(hh, h->parcels, p, next_parcel) {
@@ -82,6 +83,7 @@ static void item_drop(struct inhand *h, struct item *it)
 	h->count--;
 	h->unreached -= !q->reached;
 	counter_set(h->w->counters, COUNTER_RECIPIENTS_IN_HAND, h->count);
+	free(it->leave);
 	free(it);
 	queue_item_gone(q);
 }

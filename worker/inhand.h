@@ -41,6 +41,7 @@ struct item {
 	bool fresh; /* its row is in table fresh, behind the cursor: must be parked to be seen again */
 	uint8_t class; /* SPOOL_CLASSES, 0 the most urgent */
 	uint8_t job; /* bucket of its job's name: jobs of one class take turns */
+	char *leave; /* OPEN: where it goes when its transaction leaves it undelivered; NULL: nowhere */
 	uint8_t strikes; /* connections lost under it before its message was sent */
 	TAILQ_ENTRY(item) link; /* in the parcel, the transaction or the list of done ones */
 	UT_hash_handle hh;

@@ -389,6 +389,21 @@ static uint32_t give_away(struct queue *q, struct spool_read *r, uint32_t most)
 	return k.n;
 }
 
+bool reroute_leave(struct item *it)
+{
+	struct worker *w = it->queue->w;
+	const struct report_park_item item = {it->key.msgid, (uint32_t)it->key.rcpt};
+	const struct report_move m = {.queue = it->queue->id,
+				      .target = slice_str(it->leave),
+				      .items = &item,
+				      .item_count = 1};
+
+	if (!post_move(w->post, &m))
+		return false;
+	inhand_done(w->inhand, it, post_position(w->post));
+	return true;
+}
+
 static void burst_queue(struct rerouting *x, struct spool_read *r, uint32_t *left)
 {
 	struct queue *q = x->q;

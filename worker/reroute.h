@@ -47,6 +47,13 @@ bool reroute_may_want(struct worker *w, struct spool_read *r, struct slice domai
 /* The queue goes away. */
 void reroute_forget(struct queue *q);
 
+struct item;
+/*
+ * An order to move it came while it was OPEN, and its transaction leaves it undelivered (in no list; its
+ * outcome, if it has one, was put before): it goes, and is done. False: no room in the ring; it stays.
+ */
+bool reroute_leave(struct item *it);
+
 /* In a burst of reading: takes up what the committer says, gives away what is next. */
 void reroutes_burst(struct reroutes *x, struct spool_read *r);
 

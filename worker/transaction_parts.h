@@ -26,6 +26,7 @@ struct txn_rcpt {
 	struct envelope_rcpt e;
 	enum rcpt_state state;
 	struct outcome *outcome; /* own, heap; NULL: that of the message */
+	bool leaves; /* at the end: an order moves it */
 };
 
 struct transaction {

@@ -11,6 +11,7 @@
 #include "worker/inhand.h"
 #include "worker/mode.h"
 #include "worker/post.h"
+#include "worker/reroute.h"
 #include "worker/retry.h"
 #include "worker/site.h"
 
@@ -151,30 +152,50 @@ static void report(struct transaction *t, bool ours)
 	free(o);
 }
 
-/* Items leave the transaction: done, waiting again, or forgotten. */
-static void dismiss(struct transaction *t)
+static bool is_undelivered(const struct transaction *t, const struct txn_rcpt *x)
+{
+	const struct outcome *o = x->outcome ? x->outcome : &t->message;
+
+	return x->state != RCPT_GONE && (x->state != RCPT_DECIDED || o->class == OUTCOME_TRANSIENT);
+}
+
+/* Items leave the transaction: moved on, done, waiting again, or forgotten. */
+static void dismiss_item(struct transaction *t, const struct txn_rcpt *x, uint64_t position)
 {
 	struct inhand *h = t->w->inhand;
+	struct item *it = x->e.item;
+
+	switch (x->state) {
+	case RCPT_DECIDED:
+		inhand_done(h, it, position);
+		break;
+	case RCPT_OPEN:
+	case RCPT_ACCEPTED:
+	case RCPT_AGAIN:
+		queue_put(it->queue, it, true);
+		break;
+	case RCPT_GONE:
+		it->state = ITEM_WAITING;
+		inhand_forget(h, it);
+		break;
+	}
+}
+
+static void dismiss(struct transaction *t)
+{
 	uint64_t position = post_position(t->w->post);
 
+	/* those that an order moves come last: what is done is in the order of the ring */
+	for (uint32_t i = t->count; i-- > 0;)
+		if (!t->rcpts[i].e.item->leave)
+			dismiss_item(t, &t->rcpts[i], position);
+		else
+			t->rcpts[i].leaves = true;
 	for (uint32_t i = t->count; i-- > 0;) {
 		struct txn_rcpt *x = &t->rcpts[i];
-		struct item *it = x->e.item;
 
-		switch (x->state) {
-		case RCPT_DECIDED:
-			inhand_done(h, it, position);
-			break;
-		case RCPT_OPEN:
-		case RCPT_ACCEPTED:
-		case RCPT_AGAIN:
-			queue_put(it->queue, it, true);
-			break;
-		case RCPT_GONE:
-			it->state = ITEM_WAITING;
-			inhand_forget(h, it);
-			break;
-		}
+		if (x->leaves && !(is_undelivered(t, x) && reroute_leave(x->e.item)))
+			dismiss_item(t, x, post_position(t->w->post));
 		free(x->outcome);
 		if (x->e.verdict != x->outcome)
 			free(x->e.verdict);

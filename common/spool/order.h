@@ -3,7 +3,7 @@
  *
  * The committer writes an order row, raises shm order_seq and rings the workers it concerns; each
  * running worker reads all orders (and pauses) again, obeys, and answers with REPORT_ORDER_ACK in its ring. Only then does the
- * committer act (delete: in chunks, all but what workers hold in open transactions) and answer the
+ * committer act (delete, move: in chunks, all but what workers hold in open transactions) and answer the
  * operator. Pauses stay as rows until resumed; other orders go when done.
  */
 #ifndef SLUICE_SPOOL_ORDER_H
@@ -20,7 +20,8 @@ enum order_kind {
 	ORDER_PAUSE = 1, /* stays: no new transaction of matching queues */
 	ORDER_RESUME, /* the pause rows of this pattern are gone; try again */
 	ORDER_DELETE, /* take nothing that matches */
-	ORDER_SCHEDULE /* forget the retry wait of matching sites; due times were moved by the committer */
+	ORDER_SCHEDULE, /* forget the retry wait of matching sites; due times were moved by the committer */
+	ORDER_MOVE /* take nothing that matches: it goes to another virtual MTA */
 };
 
 /* Which recipients. Empty slices match all. Patterns have '*' wildcards, case-insensitive. */
@@ -37,6 +38,7 @@ struct order {
 	msec_t created;
 	bool retry_recipients, no_spread; /* schedule */
 	bool dsn, no_accounting; /* delete */
+	struct slice target; /* move: virtual MTA or pool */
 	struct slice who; /* "uid 0" */
 };
 

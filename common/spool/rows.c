@@ -13,7 +13,7 @@ enum {
 	SITE_VERSION = 2,
 	REROUTE_VERSION = 1,
 	NUMBER_VERSION = 1,
-	ORDER_VERSION = 1,
+	ORDER_VERSION = 2,
 	NUMBERS_VERSION = 1,
 	RING_VERSION = 1,
 };
@@ -283,6 +283,7 @@ void row_order_encode(const struct order_row *r, struct buf *b)
 	enc_bytes(b, o->filter.rcpt);
 	enc_bytes(b, o->filter.envid);
 	enc_bytes(b, o->who);
+	enc_bytes(b, o->target);
 	enc_u8(b, r->step);
 	enc_var(b, r->done);
 	enc_var(b, r->held);
@@ -308,11 +309,12 @@ int row_order_decode(struct slice v, struct order_row *ret)
 	o->filter.rcpt = dec_bytes(&d);
 	o->filter.envid = dec_bytes(&d);
 	o->who = dec_bytes(&d);
+	o->target = dec_bytes(&d);
 	ret->step = dec_u8(&d);
 	ret->done = dec_var(&d);
 	ret->held = dec_var(&d);
 	ret->position = dec_bytes(&d);
-	if (kind < ORDER_PAUSE || kind > ORDER_SCHEDULE)
+	if (kind < ORDER_PAUSE || kind > ORDER_MOVE)
 		return ERR_CORRUPT;
 	o->kind = (enum order_kind)kind;
 	o->retry_recipients = flags & ORDER_RETRY_RECIPIENTS;

@@ -207,3 +207,82 @@ Test(reroute, leaves_a_paused_queue_alone)
 	cr_assert_eq(in_queue("there.test", "b"), 1);
 	finish();
 }
+
+/* --- moved by an operator --- */
+
+Test(move, takes_all_that_matches_and_no_more)
+{
+	start(BASE);
+	refuse(true);
+	fake_host("198.51.100.2", WORLD_PORT, FAKE_REFUSING, NULL, NULL);
+	fake_dns_mx("other.test", "10 mx.other.test 198.51.100.2");
+	send_many(800);
+	world_send(&x, "", "stays@other.test");
+	world_move_at(&x, MINUTE, "there.test/*", "b");
+	fake_at(2 * MINUTE, send_late, NULL);
+	world_run(&x, 3 * MINUTE);
+	cr_assert(!commit_orders_pending(x.commit));
+	cr_assert_eq(in_queue("there.test", "b"), 1600);
+	cr_assert_eq(in_queue("there.test", "a"), 1, "new mail is not meant");
+	cr_assert_eq(in_queue("other.test", "a"), 1);
+	refuse(false);
+	run_as("b", MINUTE);
+	cr_assert_eq(world_count(&x, 'd'), 1600);
+	cr_assert_eq(mx.delivered, 1600);
+	finish();
+}
+
+/* The order comes while the first body is on its way; every second message is deferred at its end. */
+static const char *order_at_data(struct mx *m ATTR_UNUSED, enum mx_event what, unsigned connection,
+				 const char *line ATTR_UNUSED)
+{
+	static bool given;
+
+	if (what == MX_OPEN && connection == 1)
+		given = false;
+	if (what == MX_DATA && !given) {
+		given = true;
+		world_move_at(&x, fake_elapsed(), "*", "b");
+	}
+	return what == MX_DONE && connection % 2 ? "450 4.2.0 later" : NULL;
+}
+
+Test(move, what_is_in_flight_goes_after_the_others)
+{
+	start(BASE "max-smtp-out = 4\nmax-msg-per-connection = 1\n");
+	mx.answer = order_at_data;
+	for (int i = 0; i < 20; i++)
+		world_send_as(&x, "", "r@there.test", "", SPOOL_CLASS_DEFAULT, 1000000);
+	world_run(&x, 2 * MINUTE);
+	cr_assert(!commit_orders_pending(x.commit));
+	cr_assert_gt(world_count(&x, 't'), 0, "something was in flight");
+	cr_assert_eq(in_queue("there.test", "a"), 0);
+	cr_assert_eq(in_queue("there.test", "b"), 20 - world_count(&x, 'd'));
+	mx.answer = NULL;
+	run_as("b", MINUTE);
+	cr_assert_eq(world_count(&x, 'd'), 20);
+	cr_assert_eq(mx.delivered, 20);
+	finish();
+}
+
+Test(move, loses_and_doubles_nothing_when_somebody_dies, .timeout = 300)
+{
+	for (unsigned kill = 0; kill < 30; kill++) {
+		start(BASE);
+		refuse(true);
+		send_many(700);
+		x.commit_gap = kill % 2 ? 30000 : 0;
+		world_move_at(&x, MINUTE, "there.test/a", "b");
+		world_run_and_kill(&x, MINUTE + 1 + kill * 5000);
+		if (kill % 3 == 0)
+			world_restart_spooler(&x);
+		x.commit_gap = 0;
+		run_as("a", MINUTE);
+		cr_assert_eq(in_queue("there.test", "b"), 1400, "kill %u", kill);
+		refuse(false);
+		run_as("b", MINUTE);
+		cr_assert_eq(world_count(&x, 'd'), 1400, "kill %u", kill);
+		cr_assert_eq(mx.delivered, 1400, "kill %u", kill);
+		finish();
+	}
+}

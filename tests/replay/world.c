@@ -503,7 +503,7 @@ void world_run_and_kill(struct world *x, usec_t until)
 struct order_job {
 	struct commit_job job;
 	struct order order;
-	char *queue;
+	char *queue, *target;
 	struct world *x;
 };
 
@@ -525,6 +525,7 @@ static void order_done(struct commit_job *j)
 	struct order_job *o = (struct order_job *)j;
 
 	free(o->queue);
+	free(o->target);
 	free(o);
 }
 
@@ -539,8 +540,8 @@ static void give_order(void *arg)
 	*end = &o->job;
 }
 
-void world_order_at(struct world *x, usec_t at, enum order_kind kind, const char *queue,
-		    bool retry_recipients)
+static struct order_job *order_at(struct world *x, usec_t at, enum order_kind kind,
+				  const char *queue)
 {
 	struct order_job *o = xcalloc(1, sizeof(*o));
 
@@ -548,9 +549,23 @@ void world_order_at(struct world *x, usec_t at, enum order_kind kind, const char
 	o->queue = xstrdup(queue);
 	o->order = (struct order){.kind = kind,
 				  .filter.queue = slice_str(o->queue),
-				  .retry_recipients = retry_recipients,
 				  .no_spread = true,
 				  .who = slice_str("replay")};
 	o->job = (struct commit_job){.run = run_order, .done = order_done};
 	fake_at(at, give_order, o);
+	return o;
+}
+
+void world_order_at(struct world *x, usec_t at, enum order_kind kind, const char *queue,
+		    bool retry_recipients)
+{
+	order_at(x, at, kind, queue)->order.retry_recipients = retry_recipients;
+}
+
+void world_move_at(struct world *x, usec_t at, const char *queue, const char *target)
+{
+	struct order_job *o = order_at(x, at, ORDER_MOVE, queue);
+
+	o->target = xstrdup(target);
+	o->order.target = slice_str(o->target);
 }

@@ -88,6 +88,9 @@ void world_reload(struct world *x, const char *conf);
 void world_order_at(struct world *x, usec_t at, enum order_kind kind, const char *queue,
 		    bool retry_recipients);
 
+/* A move of what matches the pattern to a virtual MTA or pool. */
+void world_move_at(struct world *x, usec_t at, const char *queue, const char *target);
+
 size_t world_count(const struct world *x, char type);
 const struct world_record *world_nth(const struct world *x, char type, size_t i);
 /* Records of a recipient of this type. */

@@ -203,7 +203,7 @@ Test(pool, daily_counts_begin_at_midnight_and_the_day_never_goes_back)
 
 static int run_reset(struct commit *c, struct spool_write *w, struct commit_job *j ATTR_UNUSED)
 {
-	return commit_pool_reset(c, w, "P");
+	return commit_pool_reset(c, w, slice_str("P"));
 }
 
 Test(pool, an_operator_resets_it)
