@@ -23,7 +23,7 @@ struct errand {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	unsigned users;
-	bool refused; /* answered at once */
+	bool refused; /* there is nobody to move it to */
 	bool answered, moved; /* the result is there; or how far it is */
 	struct commit_order_result result;
 };
@@ -61,16 +61,20 @@ static void on_answer(void *arg, const struct commit_order_result *r)
 
 static int run_errand(struct commit *engine, struct spool_write *w, struct commit_job *j)
 {
+	struct errand *e = container_of(j, struct errand, job);
+
+	e->refused = e->order.kind == ORDER_MOVE && !commit_has_route(engine, e->order.target);
+	return e->refused ? 0 : commit_order_add(engine, w, &e->order, on_answer, e);
+}
+
+/* The committer has let go of the job. */
+static void errand_done(struct commit_job *j)
+{
 	static const struct commit_order_result unknown = {.rc = ERR_NOT_FOUND};
 	struct errand *e = container_of(j, struct errand, job);
 
-	if (e->order.kind == ORDER_MOVE && !commit_has_route(engine, e->order.target)) {
-		if (!e->refused) /* a transaction that fails is run again */
-			on_answer(e, &unknown);
-		e->refused = true;
-		return 0;
-	}
-	return commit_order_add(engine, w, &e->order, on_answer, e);
+	if (e->refused)
+		on_answer(e, &unknown);
 }
 
 static struct slice keep(struct errand *e, size_t i, char *text)
@@ -85,7 +89,7 @@ static struct errand *errand_new(struct query *y, enum order_kind kind, const js
 	uint64_t older = arg_number(args, "older_than") * MSEC_PER_SEC;
 	msec_t now = clock_wall();
 
-	e->job = (struct commit_job){.run = run_errand};
+	e->job = (struct commit_job){.run = run_errand, .done = errand_done};
 	e->committer = y->q->committer;
 	pthread_mutex_init(&e->lock, NULL);
 	pthread_cond_init(&e->changed, NULL);
