@@ -10,6 +10,7 @@
 #include "worker/context.h"
 #include "worker/events.h"
 #include "worker/hosts.h"
+#include "worker/paces.h"
 #include "worker/site.h"
 #include "worker/slots.h"
 #include "worker/sources.h"
@@ -23,6 +24,8 @@
 #define IDLE_LEAST (100 * USEC_PER_MSEC)
 /* How often an idle one asks whether somebody else waits for its place. */
 #define IDLE_LOOK (20 * USEC_PER_MSEC)
+/* … when it has been idle for longer than IDLE_LEAST */
+#define IDLE_LOOK_LATER (250 * USEC_PER_MSEC)
 
 static const struct {
 	const char *name, *doing;
@@ -368,7 +371,9 @@ static bool yields(struct connection *c, bool idle)
 
 static void become_idle(struct connection *c)
 {
-	c->idle_since = loop_now(c->w->loop);
+	if (c->busy)
+		c->idle_since = loop_now(c->w->loop);
+	c->busy = false;
 	stream_timeout(c->stream, 0, 0);
 	if (c->closing || yields(c, true))
 		say_quit(c);
@@ -388,6 +393,7 @@ bool connection_work(struct connection *c)
 		c->closing = true;
 	else if (transaction_begin(c) == TRANSACTION_BEGUN) {
 		c->messages++;
+		c->busy = true;
 		loop_timer_clear(c->timer);
 		return true;
 	}
@@ -419,7 +425,7 @@ struct connection *connection_idle(struct site *s)
 
 	TAILQ_FOREACH(c, &s->connections, link)
 		if (c->step == STEP_ready && !c->txn && !c->closing &&
-		    warmup_is_ready(s, &c->source_ip))
+		    c->paced_until <= loop_now(c->w->loop) && warmup_is_ready(s, &c->source_ip))
 			return c;
 	return NULL;
 }
@@ -436,7 +442,7 @@ void connection_retire(struct connection *c)
 static void on_timer(void *arg)
 {
 	struct connection *c;
-	usec_t keep, idle;
+	usec_t keep, idle, look;
 
 	CAST_MAGIC(c, arg, CONNECTION_MAGIC);
 	if (c->step == STEP_gone) {
@@ -449,18 +455,20 @@ static void on_timer(void *arg)
 	}
 	if (c->step != STEP_ready || c->txn)
 		return;
-	if (c->site->parcels && !c->closing) { /* there was no room in the ring */
+	if (c->site->parcels && !c->closing &&
+	    !paces_waits(c)) { /* there was no room in the ring */
 		connection_work(c);
 		return;
 	}
-	keep = c->site->set->connection_idle_timeout;
+	keep = paces_keep(c, c->site->set->connection_idle_timeout);
 	if (keep < IDLE_LEAST)
 		keep = IDLE_LEAST;
 	idle = loop_now(c->w->loop) - c->idle_since;
+	look = idle > IDLE_LEAST ? IDLE_LOOK_LATER : IDLE_LOOK;
 	if (idle >= keep || yields(c, true))
 		say_quit(c);
 	else
-		loop_timer_set(c->timer, keep - idle < IDLE_LOOK ? keep - idle : IDLE_LOOK);
+		loop_timer_set(c->timer, keep - idle < look ? keep - idle : look);
 }
 
 /* --- replies and events --- */

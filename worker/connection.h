@@ -74,6 +74,7 @@ struct connection {
 	struct reply reply;
 	struct transaction *txn;
 	bool was_ready; /* counted as such in its site */
+	bool busy; /* did something since idle_since */
 	bool connected; /* TCP is up */
 	bool rset_needed; /* the peer may still hold an open transaction */
 	bool closing; /* no further transaction */
@@ -82,13 +83,14 @@ struct connection {
 	uint32_t delivered;
 	uint32_t errors; /* refused recipients */
 	usec_t since, idle_since;
+	usec_t paced_until; /* a rate lets no transaction begin before (paces.h) */
 	struct loop_timer *timer; /* closing, and when idle */
 	TAILQ_ENTRY(connection) link;
 };
 
 void connection_open(struct site *s, const struct route_target *t, const struct source *source,
 		     const struct slots_hold *hold);
-/* A ready connection of the site without a transaction; NULL if there is none. */
+/* A ready connection of the site without a transaction, that waits for no rate; NULL if there is none. */
 struct connection *connection_idle(struct site *s);
 /* Begins the next transaction if there is mail for it; false: none begun. */
 bool connection_work(struct connection *c);

@@ -87,3 +87,18 @@ const struct conf_times *mode_retry_after(const struct site *s)
 {
 	return &s->set->retry_after;
 }
+
+struct conf_rate mode_msg_rate(const struct site *s)
+{
+	return s->set->max_msg_rate;
+}
+
+struct conf_rate mode_connect_rate(const struct site *s)
+{
+	return s->set->max_connect_rate;
+}
+
+struct conf_rate mode_data_rate(const struct site *s)
+{
+	return s->set->max_data_volume_rate;
+}

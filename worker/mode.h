@@ -37,6 +37,10 @@ void mode_free(struct site *s);
 
 /* Connections of the site. */
 uint64_t mode_max_smtp_out(const struct site *s);
+/* Recipients, connections, bytes per time. */
+struct conf_rate mode_msg_rate(const struct site *s);
+struct conf_rate mode_connect_rate(const struct site *s);
+struct conf_rate mode_data_rate(const struct site *s);
 /* Times to wait after the first, second … failure. */
 const struct conf_times *mode_retry_after(const struct site *s);
 

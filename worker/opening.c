@@ -3,6 +3,7 @@
 #include "common/loop/stream.h"
 #include "worker/connection.h"
 #include "worker/context.h"
+#include "worker/paces.h"
 #include "worker/site.h"
 #include "worker/slots.h"
 #include "worker/sources.h"
@@ -17,6 +18,7 @@ struct attempt {
 	struct wants first, other;
 	const struct limit_want *by; /* in first */
 	const char *why;
+	bool paced; /* a rate lets none through: the site is kicked when it does */
 };
 
 static bool depends_on_source(enum limit_kind kind)
@@ -30,12 +32,35 @@ static bool depends_on_target(enum limit_kind kind)
 	return kind == LIMIT_IP || kind == LIMIT_IP_PAIR || kind == LIMIT_MX;
 }
 
-/* Where nobody names a source, the kernel would choose: the caps must know what. */
-static void choose_source(struct site *s, const struct route_target *t, struct source *ret)
+/*
+ * Where nobody names a source, the kernel would choose: the caps must know what. False: a rate holds all of
+ * them.
+ */
+static bool choose_source(struct site *s, const struct route_target *t, struct source *ret)
 {
-	sources_next(s, t->ip.family, ret);
-	if (ret->ip.family == IP_NONE)
-		(void)stream_source_for(&t->ip, &ret->ip);
+	size_t n = s->w->vmta->smtp_source_host.n;
+
+	do {
+		sources_next(s, t->ip.family, ret);
+		if (ret->ip.family == IP_NONE)
+			(void)stream_source_for(&t->ip, &ret->ip);
+		if (paces_may_open(s, t, &ret->ip))
+			return true;
+	} while (n > 1 && --n);
+	return false;
+}
+
+/* With a place in all caps. */
+static bool open_now(struct site *s, const struct route_target *t, const struct source *source,
+		     struct slots_hold *hold)
+{
+	if (!paces_open(s, t, &source->ip)) {
+		slots_put_back(s->w, hold);
+		return false;
+	}
+	warmup_expect(s, &source->ip);
+	connection_open(s, t, source, hold);
+	return true;
 }
 
 /* True: opened. Else *ret_by is what has no room, NULL for what no other choice can help. */
@@ -47,13 +72,17 @@ static bool try_one(struct site *s, struct route_target *t, struct attempt *a,
 	struct slots_hold hold;
 	struct source source;
 
-	choose_source(s, t, &source);
+	if (!choose_source(s, t, &source)) {
+		a->paced = true;
+		*ret_by = NULL;
+		return false;
+	}
 	at.source = &source.ip;
 	wants_make(x, s, &at);
 	if (slots_take(s, x, &hold, ret_by, &a->why)) {
-		warmup_expect(s, &source.ip);
-		connection_open(s, t, &source, &hold);
-		return true;
+		a->paced = !open_now(s, t, &source, &hold);
+		*ret_by = NULL;
+		return !a->paced;
 	}
 	if (!a->by)
 		a->by = *ret_by;
@@ -92,6 +121,8 @@ bool opening_try(struct site *s, struct route_target *target,
 		if (!t || t->preference != target->preference || t == target)
 			break;
 	}
+	if (a.paced)
+		return true;
 	if (a.by) {
 		*ret_everybody = slots_held_by(s, a.by);
 		return false;

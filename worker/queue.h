@@ -45,10 +45,13 @@ struct queue {
 	char *domain; /* lower-case */
 	char *name; /* "domain/vmta" */
 	const struct conf_domain *set;
+	const struct conf_domain
+		*own; /* caps and rates for it alone inside a provider's site; NULL: not in one */
 	struct site *site;
 	TAILQ_ENTRY(queue) in_site;
 
 	bool paused;
+	usec_t paced_until; /* a rate that is its own alone holds it until then (paces.h) */
 	uint8_t full; /* bits of classes whose list has overflowed: their new mail goes straight to the due table */
 	bool reached; /* as its site; counted so in inhand.h */
 	struct rerouting *reroute; /* reroute.h; NULL: its mail stays */

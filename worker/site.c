@@ -17,6 +17,7 @@
 #include "worker/inhand.h"
 #include "worker/mode.h"
 #include "worker/opening.h"
+#include "worker/paces.h"
 #include "worker/post.h"
 #include "worker/resume.h"
 #include "worker/retry.h"
@@ -116,6 +117,7 @@ static void site_free(struct site *s)
 	free(s->replies);
 	events_free(s->w, &s->events);
 	mode_free(s);
+	paces_free(s);
 	sources_free(s);
 	warmup_free(s);
 	free(s->no_domain_resolver);
@@ -143,6 +145,7 @@ void site_configure(struct site *s, const struct conf_domain *set)
 	events_add(s->w, &s->events, "new settings by a reload");
 	if (s->route)
 		s->route->expires = 0;
+	paces_reset(s);
 }
 
 bool site_is_idle(const struct site *s)
@@ -263,6 +266,8 @@ void site_own_hold(const struct site *s, char *ret)
 		return;
 	if (s->query)
 		snprintf(ret, SHM_QUEUE_TEXT, "a DNS look-up");
+	else if (paces_why(s, ret, SHM_QUEUE_TEXT))
+		return;
 	else if (s->slots >= mode_max_smtp_out(s))
 		snprintf(ret, SHM_QUEUE_TEXT,
 			 "max-smtp-out of the queue (%llu): until one of its connections is free",
@@ -593,7 +598,7 @@ static bool target_usable(const struct route_target *t, void *arg)
 	return !hosts_is_unreachable(s->w->hosts, &t->ip, t->port, s->failed_at);
 }
 
-bool site_wants_connection(const struct site *s)
+bool site_wants_connection(struct site *s)
 {
 	if (s->w->stopping || s->parcels == 0 || site_in_retry(s) || worker_is_orphan(s->w))
 		return false;
@@ -601,7 +606,9 @@ bool site_wants_connection(const struct site *s)
 		return false;
 	if (s->connecting > s->ready || s->connecting >= s->parcels)
 		return false; /* first see how those do */
-	return s->ready == 0 || loop_now(s->w->loop) >= s->hold_until;
+	if (s->ready > 0 && loop_now(s->w->loop) < s->hold_until)
+		return false;
+	return paces_may_connect(s);
 }
 
 bool site_connect(struct site *s, bool *ret_everybody)

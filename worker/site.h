@@ -86,6 +86,7 @@ struct site {
 	int want_list;
 	uint32_t leaving; /* slots.c: connections that were told to make room for other sites */
 
+	struct paces *paces; /* paces.h; NULL: it never had to wait for a rate */
 	struct mode *mode; /* mode.h; NULL: normal */
 	struct disabled *disabled; /* sources.h; NULL: none */
 	struct warmup *warmup; /* warmup.h; NULL: none */
@@ -113,7 +114,7 @@ msec_t site_blocked_until(const struct site *s);
 void site_kick(struct site *s);
 /* The next parcel of its queues in turn, NULL when nothing can go. The caller takes items from it at once. */
 struct parcel *site_next(struct site *s);
-bool site_wants_connection(const struct site *s);
+bool site_wants_connection(struct site *s);
 /* Time to open a connection; for slots.c, which has the turn. True: opened or nothing more to do; false: a limit holds it. */
 bool site_connect(struct site *s, bool *ret_everybody);
 

@@ -448,6 +448,16 @@ bool slots_take(struct site *s, const struct wants *x, struct slots_hold *ret,
 	return false;
 }
 
+void slots_put_back(struct worker *w, struct slots_hold *h)
+{
+	for (uint8_t i = 0; i < h->n; i++) {
+		h->caps[i]->held--;
+		cap_put(w->slots, h->caps[i]);
+	}
+	lease_give(w->shm, w->h->slot, h->lease);
+	slots_pump(w);
+}
+
 void slots_give(struct connection *c)
 {
 	struct worker *w = c->w;

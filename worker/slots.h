@@ -68,6 +68,8 @@ bool slots_take(struct site *s, const struct wants *x, struct slots_hold *ret,
 bool slots_held_by(struct site *s, const struct limit_want *by);
 /* The site waits for something in shared memory that is no cap. */
 void slots_held_for(struct site *s, const char *why);
+/* No connection was made with it. */
+void slots_put_back(struct worker *w, struct slots_hold *h);
 /* The peer has seen the end of the connection, and its site no longer counts it. */
 void slots_give(struct connection *c);
 /* Should this connection close, so that another worker or another site has its turn? */

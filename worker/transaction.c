@@ -52,6 +52,8 @@ static void transaction_end(struct transaction *t)
 		t->phase == PHASE_DOT && t->accepted && t->message.class == OUTCOME_DELIVERED;
 
 	transaction_report(t);
+	if (!delivered)
+		paces_not_delivered(c->site, &t->paces);
 	lease_set_message(w->shm, w->h->slot, c->hold.lease, 0);
 	if (delivered) {
 		c->delivered++;
@@ -510,7 +512,8 @@ static uint32_t read_envelope(struct transaction *t)
 }
 
 /* One try; false: all of them got their outcome without the receiver. */
-static bool begin(struct connection *c, struct parcel *p, uint32_t n, uint64_t reserved)
+static bool begin(struct connection *c, struct parcel *p, uint32_t n, uint64_t reserved,
+		  const struct paces_ticket *paces)
 {
 	struct transaction *t = xcalloc(1, sizeof(*t));
 	uint32_t sent;
@@ -519,6 +522,7 @@ static bool begin(struct connection *c, struct parcel *p, uint32_t n, uint64_t r
 	t->c = c;
 	t->w = c->w;
 	t->reserved = reserved;
+	t->paces = *paces;
 	t->started = loop_wall(c->w->loop);
 	t->phase = PHASE_MAIL;
 	take_items(t, p->queue, p, n);
@@ -526,10 +530,12 @@ static bool begin(struct connection *c, struct parcel *p, uint32_t n, uint64_t r
 	if (sent == 0 || (t->env.alone && c->messages)) {
 		bool alone = sent != 0;
 
+		paces_sent(c->site, paces, 0);
 		transaction_end(t);
 		c->closing |= alone;
 		return false;
 	}
+	paces_sent(c->site, paces, sent);
 	c->txn = t;
 	t->warmup_day = warmup_begun(c->site, &c->source_ip, sent);
 	t->sent = sent;
@@ -543,20 +549,26 @@ static bool begin(struct connection *c, struct parcel *p, uint32_t n, uint64_t r
 
 enum transaction_start transaction_begin(struct connection *c)
 {
+	struct paces_ticket paces;
 	struct parcel *p;
 
-	while (!c->closing && (p = site_next(c->site))) {
+	while (!c->closing && paces_may_send(c) && (p = site_next(c->site))) {
 		uint32_t n = warm_enough(c, how_many(c, p));
-		/* One report for what the receiver says, one for what is decided here. */
-		uint64_t bound = post_bound(n) + post_bound(1);
+		uint64_t bound;
 
 		if (n == 0)
 			break;
+		if (!paces_take(c, p, &n, &paces))
+			continue; /* its queue waits alone, or no clock is open any more */
+		/* One report for what the receiver says, one for what is decided here. */
+		bound = post_bound(n) + post_bound(1);
 		if (bound < 2 * post_bound(1))
 			bound = 2 * post_bound(1);
-		if (!post_reserve(c->w->post, bound))
+		if (!post_reserve(c->w->post, bound)) {
+			paces_sent(c->site, &paces, 0);
 			return TRANSACTION_NO_ROOM;
-		if (begin(c, p, n, bound))
+		}
+		if (begin(c, p, n, bound, &paces))
 			return TRANSACTION_BEGUN;
 	}
 	return TRANSACTION_NOTHING;

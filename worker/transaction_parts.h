@@ -10,6 +10,7 @@
 
 #include "worker/envelope.h"
 #include "worker/outcome.h"
+#include "worker/paces.h"
 
 struct connection;
 struct worker;
@@ -50,6 +51,7 @@ struct transaction {
 	uint64_t offset; /* of the body */
 	char tail[2]; /* its last bytes so far */
 	uint64_t reserved; /* of the ring */
+	struct paces_ticket paces; /* what it took of rates */
 	msec_t started;
 	struct outcome message; /* of all accepted ones, once decided */
 };

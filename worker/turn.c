@@ -1,6 +1,7 @@
 #include "worker/turn.h"
 
 #include "worker/inhand.h"
+#include "worker/paces.h"
 #include "worker/reroute.h"
 
 static const int class_share[SPOOL_CLASSES] = {8, 4, 2, 1};
@@ -42,7 +43,7 @@ static struct queue *first_running(const struct turn *t, int class)
 	struct queue *q;
 
 	TAILQ_FOREACH(q, &t->queues[class], in_turn[class])
-		if (!q->paused && !reroute_is_active(q))
+		if (!q->paused && !paces_holds(q) && !reroute_is_active(q))
 			return q;
 	return NULL;
 }

@@ -28,7 +28,7 @@ void turn_remove(struct turn *t, struct queue *q, uint8_t class);
 /* The queue, with all that it has, goes to another site or away. */
 void turn_leave(struct turn *t, struct queue *q);
 void turn_enter(struct turn *t, struct queue *q);
-/* The parcel whose turn it is among queues that are not paused; stays where it is. NULL: none. */
+/* The parcel whose turn it is among queues that neither are paused nor wait for a rate of their own; stays where it is. NULL: none. */
 struct parcel *turn_next(struct turn *t);
 /* It was used: its lane, queue and class have had their turn. */
 void turn_used(struct turn *t, struct parcel *p);

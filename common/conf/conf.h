@@ -42,6 +42,26 @@ struct conf_rate {
 	uint64_t n; /* UINT64_MAX = unlimited */
 	usec_t per; /* window length */
 };
+static inline bool conf_rate_is_unlimited(const struct conf_rate *r)
+{
+	return r->n == UINT64_MAX;
+}
+/* "100/15m"; volume: "10M/m". */
+void conf_rate_text(const struct conf_rate *r, bool volume, struct buf *to);
+
+/* source-ip-max-*-rate = CIDR RATE: for each local address inside CIDR; use conf_ip_rate_for(). */
+struct conf_ip_rate {
+	struct cidr cidr;
+	struct conf_rate rate;
+};
+struct conf_ip_rates {
+	const struct conf_ip_rate *v;
+	size_t n;
+};
+/* The rate of the most specific CIDR that holds the address; NULL: none, or it is unlimited. */
+const struct conf_rate *conf_ip_rate_for(const struct conf_ip_rates *rates,
+					 const struct ip *source);
+
 struct conf_times {
 	const usec_t *v;
 	size_t n;
@@ -144,6 +164,7 @@ struct conf_pool {
 	size_t member_count;
 	uint64_t max_smtp_out; /* pool-max-smtp-out: over all members; 0 = no limit */
 	struct conf_vmtas cold; /* default of its members */
+	struct conf_rate max_msg_rate; /* pool-max-msg-rate: likewise */
 };
 
 /* Errors and warnings of a load, in file order. */

@@ -160,7 +160,13 @@ D(host_name, "host-name helo-domain", HOST, "", 0, 0, RELOAD, \
 D(max_smtp_out, "max-smtp-out", UINT, "0", 0, 1000000, RELOAD, \
   "connections of the whole virtual MTA; 0: no limit but the total") \
 D(cold_virtual_mta, "cold-virtual-mta", NAMES, "", 0, 0, RELOAD, \
-  "repeatable: virtual MTAs that take the first recipients of each day (max-cold-virtual-mta-msg), the one with the fewest first")
+  "repeatable: virtual MTAs that take the first recipients of each day (max-cold-virtual-mta-msg), the one with the fewest first") \
+D(max_connect_rate, "max-connect-rate max-conn-rate", RATE, "unlimited", 0, 0, RELOAD, \
+  "connections that the whole virtual MTA opens per time") \
+D(max_msg_rate, "max-msg-rate max-smtp-msg-rate max-msg-per-hour", RATE, "unlimited", 0, 0, RELOAD, \
+  "recipients that the whole virtual MTA attempts per time, delivered or not") \
+D(max_data_volume_rate, "max-data-volume-rate max-smtp-data-volume-rate", VOLUME_RATE, "unlimited", 0, 0, RELOAD, \
+  "bytes of messages that the whole virtual MTA delivers per time")
 
 #define CONF_POOL_DIRECTIVES(D) \
 D(virtual_mta, "virtual-mta", MEMBERS, "", 0, 0, RELOAD, \
@@ -178,7 +184,15 @@ D(cold_virtual_mta, "cold-virtual-mta", NAMES, "", 0, 0, RELOAD, \
 D(max_smtp_out, "max-smtp-out", UINT, "0", 0, 1000000, RELOAD, \
   "max-smtp-out of each member that sets none itself") \
 D(pool_max_smtp_out, "pool-max-smtp-out", UINT, "0", 0, 1000000, RELOAD, \
-  "connections of all members together; 0: no limit")
+  "connections of all members together; 0: no limit") \
+D(max_connect_rate, "max-connect-rate max-conn-rate", RATE, "unlimited", 0, 0, RELOAD, \
+  "max-connect-rate of each member that sets none itself") \
+D(max_msg_rate, "max-msg-rate max-smtp-msg-rate max-msg-per-hour", RATE, "unlimited", 0, 0, RELOAD, \
+  "max-msg-rate of each member that sets none itself") \
+D(max_data_volume_rate, "max-data-volume-rate max-smtp-data-volume-rate", VOLUME_RATE, "unlimited", 0, 0, RELOAD, \
+  "max-data-volume-rate of each member that sets none itself") \
+D(pool_max_msg_rate, "pool-max-msg-rate", RATE, "unlimited", 0, 0, RELOAD, \
+  "recipients that all members together attempt per time, delivered or not")
 
 #define CONF_DOMAIN_DIRECTIVES(D) \
 D(type, "type", DOMAIN_TYPE, "smtp", 0, 0, MESSAGE, \
@@ -193,6 +207,20 @@ D(max_smtp_out, "max-smtp-out", UINT, "20", 1, 1000000, SITE, \
   "connections of a queue") \
 D(source_ip_max_smtp_out, "source-ip-max-smtp-out max-smtp-out-per-source-ip", SOURCE_LIMITS, "", 0, 0, SITE, \
   "CIDR N, repeatable: connections of a queue from each local address inside CIDR; the most specific CIDR counts") \
+D(smtp_out_rampup_interval, "smtp-out-rampup-interval", TIME, "0", 0, CONF_HOUR, SITE, \
+  "least time between the openings of two connections of a queue") \
+D(max_connect_rate, "max-connect-rate max-conn-rate", RATE, "unlimited", 0, 0, SITE, \
+  "connections that a queue opens per time") \
+D(max_msg_rate, "max-msg-rate max-msg-per-hour", RATE, "unlimited", 0, 0, SITE, \
+  "recipients that a queue attempts per time, delivered or not; max-msg-per-hour = N is an old way to write N/h") \
+D(max_data_volume_rate, "max-data-volume-rate", VOLUME_RATE, "unlimited", 0, 0, SITE, \
+  "bytes of messages that a queue delivers per time") \
+D(source_ip_max_connect_rate, "source-ip-max-connect-rate", IP_RATES, "", 0, 0, SITE, \
+  "CIDR RATE, repeatable: max-connect-rate for each local address inside CIDR; the most specific CIDR counts") \
+D(source_ip_max_msg_rate, "source-ip-max-msg-rate", IP_RATES, "", 0, 0, SITE, \
+  "CIDR RATE, repeatable: max-msg-rate for each local address inside CIDR") \
+D(source_ip_max_data_volume_rate, "source-ip-max-data-volume-rate", IP_VOLUME_RATES, "", 0, 0, SITE, \
+  "CIDR RATE, repeatable: max-data-volume-rate for each local address inside CIDR") \
 D(max_msg_per_connection, "max-msg-per-connection", UINT, "0", 0, 1000000, SITE, \
   "messages after which a connection is closed; 0: no limit") \
 D(max_rcpt_per_message, "max-rcpt-per-message max-rcpt-per-transaction", UINT, "1000", 1, 100000, SITE, \
@@ -266,7 +294,13 @@ D(domains, "domains", PATTERNS, "", 0, 0, RELOAD, \
 D(max_smtp_out, "max-smtp-out", UINT, "0", 0, 1000000, RELOAD, \
   "connections to the provider's hosts over all virtual MTAs together; 0: no limit but the others") \
 D(source_ip_max_smtp_out, "source-ip-max-smtp-out", SOURCE_LIMITS, "", 0, 0, RELOAD, \
-  "CIDR N, repeatable: connections to the provider's hosts from each local address inside CIDR; the most specific CIDR counts")
+  "CIDR N, repeatable: connections to the provider's hosts from each local address inside CIDR; the most specific CIDR counts") \
+D(max_connect_rate, "max-connect-rate max-conn-rate", RATE, "unlimited", 0, 0, RELOAD, \
+  "connections that all virtual MTAs together open to the provider's hosts per time") \
+D(max_msg_rate, "max-msg-rate max-msg-per-hour", RATE, "unlimited", 0, 0, RELOAD, \
+  "recipients that all virtual MTAs together attempt at the provider's hosts per time, delivered or not") \
+D(source_ip_max_msg_rate, "source-ip-max-msg-rate", IP_RATES, "", 0, 0, RELOAD, \
+  "CIDR RATE, repeatable: recipients attempted at the provider's hosts from each local address inside CIDR")
 
 #define CONF_ROLLUP_DIRECTIVES(D) \
 D(mx, "mx", ROLLUPS, "", 0, 0, RELOAD, \

@@ -27,11 +27,8 @@ static const struct known sections[] = {
 
 static const struct known directives[] = {
 	/* limits, rates, back-off, providers */
-	{"smtp-out-rampup-interval max-connect-rate max-conn-rate backoff-max-connect-rate "
-	 "source-ip-max-connect-rate max-msg-rate backoff-max-msg-rate source-ip-max-msg-rate "
-	 "max-msg-per-hour backoff-max-msg-per-hour max-data-volume-rate "
-	 "backoff-max-data-volume-rate source-ip-max-data-volume-rate max-smtp-msg-rate "
-	 "max-smtp-data-volume-rate pool-max-msg-rate backoff-max-smtp-out "
+	{"backoff-max-connect-rate backoff-max-msg-rate backoff-max-msg-per-hour "
+	 "backoff-max-data-volume-rate backoff-max-smtp-out "
 	 "backoff-retry-after backoff-notify backoff-to-normal-after "
 	 "backoff-to-normal-after-delivery backoff-upon-all-sources-disabled backoff-reduce "
 	 "backoff-min-msg-rate backoff-hold backoff-recover-interval backoff-recover-step "

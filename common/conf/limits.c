@@ -221,12 +221,18 @@ static void inherit(struct conf_section *v, const struct conf_section *pool, siz
 	memcpy((char *)v->vmta + to->offset, slot->value, conf_type_rows[to->type].size);
 }
 
+/* It has a limit of its own over its members. */
+static bool is_capped(const struct conf_pool *p)
+{
+	return p->max_smtp_out > 0 || !conf_rate_is_unlimited(&p->max_msg_rate);
+}
+
 static size_t capped_pools(const struct conf_vmta *v)
 {
 	size_t n = 0;
 
 	for (size_t i = 0; i < v->pool_count; i++)
-		n += v->pools[i]->max_smtp_out > 0;
+		n += is_capped(v->pools[i]);
 	return n;
 }
 
@@ -244,9 +250,11 @@ void conf_pool_to_members(struct conf *c, struct conf_section *pool, struct conf
 		v->vmta->pools = pools;
 		for (size_t row = 0; row < pool->scope->n; row++)
 			inherit(v, pool, row, msgs);
-		if (p->max_smtp_out && capped_pools(v->vmta) > CONF_CAPPED_POOLS_MAX)
-			conf_error(msgs, pool->at,
-				   "virtual MTA %s is in more than %d pools with pool-max-smtp-out",
-				   v->name, CONF_CAPPED_POOLS_MAX);
+		if (is_capped(p) && capped_pools(v->vmta) > CONF_CAPPED_POOLS_MAX)
+			conf_error(
+				msgs, pool->at,
+				"virtual MTA %s is in more than %d pools with pool-max-smtp-out or "
+				"pool-max-msg-rate",
+				v->name, CONF_CAPPED_POOLS_MAX);
 	}
 }

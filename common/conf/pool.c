@@ -124,6 +124,7 @@ static void build_pool(struct conf *c, struct conf_section *s, struct conf_messa
 	build_members(c, s, &f.virtual_mta, p, msgs);
 	p->cold = cold_list(c, s, &f.cold_virtual_mta, msgs);
 	p->max_smtp_out = f.pool_max_smtp_out;
+	p->max_msg_rate = f.pool_max_msg_rate;
 	s->pool = p;
 	conf_pool_to_members(c, s, msgs);
 }

@@ -360,7 +360,7 @@ static void set_slot(struct conf *c, struct conf_section *s, struct conf_overlay
 		check_reference(c, d, it, value, msgs);
 		slot = arena_alloc(&c->arena, sizeof(*slot));
 		*slot = (struct conf_slot){.value = value,
-					   .text = it->text.p,
+					   .text = ctx.shown ? ctx.shown : it->text.p,
 					   .at = it->at,
 					   .section = s->display,
 					   .secret = it->secret};

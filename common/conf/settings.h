@@ -109,6 +109,9 @@ T(SIZE, uint64_t, true, false, "a size such as 64K, 10M or 2G") \
 T(SIZE_0, uint64_t, true, false, "a size such as 64K, 10M or 2G, or 0 or unlimited") \
 T(SIZE_POW2, uint64_t, true, false, "a size that is a power of two, such as 4M") \
 T(RATE, struct conf_rate, true, false, "unlimited, or a rate such as 100/h or 100/15m") \
+T(VOLUME_RATE, struct conf_rate, true, false, "unlimited, or bytes per time such as 10M/m or 2G/15m") \
+T(IP_RATES, struct conf_ip_rates, true, false, "CIDR and a rate, such as 192.0.2.0/24 100/h") \
+T(IP_VOLUME_RATES, struct conf_ip_rates, true, false, "CIDR and bytes per time, such as 192.0.2.0/24 10M/m") \
 T(STRING, const char *, false, false, "a text") \
 T(PATH, const char *, false, false, "an absolute path") \
 T(LOG, const char *, false, false, "stderr, journald or an absolute path") \

@@ -164,39 +164,6 @@ bool conf_parse_size(struct slice s, uint64_t *ret)
 	return false;
 }
 
-bool conf_parse_rate(struct slice s, struct conf_rate *ret)
-{
-	static const struct unit units[] = {
-		{"s sec secs second seconds", CONF_SEC},
-		{"m min mins minute minutes", CONF_MIN},
-		{"h hr hrs hour hours", CONF_HOUR},
-		{"d day days", CONF_DAY},
-	};
-	struct conf_rate r = {.n = UINT64_MAX, .per = CONF_SEC};
-	struct slice unit;
-	uint64_t m = 1;
-
-	if (slice_ieq_str(s, "unlimited") || slice_eq_str(s, "0")) {
-		*ret = r;
-		return true;
-	}
-	if (!take_number(&s, &r.n) || r.n == 0 || s.n == 0 || s.p[0] != '/')
-		return false;
-	s = slice_from(s, 1);
-	if (s.n && s.p[0] >= '0' && s.p[0] <= '9' && (!take_number(&s, &m) || m == 0))
-		return false;
-	unit = take_letters(&s);
-	for (size_t i = 0; i < ARRAY_SIZE(units) && s.n == 0; i++) {
-		if (!conf_words_have(units[i].names, unit))
-			continue;
-		if (__builtin_mul_overflow(m, units[i].n, &r.per))
-			return false;
-		*ret = r;
-		return true;
-	}
-	return false;
-}
-
 /* The standard text for a value that cannot be read. */
 static bool not_a(struct conf_value_ctx *c, struct slice s)
 {
@@ -318,16 +285,6 @@ static bool parse_size(struct conf_value_ctx *c, struct slice s, const void *pre
 	if (type == CONF_SIZE_POW2 && (v & (v - 1)) != 0)
 		return not_a(c, s);
 	return bounded(c, s, v, ret);
-}
-
-static bool parse_rate(struct conf_value_ctx *c, struct slice s, const void *prev, void *ret)
-{
-	(void)prev;
-	if (!conf_parse_rate(s, ret))
-		return not_a(c, s);
-	if (slice_eq_str(s, "0"))
-		buf_add_str(c->remark, "0 means unlimited: write unlimited to say so");
-	return true;
 }
 
 static bool keep(struct conf_value_ctx *c, struct slice s, void *ret)
@@ -457,7 +414,10 @@ static const struct type_parser parsers[CONF_TYPE_COUNT] = {
 	[CONF_SIZE] = {parse_size, false, false},
 	[CONF_SIZE_0] = {parse_size, false, false},
 	[CONF_SIZE_POW2] = {parse_size, false, false},
-	[CONF_RATE] = {parse_rate, false, false},
+	[CONF_RATE] = {conf_value_rate, false, false},
+	[CONF_VOLUME_RATE] = {conf_value_rate, false, false},
+	[CONF_IP_RATES] = {conf_value_ip_rates, false, true},
+	[CONF_IP_VOLUME_RATES] = {conf_value_ip_rates, false, true},
 	[CONF_STRING] = {parse_string, false, false},
 	[CONF_PATH] = {parse_path, false, false},
 	[CONF_LOG] = {parse_path, false, false},

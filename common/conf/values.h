@@ -22,6 +22,8 @@ struct conf_value_ctx {
 	struct slice keyword; /* as written: aliases may be written differently */
 	struct buf *why; /* what is wrong, when the answer is false */
 	struct buf *remark; /* a warning about a value that is taken */
+	const char
+		*shown; /* the value as it is shown when that is not as written; NULL: as written */
 };
 
 /*
@@ -41,6 +43,8 @@ bool conf_parse_time(struct slice s, usec_t *ret);
 bool conf_parse_size(struct slice s, uint64_t *ret);
 /* "unlimited", "0" (unlimited), "N/[M]unit". */
 bool conf_parse_rate(struct slice s, struct conf_rate *ret);
+/* The same with N in bytes: "10M/m". */
+bool conf_parse_volume_rate(struct slice s, struct conf_rate *ret);
 
 /*
  * Quotes and backslashes: "…" in front takes everything up to its end; \" \\ \$ and \space stand for
@@ -58,6 +62,7 @@ bool conf_rollup_name(struct slice s, struct slice *ret);
 /* The parsers of structured values; for values.c. */
 typedef bool conf_value_parser(struct conf_value_ctx *ctx, struct slice s, const void *prev,
 			       void *ret);
+conf_value_parser conf_value_rate, conf_value_ip_rates;
 conf_value_parser conf_value_cidrs, conf_value_rollups, conf_value_strings, conf_value_patterns,
 	conf_value_ip_ports, conf_value_ip_limits, conf_value_source_limits, conf_value_mx_limits,
 	conf_value_source_hosts, conf_value_smtp_hosts, conf_value_records,

@@ -379,7 +379,8 @@ static uint64_t opens(const struct rates *r, struct rate_entry *e, uint64_t toke
 	turn = e->turn_until - RATE_TURN_NSEC;
 	if (turn <= r->now) /* the first is a little late */
 		return max_u64(at, e->turn_until);
-	return max_u64(at, turn + place * rate_cost(e->measure, e->n, e->per, tokens));
+	/* as if those before it took one token each: rather too early than too late for its turn */
+	return max_u64(at, turn + place * rate_cost(e->measure, e->n, e->per, 1));
 }
 
 static int look(struct rates *r, const struct rate_want *wants, size_t n, uint64_t who,
