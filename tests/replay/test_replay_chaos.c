@@ -26,6 +26,8 @@
 
 #define CONF CONF_WITH("3", "4", "3")
 #define CONF_WITH(out, messages, rcpts)                                                            \
+	"[virtual-mta b]\nsmtp-source-host = 192.0.2.2 b.sluice.test\n"                            \
+	"[virtual-mta-pool p]\nselection = weighted\nvirtual-mta = a weight 3, b weight 1\n"       \
 	"[domain *]\nretry-after = 1m,5m,10m,30m\nretry-after-dns-error = 2m\nbounce-after = 4d\n" \
 	"max-smtp-out = " out "\nmax-msg-per-connection = " messages                               \
 	"\nmax-rcpt-per-message = " rcpts "\n"
@@ -172,6 +174,17 @@ static void some_order(void)
 	world_order_at(&x, fake_elapsed(), kind, pattern, dice(2));
 }
 
+/* To and fro between the two virtual MTAs. */
+static void some_move(void)
+{
+	char pattern[32];
+	bool back = dice(3) == 0;
+
+	snprintf(pattern, sizeof(pattern), "%s/%s", dice(4) ? places[dice(SITES)].domain : "*",
+		 back ? "b" : "a");
+	world_move_at(&x, fake_elapsed(), pattern, back ? "a" : dice(3) ? "b" : "p");
+}
+
 static void something(void *arg);
 
 static void again(usec_t within)
@@ -187,8 +200,13 @@ static void something(void *arg ATTR_UNUSED)
 	static const usec_t gaps[] = {0, 0, 1000, 50000, USEC_PER_SEC, 9 * USEC_PER_SEC};
 	unsigned what = dice(100);
 
-	static const char *const confs[] = {CONF, CONF_WITH("1", "1", "1"),
-					    CONF_WITH("20", "0", "100")};
+	static const char *const confs[] = {
+		CONF, CONF_WITH("1", "1", "1"), CONF_WITH("20", "0", "100"),
+		CONF "[domain d2.test/a, d3.test/a]\nreroute-to-virtual-mta = b\n",
+		CONF "[domain d3.test/a]\nreroute-to-virtual-mta = p\n"
+		     "[domain d3.test/b, d4.test/b]\nreroute-to-virtual-mta = a\n"};
+
+	x.route = dice(5) ? "a" : "p";
 
 	if (what < 49) {
 		for (unsigned n = dice(4) ? 1 : 20; n; n--)
@@ -198,8 +216,10 @@ static void something(void *arg ATTR_UNUSED)
 			send_one((int)site);
 	} else if (what < 70) {
 		set_mood(&places[dice(SITES)], (enum mood)dice(MOODS));
-	} else if (what < 80) {
+	} else if (what < 78) {
 		some_order();
+	} else if (what < 80) {
+		some_move();
 	} else if (what < 86) {
 		x.commit_gap = gaps[dice(ARRAY_SIZE(gaps))];
 	} else if (what < 90) {
@@ -221,6 +241,7 @@ static void heal(void *arg ATTR_UNUSED)
 	x.commit_gap = x.fail_commits = x.race_percent = 0;
 	x.commit_next = 0;
 	x.h.orphan = false;
+	world_reload(&x, CONF);
 	for (size_t i = 0; i < SITES; i++)
 		set_mood(&places[i], WELL);
 	for (size_t i = 0; i < PAUSED; i++) {
@@ -287,6 +308,7 @@ static void live(bool with_kills)
 		if (until > CHAOS || kill_count == MAX_KILLS - 1)
 			until = CHAOS;
 		x.h.orphan = dice(10) == 0;
+		x.h.vmta = dice(4) ? "a" : "b";
 		if (!with_kills || dice(4) == 0) {
 			world_run(&x, until);
 			until = fake_elapsed();
@@ -302,7 +324,10 @@ static void story(unsigned seed)
 	begin(seed);
 	live(seed % 3 != 0);
 	heal(NULL);
-	world_run(&x, fake_elapsed() + HEALING);
+	for (int i = 0; i < 4; i++) { /* what the one gives away, the other has to take */
+		x.h.vmta = i % 2 ? "b" : "a";
+		world_run(&x, fake_elapsed() + HEALING);
+	}
 	cr_assert(!commit_orders_pending(x.commit), "seed %u: an order is never carried out", seed);
 	assert_ended();
 	cr_assert_eq(world_left(&x), 0, "seed %u: %llu recipients are stuck", seed,

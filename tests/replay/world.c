@@ -198,7 +198,7 @@ void world_new(struct world *x, const char *conf)
 				 .spooler_bell = x->spooler_bell,
 				 .debug = true};
 	limits_set_bells(x->bells, 1);
-	x->vmta = "a";
+	x->vmta = x->route = "a";
 	write_conf(x, conf);
 	load_conf(x);
 	open_spool(x);
@@ -270,7 +270,8 @@ static void on_committed(struct intake_message *m)
 	free(m);
 }
 
-static void add_recipient(struct intake_message *m, struct slice address, uint8_t class)
+static void add_recipient(struct intake_message *m, struct slice address, const char *route,
+			  uint8_t class)
 {
 	struct intake_recipient *r;
 
@@ -279,7 +280,7 @@ static void add_recipient(struct intake_message *m, struct slice address, uint8_
 	*r = (struct intake_recipient){.address = slice_dup(address),
 				       .domain = slice_dup_lower(slice_from(
 					       address, (size_t)slice_rchr(address, '@') + 1)),
-				       .route = "a",
+				       .route = route,
 				       .class = class};
 }
 
@@ -302,7 +303,7 @@ uint64_t world_send_as(struct world *x, const char *sender, const char *rcpts, c
 			    "sixty-two letters of text that nobody reads, and a line's end.\r\n");
 	m->size = m->body.n;
 	while (slice_next(&rest, ' ', &one))
-		add_recipient(m, one, class);
+		add_recipient(m, one, x->route, class);
 	while (*end)
 		end = &(*end)->next;
 	*end = m;

@@ -46,6 +46,7 @@ struct world {
 	uint64_t msgids;
 	uint64_t conf_gen;
 	bool running; /* a worker */
+	const char *route; /* of new mail: "a" */
 	const char *vmta; /* how the configuration writes its name */
 
 	/* a committer that is not always there; zero: it runs after each turn and never fails */
