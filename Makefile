@@ -57,6 +57,8 @@ $(BUILD)/%.o: %.c $(BUILD)/.flags
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
+$(BUILD)/common/conf/shipped.o: etc/bounce-categories.conf
+
 # Tests: the first line of each test names the folders and files that it links. Folders that do not
 # suit it wholly can be left out in part: "worker -worker/resolver.c", or named by a pattern.
 UNIT   := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))

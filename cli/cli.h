@@ -60,6 +60,8 @@ struct cli {
 	X(OFF, "off", FLAG, "off", "", "accept new mail again")                                    \
 	X(TO_VMTA, "to-vmta", TEXT, "to_vmta", "VMTA", "virtual MTA or pool that takes them")      \
 	X(FROM, "from", TEXT, "from", "ADDRESS", "sender; <> for the null sender")                 \
+	X(PHASE, "phase", TEXT, "phase", "PHASE",                                                  \
+	  "connect, dns, greeting, ehlo, starttls, mail, rcpt (if not given), data or dot")        \
 	X(CONTENT, "content", FLAG, "content", "", "print the message itself")                     \
 	X(MAN, "man", FLAG, "man", "", "print the manual page")
 

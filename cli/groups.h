@@ -46,6 +46,9 @@ int inject_run(struct cli *cli, const struct invocation *i);
 /* config.c */
 int config_check_run(struct cli *cli, const struct invocation *i);
 
+/* reply.c */
+int reply_check_run(struct cli *cli, const struct invocation *i);
+
 /* help.c */
 int help_run(struct cli *cli, const struct invocation *i);
 /* Usage, options and example of one command. */

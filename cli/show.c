@@ -103,10 +103,8 @@ static const struct column connection_columns[] = {
 };
 
 static const struct column error_columns[] = {
-	{"count", "COUNT", COL_COUNT},
-	{"last", "LAST", COL_TIME},
-	{"text", "REPLY", COL_TEXT},
-	{NULL, NULL, COL_TEXT},
+	{"count", "COUNT", COL_COUNT},	  {"last", "LAST", COL_TIME}, {"text", "REPLY", COL_TEXT},
+	{"pattern", "PATTERN", COL_TEXT}, {NULL, NULL, COL_TEXT},
 };
 
 static const struct column event_columns[] = {

@@ -48,7 +48,8 @@ static struct acct_layout *layout_make(const struct conf_acct_file *c, const str
 {
 	struct acct_layout_options o = {.json = c->format == CONF_ACCT_JSON,
 					.iso_times = c->iso_times,
-					.user_string = c->user_string};
+					.user_string = c->user_string,
+					.conf = c->conf};
 	struct acct_layout *l;
 	char *error;
 

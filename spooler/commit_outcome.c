@@ -397,12 +397,15 @@ int apply_transaction(struct commit *c, const struct report_transaction *t)
 	return rc < 0 ? rc : subject_end(c);
 }
 
-static bool is_about_policy(const struct report_outcome *o)
+static bool is_about_policy(const struct commit *c, const struct report_outcome *o)
 {
-	enum acct_category c = acct_category_of(o->enhanced, o->code, o->text);
+	const char *category;
 
-	return o->class == OUTCOME_BOUNCED &&
-	       (c == ACCT_CATEGORY_POLICY_RELATED || c == ACCT_CATEGORY_SPAM_RELATED);
+	if (o->class != OUTCOME_BOUNCED)
+		return false;
+	category = acct_category_of(c->conf, ACCT_BOUNCED, o->code, o->enhanced, o->text);
+	return strcmp(category, acct_category_name(ACCT_CATEGORY_POLICY_RELATED)) == 0 ||
+	       strcmp(category, acct_category_name(ACCT_CATEGORY_SPAM_RELATED)) == 0;
 }
 
 int count_warmup(struct commit *c, const struct commit_vmta *v, const struct report_transaction *t)
@@ -417,7 +420,7 @@ int count_warmup(struct commit *c, const struct commit_vmta *v, const struct rep
 
 		attempted += o->attempted;
 		transient += o->attempted && o->class == OUTCOME_TRANSIENT;
-		policy += o->attempted && is_about_policy(o);
+		policy += o->attempted && is_about_policy(c, o);
 	}
 	return spool_warmup_count(c->w, v->id, &t->source_ip, site, t->warmup_day, attempted,
 				  transient, policy);

@@ -126,7 +126,8 @@ static struct notice *notice_make(struct dsn_helper *d, const struct dsn_row *r,
 	const struct conf_global *g = conf_global(d->conf);
 	struct notice *n = xcalloc(1, sizeof(*n));
 	char *from = from_address(g);
-	struct dsn_build_options o = {.host = g->host_name,
+	struct dsn_build_options o = {.conf = d->conf,
+				      .host = g->host_name,
 				      .from = from,
 				      .msgid = d->source.next_msgid(d->source.arg),
 				      .random = {rng_u64(), rng_u64()},

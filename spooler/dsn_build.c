@@ -70,6 +70,18 @@ static const char *const advice[ACCT_CATEGORY_COUNT] = {
 					"computer and the attachments.",
 };
 
+/* A category of the operator's own says nothing here. */
+static const char *advice_of(const struct build *b, const struct dsn_recipient *r)
+{
+	const char *name =
+		acct_category_of(b->o->conf, ACCT_BOUNCED, r->code, r->enhanced, r->text);
+	enum acct_category c = 0;
+
+	while (c < ACCT_CATEGORY_COUNT && strcmp(name, acct_category_name(c)) != 0)
+		c++;
+	return advice[c < ACCT_CATEGORY_COUNT ? c : ACCT_CATEGORY_OTHER];
+}
+
 static struct slice value_of(struct build *b)
 {
 	return buf_slice(&b->value);
@@ -183,8 +195,7 @@ static void person_recipient(struct build *b, const struct dsn_recipient *r, str
 	status_of(r, e);
 	buf_addf(out, "    Status: %u.%u.%u (%s)\r\n", e[0], e[1], e[2], acct_status_text(e));
 	if (r->action == DSN_FAILED)
-		dsn_text_wrap(out, "    ",
-			      slice_str(advice[acct_category_of(r->enhanced, r->code, r->text)]));
+		dsn_text_wrap(out, "    ", slice_str(advice_of(b, r)));
 	else if (r->action == DSN_DELAYED && r->will_retry_until)
 		date_add(out, "    It is tried until ", r->will_retry_until);
 }

@@ -14,7 +14,10 @@
 #include "common/base/clock.h"
 #include "spooler/dsn_row.h"
 
+struct conf;
+
 struct dsn_build_options {
+	const struct conf *conf; /* for the category that the advice goes by */
 	const char *host; /* host-name: Reporting-MTA, Message-ID */
 	const char *from; /* address of From: */
 	uint64_t msgid; /* of the notification */

@@ -11,6 +11,7 @@
 #include "worker/events.h"
 #include "worker/hosts.h"
 #include "worker/paces.h"
+#include "worker/judge.h"
 #include "worker/site.h"
 #include "worker/slots.h"
 #include "worker/sources.h"
@@ -75,6 +76,7 @@ void connection_place(const struct connection *c, struct site_place *ret)
 	ret->mx_name = c->host;
 	ret->mx_ip = c->ip;
 	ret->source_ip = c->source_ip;
+	ret->mx_port = c->port;
 }
 
 const char *connection_doing(const struct connection *c)
@@ -174,23 +176,35 @@ void connection_give_up(struct connection *c, bool abort)
 
 /* --- before it is ready --- */
 
-/* This target will not do: the site tries another one. polite: the peer is there and gets a QUIT. */
-static void connection_failed(struct connection *c, const struct outcome *o, bool polite)
+/* The site tries another target, or the same one from another source, or does as a pattern says. */
+static void tell_site(struct connection *c, const struct judgement *j)
 {
 	struct site_place at;
 
-	counter_add(c->w->counters, COUNTER_CONNECT_FAILURES, 1);
 	connection_place(c, &at);
+	judge_carry_out(j, c->site, &at, NULL);
+	if (j->settled)
+		return;
+	if (judge_blames_source(j, c->site))
+		site_connection_again(c->site);
+	else
+		site_target_failed(c->site, &c->ip, c->port, &j->o, &at);
+}
+
+/* This target will not do. polite: the peer is there and gets a QUIT. */
+static void connection_failed(struct connection *c, const struct judgement *j, bool polite)
+{
+	counter_add(c->w->counters, COUNTER_CONNECT_FAILURES, 1);
 	if (polite) {
 		say_quit(c);
-		site_target_failed(c->site, &c->ip, c->port, o, &at);
+		tell_site(c, j);
 		return;
 	}
 	not_ready_any_more(c);
-	site_target_failed(c->site, &c->ip, c->port, o, &at);
 	go(c, STEP_gone);
 	stream_free(c->stream);
 	c->stream = NULL;
+	tell_site(c, j);
 	if (c->connected)
 		loop_timer_set(c->timer, ABORT_TIME);
 	else
@@ -199,18 +213,39 @@ static void connection_failed(struct connection *c, const struct outcome *o, boo
 
 static void failed_by_reply(struct connection *c)
 {
-	struct outcome o;
+	struct judgement j;
 
-	outcome_from_reply(&o, steps[c->step].phase, &c->reply, c->site->set);
-	connection_failed(c, &o, c->reply.code != 421);
+	judge_reply(&j, c->site, steps[c->step].phase, &c->reply);
+	connection_failed(c, &j, c->reply.code != 421);
+}
+
+/*
+ * The peer refuses what can be done without. True: a pattern says more of it than that, and the
+ * connection is over.
+ */
+static bool refusal_ends_it(struct connection *c)
+{
+	struct site_place at;
+	struct judgement j;
+
+	judge_reply(&j, c->site, steps[c->step].phase, &c->reply);
+	if (j.settled || j.hits.source) {
+		connection_failed(c, &j, true);
+		return true;
+	}
+	connection_place(c, &at);
+	judge_carry_out(&j, c->site, &at, NULL);
+	return c->step == STEP_gone;
 }
 
 static void failed_for_tls(struct connection *c, const char *why, bool polite)
 {
+	struct judgement j;
 	struct outcome o;
 
 	outcome_local(&o, LOCAL_NO_TLS, "TLS is required: %s", why);
-	connection_failed(c, &o, polite);
+	judge_local(&j, c->site, &o);
+	connection_failed(c, &j, polite);
 }
 
 static enum connection_step send_ehlo(struct connection *c)
@@ -236,12 +271,23 @@ static enum connection_step become_ready(struct connection *c)
 	return STEP_ready;
 }
 
+/* What it hides of the greeting it replaces by asterisks. */
+static bool shows_pix(const struct reply *r)
+{
+	size_t asterisks = 0;
+
+	for (size_t i = 0; i < r->text.n; i++)
+		asterisks += r->text.p[i] == '*';
+	return asterisks >= 10;
+}
+
 static enum connection_step on_greeting(struct connection *c)
 {
 	if (c->reply.code != 220) {
 		failed_by_reply(c);
 		return STEP_gone;
 	}
+	c->pix = shows_pix(&c->reply);
 	return send_ehlo(c);
 }
 
@@ -302,6 +348,8 @@ static enum connection_step on_ehlo(struct connection *c)
 		failed_by_reply(c);
 		return STEP_gone;
 	}
+	if (c->reply.code != 250 && refusal_ends_it(c))
+		return STEP_gone;
 	if (c->reply.code != 250 && !need) {
 		n = snprintf(line, sizeof(line), "HELO %.255s\r\n", c->helo);
 		stream_write(c->stream, line, (size_t)n);
@@ -339,6 +387,8 @@ static enum connection_step on_starttls(struct connection *c)
 		failed_by_reply(c);
 		return STEP_gone;
 	}
+	if (refusal_ends_it(c))
+		return STEP_gone;
 	if (c->site->set->require_starttls) {
 		failed_for_tls(c, buf_cstr(&c->reply.text), true);
 		return STEP_gone;
@@ -475,12 +525,16 @@ static void on_timer(void *arg)
 
 static void on_unasked(struct connection *c)
 {
-	struct outcome o;
+	struct site_place at;
+	struct judgement j;
 
 	/* 421 or nonsense while idle: the peer closes, nothing is lost by it. */
-	outcome_from_reply(&o, PHASE_MAIL, &c->reply, c->site->set);
-	site_note(c->site, &o);
+	judge_reply(&j, c->site, PHASE_MAIL, &c->reply);
+	if (!j.again)
+		site_note(c->site, &j.o);
 	connection_end(c, false, ABORT_TIME);
+	connection_place(c, &at);
+	judge_carry_out(&j, c->site, &at, NULL);
 }
 
 static void connection_lost(struct connection *c, const char *what);
@@ -499,6 +553,8 @@ static void on_reply(struct connection *c)
 		connection_lost(c, "connection given up: replies that were not asked for");
 		return;
 	}
+	if (c->reply.code < 400)
+		judge_granted(c->site, &c->reply);
 	if (c->step == STEP_ready && c->txn) {
 		transaction_on_reply(c->txn, &c->reply);
 		return;
@@ -523,7 +579,8 @@ static void on_reply(struct connection *c)
 
 static void connection_lost(struct connection *c, const char *what)
 {
-	struct outcome o;
+	const struct judge_loss loss = {.what = what, .timed_out = c->timed_out};
+	struct judgement j;
 
 	if (c->step == STEP_quit) {
 		connection_end(c, false, 0);
@@ -544,8 +601,8 @@ static void connection_lost(struct connection *c, const char *what)
 		handshake_failed(c, what);
 		return;
 	}
-	outcome_from_loss(&o, steps[c->step].phase, what);
-	connection_failed(c, &o, false);
+	judge_loss(&j, c->site, steps[c->step].phase, &loss);
+	connection_failed(c, &j, false);
 }
 
 static void on_data(struct connection *c)
@@ -588,6 +645,7 @@ static void on_timeout(struct connection *c)
 	char what[64];
 	usec_t t = step_timeout(c, c->step);
 
+	c->timed_out = true;
 	if (c->step == STEP_connect) {
 		hosts_unreachable(c->w->hosts, &c->ip, c->port, UNREACHABLE_TIME);
 		snprintf(what, sizeof(what), "connection timed out after %u s",

@@ -79,6 +79,8 @@ struct connection {
 	bool rset_needed; /* the peer may still hold an open transaction */
 	bool closing; /* no further transaction */
 	bool refused_421; /* the peer said that it closes */
+	bool timed_out; /* an answer did not come in time */
+	bool pix; /* the greeting shows a Cisco PIX */
 	uint32_t messages; /* transactions begun */
 	uint32_t delivered;
 	uint32_t errors; /* refused recipients */

@@ -57,6 +57,7 @@ struct worker {
 	struct reroutes *reroutes;
 	struct reselects *reselects;
 	struct warmups *warmups;
+	struct condemned_list *condemned;
 };
 
 /* An orphan delivers nothing: it only expires mail and obeys orders. */

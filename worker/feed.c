@@ -5,6 +5,7 @@
 #include "common/base/log.h"
 #include "common/base/xalloc.h"
 #include "common/spool/spool.h"
+#include "worker/condemn.h"
 #include "worker/context.h"
 #include "worker/due.h"
 #include "worker/inhand.h"
@@ -242,6 +243,10 @@ static void fresh_row(struct feed *f, struct spool_read *r, const struct spool_f
 	if (inhand_find(f->w->inhand, row->msgid, row->rcpt))
 		return;
 	site_new_mail(q->site);
+	if (condemn_means(q, r, row->msgid, true)) {
+		park(f, q, row->msgid, row->rcpt);
+		return;
+	}
 	if (queue_is_blocked(q) || (q->full & 1u << class) ||
 	    q->class_waiting[class] >= inhand_share(f->w->inhand, q, class)) {
 		if (!queue_is_blocked(q)) {
@@ -269,6 +274,14 @@ static size_t fresh_class(struct feed *f, struct spool_read *r, uint8_t class, s
 		fresh_row(f, r, &rows[i], class);
 	f->fresh_more[class] = n == most;
 	return n;
+}
+
+static bool fresh_seen(const struct feed *f)
+{
+	for (int c = 0; c < SPOOL_CLASSES; c++)
+		if (f->fresh_more[c])
+			return false;
+	return true;
 }
 
 /* Parked rows need room in the ring, and what has been read must not be lost: so many, at most. */
@@ -385,7 +398,8 @@ static void due_row(struct spool_read *r, struct queue *q, const struct spool_du
 {
 	struct spool_recipient x;
 
-	if (spool_recipient_get(r, row->msgid, row->rcpt, &x) < 0 || expire(r, q, &x))
+	if (condemn_means(q, r, row->msgid, false) ||
+	    spool_recipient_get(r, row->msgid, row->rcpt, &x) < 0 || expire(r, q, &x))
 		return;
 	(void)take(arg, r, q, row->msgid, row->rcpt, spool_lane_class(lane), false);
 }
@@ -459,6 +473,7 @@ static void run(void *arg)
 	inhand_settle(w->inhand, committed);
 	duties_look(w->duties, r, seq);
 	read_fresh(f, r);
+	f->again |= condemn_burst(w, r, fresh_seen(f));
 	read_wake(f, r);
 	read_due(f, r);
 	reroutes_burst(w->reroutes, r);

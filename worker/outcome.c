@@ -82,6 +82,10 @@ void outcome_from_reply(struct outcome *ret, enum outcome_phase phase, const str
 			ret->class = OUTCOME_TRANSIENT;
 		return;
 	}
+	/* Says what the enhanced code would, where there is none. */
+	if (phase == PHASE_RCPT && r->code == 553 && !ret->enhanced[0] &&
+	    set->smtp_553_means_invalid_mailbox)
+		memcpy(ret->enhanced, (uint8_t[3]){5, 1, 1}, sizeof(ret->enhanced));
 	/* 421 closes the connection (RFC 5321 3.8); after the dot it is the message's reply too. */
 	if (r->code == 421 && phase != PHASE_DOT)
 		ret->scope = SCOPE_CONNECTION;

@@ -6,6 +6,7 @@
 #include "common/base/log.h"
 #include "common/base/xalloc.h"
 #include "common/conf/conf.h"
+#include "worker/condemn.h"
 #include "worker/context.h"
 #include "worker/due.h"
 #include "worker/events.h"
@@ -57,6 +58,7 @@ static void queue_free(struct queue *q)
 		}
 	}
 	due_begin_again(q);
+	condemn_forget(q);
 	free(q->domain);
 	free(q->name);
 	q->magic = 0;
@@ -196,7 +198,7 @@ static void queue_tidy(struct queue *q, void *arg)
 	queue_publish(q);
 	site_kick(q->site);
 	queue_look_why(q);
-	if (q->items || q->due_more || q->idle_since + QUEUE_IDLE_KEEP > now ||
+	if (q->items || q->due_more || q->condemned || q->idle_since + QUEUE_IDLE_KEEP > now ||
 	    post_committed(w->post) < q->wake_position || !site_is_idle(q->site) ||
 	    reroute_keeps(q) || reselect_keeps(q))
 		return;

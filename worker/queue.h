@@ -73,6 +73,7 @@ struct queue {
 	uint8_t due_more; /* bits of classes of which the due table may have more that is due */
 	bool refill_listed; /* in the feed's list of refills */
 	struct due_pass *due; /* due.h */
+	struct condemned *condemned; /* condemn.h */
 	TAILQ_ENTRY(queue) refill;
 	uint64_t wake_position; /* ring position behind the last push of its wake row */
 

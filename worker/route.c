@@ -264,9 +264,27 @@ bool route_mark_failed(struct route *r, const struct ip *ip, uint16_t port)
 	return fresh || !found;
 }
 
+void route_skip(struct route *r, const struct ip *ip, uint16_t port, usec_t until)
+{
+	for (uint32_t i = 0; i < r->count; i++)
+		if (ip_eq(&r->targets[i].ip, ip) && r->targets[i].port == port)
+			r->targets[i].skip_until = until;
+}
+
+void route_unskip(struct route *r)
+{
+	for (uint32_t i = 0; i < r->count; i++)
+		r->targets[i].skip_until = 0;
+}
+
 void route_keep_failed(struct route *r, const struct route *old)
 {
-	for (uint32_t i = 0; i < old->count; i++)
-		if (old->targets[i].failed)
-			(void)route_mark_failed(r, &old->targets[i].ip, old->targets[i].port);
+	for (uint32_t i = 0; i < old->count; i++) {
+		const struct route_target *t = &old->targets[i];
+
+		if (t->failed)
+			(void)route_mark_failed(r, &t->ip, t->port);
+		if (t->skip_until)
+			route_skip(r, &t->ip, t->port, t->skip_until);
+	}
 }

@@ -21,6 +21,7 @@ struct route_target {
 	uint16_t port;
 	uint32_t preference; /* lower first */
 	bool failed; /* in the present round of tries */
+	usec_t skip_until; /* a reply says that another host is to be used */
 };
 
 struct route {
@@ -53,9 +54,12 @@ struct route_target *route_next(struct route *r,
 				bool (*usable)(const struct route_target *t, void *arg), void *arg);
 /* A new round. */
 void route_reset(struct route *r);
+/* Not before then (monotonic), whatever round it is. */
+void route_skip(struct route *r, const struct ip *ip, uint16_t port, usec_t until);
+void route_unskip(struct route *r);
 /* Not again in this round. True: it was not marked before, or is none of these targets. */
 bool route_mark_failed(struct route *r, const struct ip *ip, uint16_t port);
-/* What had failed in the answer before is marked in this one, too. */
+/* What had failed or is skipped in the answer before is so in this one, too. */
 void route_keep_failed(struct route *r, const struct route *old);
 
 #endif

@@ -93,10 +93,11 @@ static json_t *show_replies(const struct site *s)
 	json_t *rows = json_array();
 
 	for (uint32_t i = 0; i < s->reply_count; i++)
-		json_array_append_new(rows, json_pack("{s:o, s:I, s:o}", "text",
+		json_array_append_new(rows, json_pack("{s:o, s:I, s:o, s:o}", "text",
 						      text_or_empty(s->replies[i].text), "count",
 						      (json_int_t)s->replies[i].count, "last",
-						      time_or_null(s->replies[i].last)));
+						      time_or_null(s->replies[i].last), "pattern",
+						      text_or_empty(s->replies[i].pattern)));
 	return rows;
 }
 

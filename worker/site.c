@@ -15,6 +15,7 @@
 #include "worker/hold.h"
 #include "worker/hosts.h"
 #include "worker/inhand.h"
+#include "worker/judge.h"
 #include "worker/mode.h"
 #include "worker/opening.h"
 #include "worker/paces.h"
@@ -30,6 +31,7 @@
 #define HOLD_TIME (10 * USEC_PER_SEC)
 /* retry-upon-new-mail: a stream of mail is no stream of attempts */
 #define NEW_MAIL_GAP (10 * MSEC_PER_SEC)
+#define SKIP_TIME (60 * USEC_PER_SEC)
 #define NO_DOMAIN_TEXT "domain does not exist"
 
 struct sites {
@@ -103,6 +105,12 @@ static void site_set_reached(struct site *s, bool reached)
 		inhand_set_reached(s->w->inhand, q, reached);
 }
 
+static void reply_forget(struct site_reply *r)
+{
+	free(r->text);
+	free(r->pattern);
+}
+
 static void site_free(struct site *s)
 {
 	struct connection *c;
@@ -113,7 +121,7 @@ static void site_free(struct site *s)
 	route_query_cancel(s->query);
 	route_free(s->route);
 	for (uint32_t i = 0; i < s->reply_count; i++)
-		free(s->replies[i].text);
+		reply_forget(&s->replies[i]);
 	free(s->replies);
 	events_free(s->w, &s->events);
 	mode_free(s);
@@ -151,7 +159,7 @@ void site_configure(struct site *s, const struct conf_domain *set)
 bool site_is_idle(const struct site *s)
 {
 	return s->slots == 0 && !s->query && !s->wanting && s->parcels == 0 && !s->report_due &&
-	       warmup_is_settled(s);
+	       warmup_is_settled(s) && !s->disabled && !mode_is_backoff(s);
 }
 
 bool site_in_retry(const struct site *s)
@@ -233,11 +241,12 @@ static void drop_oldest_reply(struct site *s)
 	for (uint32_t i = 1; i < s->reply_count; i++)
 		if (s->replies[i].last < s->replies[oldest].last)
 			oldest = i;
-	free(s->replies[oldest].text);
+	reply_forget(&s->replies[oldest]);
 	s->replies[oldest] = s->replies[--s->reply_count];
 }
 
-void site_note(struct site *s, const struct outcome *o)
+/* The entry of this text, in place of the oldest if it is new; NULL when none are to be kept. */
+static struct site_reply *reply_of(struct site *s, const struct outcome *o)
 {
 	struct site_reply *r = NULL;
 
@@ -245,7 +254,7 @@ void site_note(struct site *s, const struct outcome *o)
 		if (strcmp(s->replies[i].text, o->text) == 0)
 			r = &s->replies[i];
 	if (!r && s->set->max_events_recorded == 0)
-		return;
+		return NULL;
 	while (!r && s->reply_count >= s->set->max_events_recorded)
 		drop_oldest_reply(s);
 	if (!r) {
@@ -253,8 +262,27 @@ void site_note(struct site *s, const struct outcome *o)
 		r = &s->replies[s->reply_count++];
 		*r = (struct site_reply){.text = xstrdup(o->text)};
 	}
-	r->count++;
 	r->last = loop_wall(s->w->loop);
+	return r;
+}
+
+void site_note(struct site *s, const struct outcome *o)
+{
+	struct site_reply *r = reply_of(s, o);
+
+	if (r)
+		r->count++;
+}
+
+void site_note_pattern(struct site *s, const struct outcome *o, const char *pattern)
+{
+	struct site_reply *r = reply_of(s, o);
+
+	if (!r || (r->pattern && strcmp(r->pattern, pattern) == 0))
+		return;
+	free(r->pattern);
+	r->pattern = xstrdup(pattern);
+	events_add(s->w, &s->events, "%s matches %s", o->text, pattern);
 }
 
 void site_own_hold(const struct site *s, char *ret)
@@ -330,6 +358,8 @@ void site_fail(struct site *s, const struct outcome *o, const struct site_place 
 	s->failed_at = loop_now(s->w->loop);
 	site_forget_failures(s);
 	site_set_reached(s, false);
+	if (s->route)
+		route_unskip(s->route);
 	if (o->class == OUTCOME_BOUNCED) {
 		(void)verdict_waiting(s, o);
 		return;
@@ -366,6 +396,32 @@ void site_target_failed(struct site *s, const struct ip *ip, uint16_t port, cons
 		slots_want(s);
 }
 
+void site_skip_host(struct site *s, const struct outcome *o, const struct site_place *at)
+{
+	char text[IP_TEXT_MAX];
+
+	events_add(s->w, &s->events, "%s [%s] is skipped: %s", at->mx_name,
+		   ip_text(&at->mx_ip, text), o->text);
+	site_remember(s, o, at);
+	s->failures += !s->route || route_mark_failed(s->route, &at->mx_ip, at->mx_port);
+	if (s->route)
+		route_skip(s->route, &at->mx_ip, at->mx_port, loop_now(s->w->loop) + SKIP_TIME);
+	if (s->parcels)
+		slots_want(s);
+}
+
+/* What is said of the site by DNS or by us: true when a pattern has decided it. */
+static bool site_judged(struct site *s, struct outcome *o)
+{
+	static const struct site_place nowhere = {.mx_name = ""};
+	struct judgement j;
+
+	judge_local(&j, s, o);
+	judge_carry_out(&j, s, &nowhere, NULL);
+	*o = j.o;
+	return j.settled;
+}
+
 /* Every target was tried, or cannot be tried. */
 static void site_out_of_targets(struct site *s)
 {
@@ -377,7 +433,7 @@ static void site_out_of_targets(struct site *s)
 	struct outcome o;
 
 	for (uint32_t i = 0; i < s->route->count; i++) {
-		tried |= s->route->targets[i].failed;
+		tried |= s->route->targets[i].failed || s->route->targets[i].skip_until;
 		sources |= sources_has(s, s->route->targets[i].ip.family);
 	}
 	if (s->ready || s->connecting) { /* others still work on it */
@@ -387,6 +443,7 @@ static void site_out_of_targets(struct site *s)
 		return;
 	}
 	place.mx_name = mx;
+	tried &= s->last.text[0] != '\0';
 	if (tried)
 		o = s->last;
 	else if (!sources)
@@ -397,6 +454,10 @@ static void site_out_of_targets(struct site *s)
 				  "no mail host answered within the last minute");
 	if (!tried)
 		place = (struct site_place){.mx_name = ""};
+	if (!tried && site_judged(s, &o)) {
+		free(mx);
+		return;
+	}
 	site_fail(s, &o, &place, retry_site_delay(mode_retry_after(s), s->retry_position), true);
 	free(mx);
 }
@@ -405,7 +466,7 @@ void site_delivered(struct site *s)
 {
 	bool was = s->retry_position || s->retry_at || s->has_row;
 
-	if (!was)
+	if (!was || site_in_retry(s)) /* what was sent before it was deferred proves nothing */
 		return;
 	events_add(s->w, &s->events, "delivers again after %u failure%s", s->retry_position,
 		   s->retry_position == 1 ? "" : "s");
@@ -485,6 +546,18 @@ static bool no_domain_ripe(const struct site *s)
 
 static void site_resolve(struct site *s);
 
+/* A pattern may want it otherwise: then the mail waits, or another time, or bounces. */
+static void site_fail_dns(struct site *s, struct outcome *o, msec_t delay)
+{
+	bool final = o->class == OUTCOME_BOUNCED;
+
+	if (site_judged(s, o))
+		return;
+	if (final && o->class == OUTCOME_TRANSIENT)
+		delay = retry_dns_delay(s->set);
+	site_fail(s, o, NULL, delay, false);
+}
+
 /* The domain does not exist, or has no host: believed when a second, fresh look-up agrees. */
 static void site_no_domain(struct site *s, const struct route *r, bool confirmed)
 {
@@ -497,8 +570,8 @@ static void site_no_domain(struct site *s, const struct route *r, bool confirmed
 	if (confirmed && !s->w->sites->distrust) {
 		outcome_local(&o, LOCAL_NO_DOMAIN, "%s (DNS %s, twice)", what,
 			      dns_status_name(r->status));
-		site_fail(s, &o, NULL, 0, false);
-		if (s->has_row) {
+		site_fail_dns(s, &o, 0);
+		if (s->has_row && !site_in_retry(s)) {
 			s->retry_at = 0;
 			s->retry_position = 0;
 			site_report(s, false);
@@ -520,7 +593,7 @@ static void site_no_domain(struct site *s, const struct route *r, bool confirmed
 	}
 	outcome_local(&o, LOCAL_NO_DOMAIN_YET, "%s (DNS %s)", what, dns_status_name(r->status));
 	site_note(s, &o);
-	site_fail(s, &o, NULL, delay, false);
+	site_fail_dns(s, &o, delay);
 }
 
 static void site_on_answer(struct site *s, struct route *r, bool fresh)
@@ -547,13 +620,13 @@ static void site_on_answer(struct site *s, struct route *r, bool fresh)
 		break;
 	case DNS_NULL_MX:
 		outcome_local(&o, LOCAL_NULL_MX, "the domain accepts no mail (null MX)");
-		site_fail(s, &o, NULL, 0, false);
+		site_fail_dns(s, &o, 0);
 		break;
 	case DNS_TEMPFAIL:
 	case DNS_LOOP:
 		outcome_local(&o, LOCAL_DNS, "DNS %s: %s", dns_status_name(r->status), r->text);
 		site_note(s, &o);
-		site_fail(s, &o, NULL, retry_dns_delay(s->set), false);
+		site_fail_dns(s, &o, retry_dns_delay(s->set));
 		break;
 	}
 	route_free(r);
@@ -592,7 +665,7 @@ static bool target_usable(const struct route_target *t, void *arg)
 {
 	struct site *s = arg;
 
-	if (!sources_has(s, t->ip.family))
+	if (!sources_has(s, t->ip.family) || t->skip_until > loop_now(s->w->loop))
 		return false;
 	/* A site whose own retry time has come finds out for itself, unless another one has just done so. */
 	return !hosts_is_unreachable(s->w->hosts, &t->ip, t->port, s->failed_at);
@@ -672,7 +745,7 @@ bool site_message_lost(struct site *s)
 void site_connection_ready(struct site *s)
 {
 	site_set_reached(s, true);
-	if (s->retry_at) {
+	if (s->retry_at && !site_in_retry(s)) {
 		s->retry_at = 0;
 		site_publish(s);
 	}

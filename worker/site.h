@@ -31,6 +31,7 @@ struct spool_read;
 /* A reply or failure seen lately, for `show queue`. */
 struct site_reply {
 	char *text;
+	char *pattern; /* lines of pattern lists that matched it, NULL for none */
 	uint64_t count;
 	msec_t last;
 };
@@ -39,6 +40,7 @@ struct site_reply {
 struct site_place {
 	const char *mx_name; /* "" for none */
 	struct ip mx_ip, source_ip;
+	uint16_t mx_port;
 };
 
 struct site {
@@ -134,6 +136,10 @@ void site_target_failed(struct site *s, const struct ip *ip, uint16_t port, cons
 void site_connection_again(struct site *s);
 void site_delivered(struct site *s);
 void site_note(struct site *s, const struct outcome *o);
+/* Which lines of pattern lists matched it. */
+void site_note_pattern(struct site *s, const struct outcome *o, const char *pattern);
+/* A reply says that the next mail host is to be used: this one is not, for a minute or until nobody is left. */
+void site_skip_host(struct site *s, const struct outcome *o, const struct site_place *at);
 
 /* Nothing can be done for its mail now: it waits as long as the ladder says, or bounces. */
 void site_fail(struct site *s, const struct outcome *o, const struct site_place *at, msec_t delay,

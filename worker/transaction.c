@@ -13,6 +13,7 @@
 #include "worker/connection.h"
 #include "worker/context.h"
 #include "worker/inhand.h"
+#include "worker/judge.h"
 #include "worker/post.h"
 #include "worker/site.h"
 #include "worker/transaction_parts.h"
@@ -82,7 +83,7 @@ static void finish_lost(struct transaction *t, const struct outcome *o, bool abo
 	struct connection *c = t->c;
 	struct site *s = c->site;
 	struct site_place at;
-	bool host_failed = c->delivered == 0 &&
+	bool host_failed = c->delivered == 0 && !t->settled &&
 			   (transaction_any_again(t) || (message_lost && site_message_lost(s)));
 	struct ip ip = c->ip;
 	uint16_t port = c->port;
@@ -207,9 +208,30 @@ void transaction_on_drained(struct transaction *t)
 
 /* --- replies, one function for each phase --- */
 
+/* What is decided reaches site, source and queue; the connection may be told to begin nothing more. */
+static void carry_out(struct transaction *t, const struct judgement *j)
+{
+	struct site_place at;
+
+	t->c->closing |= j->leave;
+	t->settled |= j->settled || judge_blames_source(j, t->c->site);
+	connection_place(t->c, &at);
+	judge_carry_out(j, t->c->site, &at, t->rcpts[0].e.item->queue);
+}
+
+/* All that have no outcome yet get this one, or wait again. */
+static void settle_rest(struct transaction *t, const struct judgement *j)
+{
+	if (j->again)
+		transaction_put_back(t, &j->o);
+	else
+		transaction_decide_rest(t, &j->o);
+	carry_out(t, j);
+}
+
 static void on_mail(struct transaction *t, const struct reply *r)
 {
-	struct outcome o;
+	struct judgement j;
 
 	if (r->code >= 200 && r->code < 300) {
 		wait_for(t, PHASE_RCPT);
@@ -217,9 +239,9 @@ static void on_mail(struct transaction *t, const struct reply *r)
 			send_rcpt(t);
 		return;
 	}
-	outcome_from_reply(&o, PHASE_MAIL, r, t->c->site->set);
+	judge_reply(&j, t->c->site, PHASE_MAIL, r);
 	t->mail_refused = true;
-	transaction_decide_rest(t, &o);
+	settle_rest(t, &j);
 	if (!t->pipelined) {
 		finish(t);
 		return;
@@ -244,17 +266,18 @@ static void next_rcpt(struct transaction *t)
 
 static void on_rcpt_refused(struct transaction *t, struct txn_rcpt *x, const struct reply *r)
 {
-	struct outcome o;
+	struct judgement j;
 
-	if (is_too_many(t, r)) {
+	judge_reply(&j, t->c->site, PHASE_RCPT, r);
+	if (j.o.class == OUTCOME_DELIVERED) /* 3xx: makes no sense here */
+		j.o.class = OUTCOME_TRANSIENT;
+	if (j.again || (!j.disposition && is_too_many(t, r))) {
 		x->state = RCPT_AGAIN;
-		return;
+	} else {
+		rcpt_decide(x, &j.o);
+		t->c->errors++;
 	}
-	outcome_from_reply(&o, PHASE_RCPT, r, t->c->site->set);
-	if (o.class == OUTCOME_DELIVERED) /* 3xx: makes no sense here */
-		o.class = OUTCOME_TRANSIENT;
-	rcpt_decide(x, &o);
-	t->c->errors++;
+	carry_out(t, &j);
 }
 
 static void on_rcpt(struct transaction *t, const struct reply *r)
@@ -291,7 +314,7 @@ static void on_rcpt(struct transaction *t, const struct reply *r)
 
 static void on_data(struct transaction *t, const struct reply *r)
 {
-	struct outcome o;
+	struct judgement j;
 
 	if (r->code == 354 && t->accepted && !t->mail_refused) {
 		t->body_begun = true;
@@ -311,8 +334,10 @@ static void on_data(struct transaction *t, const struct reply *r)
 		return;
 	}
 	if (!t->mail_refused) { /* else this only says that there is no transaction */
-		outcome_from_reply(&o, PHASE_DATA, r, t->c->site->set);
-		transaction_decide_rest(t, &o);
+		if (t->accepted) { /* else it only says that there is no recipient */
+			judge_reply(&j, t->c->site, PHASE_DATA, r);
+			settle_rest(t, &j);
+		}
 		t->c->rset_needed = true;
 	}
 	finish(t);
@@ -321,22 +346,22 @@ static void on_data(struct transaction *t, const struct reply *r)
 /* A reply while the message is on its way: its answer, but the peer waits for a dot that must not come. */
 static void on_body(struct transaction *t, const struct reply *r)
 {
-	struct outcome o;
+	struct judgement j;
 
-	outcome_from_reply(&o, PHASE_DOT, r, t->c->site->set);
-	if (o.class == OUTCOME_DELIVERED)
-		o.class = OUTCOME_TRANSIENT;
-	transaction_decide_rest(t, &o);
-	finish_lost(t, &o, true, false);
+	judge_reply(&j, t->c->site, PHASE_DOT, r);
+	if (j.o.class == OUTCOME_DELIVERED)
+		j.o.class = OUTCOME_TRANSIENT;
+	settle_rest(t, &j);
+	finish_lost(t, &j.o, true, false);
 }
 
 static void on_dot(struct transaction *t, const struct reply *r)
 {
-	struct outcome o;
+	struct judgement j;
 
 	if (!t->empty) {
-		outcome_from_reply(&o, PHASE_DOT, r, t->c->site->set);
-		transaction_decide_rest(t, &o);
+		judge_reply(&j, t->c->site, PHASE_DOT, r);
+		settle_rest(t, &j);
 	}
 	if (r->code == 421)
 		t->c->refused_421 = true;
@@ -363,25 +388,42 @@ static bool is_out_of_step(const struct transaction *t, const struct reply *r)
 	return go_on && t->phase != PHASE_BODY;
 }
 
+/* 421: what was not decided goes elsewhere; only a pattern may see more in it. */
+static void on_421(struct transaction *t, const struct reply *r)
+{
+	struct txn_rcpt *x = t->next < t->count ? &t->rcpts[t->next] : NULL;
+	struct judgement j;
+
+	judge_reply(&j, t->c->site, t->phase, r);
+	if (t->phase == PHASE_MAIL)
+		warmup_undo(t->c->site, &t->c->source_ip, t->warmup_day, t->sent);
+	if (j.disposition == CONF_BOUNCE_RCPT && x && x->state == RCPT_OPEN)
+		rcpt_decide(x, &j.o);
+	if (j.again) {
+		transaction_put_back(t, &j.o);
+	} else if (j.disposition == CONF_BOUNCE_QUEUE) {
+		transaction_decide_rest(t, &j.o);
+	} else {
+		site_note(t->c->site, &j.o);
+		j.o.class = OUTCOME_TRANSIENT;
+		transaction_rest_again(t, &j.o);
+	}
+	carry_out(t, &j);
+	finish_lost(t, &j.o, false, false);
+}
+
 void transaction_on_reply(struct transaction *t, const struct reply *r)
 {
 	static void (*const by_phase[PHASE_COUNT])(struct transaction *, const struct reply *) = {
 		[PHASE_MAIL] = on_mail, [PHASE_RCPT] = on_rcpt, [PHASE_DATA] = on_data,
 		[PHASE_BODY] = on_body, [PHASE_DOT] = on_dot,
 	};
-	struct outcome o;
 
 	/* The dot has not left: this cannot be its reply. */
 	if (t->phase == PHASE_DOT && !t->empty && stream_output_pending(t->c->stream))
 		t->phase = PHASE_BODY;
 	if (r->code == 421 && t->phase != PHASE_DOT && t->phase != PHASE_BODY) {
-		outcome_from_reply(&o, t->phase, r, t->c->site->set);
-		o.scope = SCOPE_CONNECTION;
-		site_note(t->c->site, &o);
-		if (t->phase == PHASE_MAIL)
-			warmup_undo(t->c->site, &t->c->source_ip, t->warmup_day, t->sent);
-		transaction_rest_again(t, &o);
-		finish_lost(t, &o, false, false);
+		on_421(t, r);
 		return;
 	}
 	if (is_out_of_step(t, r)) {
@@ -398,16 +440,21 @@ void transaction_on_reply(struct transaction *t, const struct reply *r)
 
 void transaction_on_loss(struct transaction *t, const char *what)
 {
-	struct outcome o;
+	const struct judge_loss loss = {
+		.what = what, .timed_out = t->c->timed_out, .pix = t->c->pix};
+	struct judgement j;
 
-	outcome_from_loss(&o, t->phase, what);
-	if (o.scope == SCOPE_CONNECTION) {
-		site_note(t->c->site, &o);
-		transaction_rest_again(t, &o);
+	judge_loss(&j, t->c->site, t->phase, &loss);
+	if (j.again) {
+		transaction_put_back(t, &j.o);
+	} else if (j.o.scope == SCOPE_CONNECTION && j.disposition != CONF_BOUNCE_QUEUE) {
+		site_note(t->c->site, &j.o);
+		transaction_rest_again(t, &j.o);
 	} else {
-		transaction_decide_rest(t, &o);
+		transaction_decide_rest(t, &j.o);
 	}
-	finish_lost(t, &o, t->phase != PHASE_DOT, true);
+	carry_out(t, &j);
+	finish_lost(t, &j.o, t->phase != PHASE_DOT, j.o.class != OUTCOME_DELIVERED);
 }
 
 /* --- beginning --- */

@@ -48,6 +48,7 @@ struct transaction {
 	bool mail_refused; /* what else was pipelined will be refused, too */
 	bool empty; /* DATA was taken though no recipient was: a lone dot ends it */
 	bool body_begun;
+	bool settled; /* a pattern has decided what becomes of host and site */
 	uint64_t offset; /* of the body */
 	char tail[2]; /* its last bytes so far */
 	uint64_t reserved; /* of the ring */
@@ -60,6 +61,8 @@ struct transaction {
 void rcpt_decide(struct txn_rcpt *x, const struct outcome *o);
 /* All that have no outcome of their own get this one. */
 void transaction_decide_rest(struct transaction *t, const struct outcome *o);
+/* They wait again, untouched: it is the outcome of none of them. */
+void transaction_put_back(struct transaction *t, const struct outcome *o);
 /* They wait again, untouched; one that has lost several connections gets the outcome. */
 void transaction_rest_again(struct transaction *t, const struct outcome *o);
 bool transaction_any_again(const struct transaction *t);

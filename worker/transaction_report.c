@@ -32,6 +32,14 @@ void transaction_decide_rest(struct transaction *t, const struct outcome *o)
 			t->rcpts[i].state = RCPT_DECIDED;
 }
 
+void transaction_put_back(struct transaction *t, const struct outcome *o)
+{
+	t->message = *o;
+	for (uint32_t i = 0; i < t->count; i++)
+		if (t->rcpts[i].state == RCPT_OPEN || t->rcpts[i].state == RCPT_ACCEPTED)
+			t->rcpts[i].state = RCPT_AGAIN;
+}
+
 void transaction_rest_again(struct transaction *t, const struct outcome *o)
 {
 	for (uint32_t i = 0; i < t->count; i++) {

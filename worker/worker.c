@@ -14,6 +14,7 @@
 #include "common/loop/stream.h"
 #include "common/spool/spool.h"
 #include "worker/connection.h"
+#include "worker/condemn.h"
 #include "worker/context.h"
 #include "worker/feed.h"
 #include "worker/hosts.h"
@@ -328,6 +329,7 @@ static void worker_setup(struct process *p)
 	w->reroutes = reroutes_new(w);
 	w->reselects = reselects_new(w);
 	w->warmups = warmups_new(w);
+	w->condemned = condemned_list_new();
 	w->queues = queues_new(w);
 	slots_adopt(w);
 	p->clock_offset = clock_offset(w);
@@ -347,6 +349,7 @@ static void worker_teardown(struct process *p)
 	warmups_free(w->warmups);
 	inhand_free(w->inhand);
 	sweep_free(w->sweep);
+	condemned_list_free(w->condemned);
 	feed_free(w->feed);
 	duties_free(w->duties);
 	resumes_free(w->resumes);

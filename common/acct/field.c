@@ -192,18 +192,8 @@ VALUE(dsn_status)
 	uint8_t e[3];
 
 	acct_status_effective(r->type, r->code, r->enhanced, e);
-	number_text(m, e[0]);
-	for (size_t i = 1; i < 3; i++) {
-		buf_add_char(&m->scratch, '.');
-		if (e[i] >= 100)
-			buf_add_char(&m->scratch, (char)('0' + e[i] / 100));
-		if (e[i] >= 10)
-			buf_add_char(&m->scratch, (char)('0' + e[i] / 10 % 10));
-		buf_add_char(&m->scratch, (char)('0' + e[i] % 10));
-	}
-	buf_add_str(&m->scratch, " (");
-	buf_add_str(&m->scratch, acct_status_text(e));
-	buf_add_char(&m->scratch, ')');
+	buf_clear(&m->scratch);
+	acct_status_add(e, &m->scratch);
 	return buf_slice(&m->scratch);
 }
 
@@ -212,9 +202,7 @@ VALUE(dsn_diag)
 	if (!r->text.n)
 		return nothing;
 	buf_clear(&m->scratch);
-	/* our own texts are no replies of a receiver */
-	buf_add_str(&m->scratch, slice_istarts(r->text, "local: ") ? "x-sluice;" : "smtp;");
-	buf_add_slice(&m->scratch, r->text);
+	acct_diag_add(r->text, &m->scratch);
 	return buf_slice(&m->scratch);
 }
 
@@ -238,7 +226,9 @@ VALUE(bounce_cat)
 {
 	if (r->type == ACCT_DELIVERED)
 		return slice_str("success");
-	return slice_str(acct_category_name(acct_category_of(r->enhanced, r->code, r->text)));
+	if (!m->conf)
+		return slice_str(acct_category_name(ACCT_CATEGORY_OTHER));
+	return slice_str(acct_category_of(m->conf, r->type, r->code, r->enhanced, r->text));
 }
 
 VALUE(src_type)

@@ -124,9 +124,11 @@ enum acct_field_kind { ACCT_KIND_TEXT, ACCT_KIND_NUMBER, ACCT_KIND_TIME };
  * record or from scratch, until the next value.
  */
 #define ACCT_TIME_CACHE 64
+struct conf;
 struct acct_maker {
 	bool iso_times;
 	const char *user_string;
+	const struct conf *conf; /* borrowed: patterns of categories */
 	struct buf scratch;
 	struct {
 		uint64_t second; /* +1, so that 0 is empty */

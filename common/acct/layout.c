@@ -98,6 +98,7 @@ struct acct_layout *acct_layout_new(const struct acct_layout_options *o)
 	l->o = *o;
 	l->maker.iso_times = o->iso_times;
 	l->maker.user_string = o->user_string;
+	l->maker.conf = o->conf;
 	for (size_t t = 0; t < ACCT_TYPE_COUNT; t++)
 		chosen_add_defaults(l, t);
 	columns_build(l);

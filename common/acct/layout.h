@@ -18,12 +18,14 @@
 #include "common/base/macros.h"
 
 struct acct_layout;
+struct conf;
 
 struct acct_layout_options {
 	unsigned types; /* ACCT_IN_* that the file takes */
 	bool json;
 	bool iso_times;
 	const char *user_string; /* borrowed; NULL is "" */
+	const struct conf *conf; /* borrowed: for bounceCat; NULL: it is "other" */
 };
 
 /* All types have their default columns. */

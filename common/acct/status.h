@@ -1,7 +1,7 @@
 /*
  * status.h - enhanced status codes in words, and the category of a bounce.
  *
- * Pure functions over tables; any thread.
+ * Pure functions over tables and patterns; any thread.
  */
 #ifndef SLUICE_ACCT_STATUS_H
 #define SLUICE_ACCT_STATUS_H
@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "common/acct/record.h"
+#include "common/base/buf.h"
 #include "common/base/slice.h"
 
 /*
@@ -24,7 +25,11 @@ const char *acct_status_text(const uint8_t enhanced[3]);
 void acct_status_effective(enum acct_type type, uint16_t code, const uint8_t given[3],
 			   uint8_t ret[3]);
 
-/* The categories, in alphabetical order as in reports. */
+/* "5.1.1 (bad destination mailbox address)", "smtp;550 …" or "x-sluice;local: …", appended. */
+void acct_status_add(const uint8_t enhanced[3], struct buf *to);
+void acct_diag_add(struct slice text, struct buf *to);
+
+/* The categories that Sluice's own patterns give (etc/bounce-categories.conf), in alphabetical order. */
 #define ACCT_CATEGORIES(X)                            \
 	X(BAD_CONFIGURATION, "bad-configuration")     \
 	X(BAD_CONNECTION, "bad-connection")           \
@@ -53,10 +58,17 @@ enum acct_category {
 
 const char *acct_category_name(enum acct_category c);
 
+struct conf;
+struct conf_category;
 /*
- * The category of a bounce or delay: by its own enhanced code where that is precise (5.1.1), else
- * by well-known words of the reply, else by the enhanced code's class, else by the reply code.
+ * The category of a bounce or delay by [bounce-category-patterns] of a configuration, which owns the
+ * name: the first line that matches what records hold of it, "other" if none does.
  */
-enum acct_category acct_category_of(const uint8_t enhanced[3], uint16_t code, struct slice text);
+const char *acct_category_of(const struct conf *c, enum acct_type type, uint16_t code,
+			     const uint8_t enhanced[3], struct slice text);
+/* The line behind it; NULL: none. */
+const struct conf_category *acct_category_line(const struct conf *c, enum acct_type type,
+					       uint16_t code, const uint8_t enhanced[3],
+					       struct slice text);
 
 #endif

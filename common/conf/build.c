@@ -5,6 +5,7 @@
 #include "common/base/xalloc.h"
 #include "common/conf/pattern.h"
 #include "common/conf/private.h"
+#include "common/conf/replies.h"
 
 static const struct conf_slot *const *slots_of(const struct conf_overlay *o)
 {
@@ -121,6 +122,7 @@ static void build_acct_files(struct conf *c, struct conf_messages *msgs)
 
 		conf_fill(&c->arena, s->scope, slots_of(&s->own), f);
 		f->name = s->name;
+		f->conf = c;
 		f->at = s->at;
 		if (!f->path && s->name[0] == '/')
 			f->path = s->name;
@@ -140,6 +142,24 @@ static void build_acct_files(struct conf *c, struct conf_messages *msgs)
 	}
 }
 
+static void build_patterns(struct conf *c)
+{
+	const struct conf_section *s = conf_section_find(c, CONF_SCOPE_CATEGORIES, slice_str(""));
+	struct conf_category_fields categories = {{NULL, 0}};
+
+	for (size_t i = 0; i < c->pattern_lists.n; i++) {
+		struct conf_section *l = c->pattern_lists.v[i];
+		struct conf_pattern_list_fields f;
+
+		conf_fill(&c->arena, l->scope, slots_of(&l->own), &f);
+		l->pattern_list->at = l->at;
+		l->pattern_list->replies = f.reply;
+	}
+	if (s)
+		conf_fill(&c->arena, s->scope, slots_of(&s->own), &categories);
+	c->categories = categories.pattern;
+}
+
 void conf_build_effective(struct conf *c, struct conf_messages *msgs)
 {
 	build_global(c);
@@ -149,4 +169,5 @@ void conf_build_effective(struct conf *c, struct conf_messages *msgs)
 	build_acct_files(c, msgs);
 	conf_build_providers(c, msgs);
 	conf_build_warmups(c, msgs);
+	build_patterns(c);
 }

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/base/regex.h"
 #include "common/base/xalloc.h"
 #include "common/conf/pattern.h"
 #include "common/conf/private.h"
@@ -34,6 +35,10 @@ void conf_free(struct conf *c)
 	free(c->acct_files.v);
 	free(c->providers.v);
 	free(c->warmups.v);
+	free(c->pattern_lists.v);
+	for (size_t i = 0; i < c->regexes.n; i++)
+		regex_free(c->regexes.v[i]);
+	free(c->regexes.v);
 	buf_done(&c->merged);
 	pthread_mutex_destroy(&c->lock);
 	arena_done(&c->arena);
@@ -43,10 +48,11 @@ void conf_free(struct conf *c)
 /* The generation if nothing was wrong, else NULL. */
 static struct conf *conf_build(struct conf *c, struct conf_items *items, struct conf_messages *msgs)
 {
+	conf_write_merged(items, &c->merged);
+	conf_read_shipped(&c->arena, items, msgs);
 	conf_build_sections(c, items, msgs);
 	conf_build_effective(c, msgs);
 	conf_build_rules(c, msgs);
-	conf_write_merged(items, &c->merged);
 	conf_items_done(items);
 	conf_messages_sort(msgs);
 	if (!conf_messages_have_error(msgs))

@@ -249,6 +249,20 @@ D(max_cold_virtual_mta_msg, "max-cold-virtual-mta-msg", PER_DAY, "0/d", 0, 0, ME
   "N/d[,N/d...]: so many recipients of the first, second ... day go to each cold-virtual-mta; the last number repeats") \
 D(reroute_to_virtual_mta, "reroute-to-virtual-mta", ROUTE, "", 0, 0, SITE, \
   "virtual MTA or pool that takes the mail of these queues, what waits and what is new") \
+D(smtp_421_means_mx_unavailable, "smtp-421-means-mx-unavailable", BOOL, "no", 0, 0, SITE, \
+  "a 421 at any point sends the mail to the next mail host at once") \
+D(replace_smtp_421_service_response, "replace-smtp-421-service-response", BOOL, "no", 0, 0, SITE, \
+  "records and notifications show \"service unavailable\" in place of the text of a 421; patterns see the text") \
+D(smtp_553_means_invalid_mailbox, "smtp-553-means-invalid-mailbox", BOOL, "yes", 0, 0, SITE, \
+  "a 553 to RCPT without an enhanced code is 5.1.1") \
+D(bounce_upon_transfer_failure, "bounce-upon-transfer-failure", BOOL, "no", 0, 0, SITE, \
+  "bounce a message when the connection fails while it is sent or before its final reply: it may have arrived") \
+D(bounce_upon_pix_transfer_failure, "bounce-upon-pix-transfer-failure", BOOL, "no", 0, 0, SITE, \
+  "the same only where the greeting shows a Cisco PIX (ten asterisks or more)") \
+D(assume_delivery_upon_data_termination_timeout, "assume-delivery-upon-data-termination-timeout", BOOL, "no", 0, 0, SITE, \
+  "no reply to the final dot within smtp-data-termination-timeout is taken as a delivery") \
+D(smtp_pattern_list, "smtp-pattern-list", PATTERN_LISTS, "", 0, 0, SITE, \
+  "names of [smtp-pattern-list] sections that replies are tried against, in this order") \
 D(connection_idle_timeout, "connection-idle-timeout", TIME, "0", 0, 10 * CONF_MIN, SITE, \
   "how long a connection without mail stays open for more") \
 D(connect_timeout, "connect-timeout", TIME, "2m", CONF_SEC, CONF_HOUR, SITE, \
@@ -320,6 +334,14 @@ D(overflow, "overflow", NAME, "hold", 0, 0, RELOAD, \
   "what becomes of mail over the day's number: hold: it waits for the next day, or the virtual MTA or pool that takes it") \
 D(pace, "pace", PACE, "even", 0, 0, RELOAD, \
   "even: the day's number is spread over what is left of the day; none: it goes as fast as it may")
+
+#define CONF_PATTERN_LIST_DIRECTIVES(D) \
+D(reply, "reply", REPLIES, "", 0, 0, RELOAD, \
+  "repeatable: what a reply that matches does: mode=backoff, backoff-to-normal-after=TIME, mode=normal, skip-mx, bounce-queue, bounce-rcpt, retry-rcpt, defer-queue[=TIME], disable-source-ip, reenable-after=TIME, reroute=VMTA; the first line of each kind decides")
+
+#define CONF_CATEGORY_DIRECTIVES(D) \
+D(pattern, "pattern", CATEGORIES, "", 0, 0, RELOAD, \
+  "repeatable: the category of bounces and delays whose status, its text and the reply match; the first line decides, those that Sluice ships come last")
 
 #define CONF_ACCT_FILE_DIRECTIVES(D) \
 D(path, "path", PATH, "", 0, 0, RELOAD, \

@@ -12,7 +12,7 @@ struct known {
 #define LATER "is not supported by this version"
 
 static const struct known sections[] = {
-	{"smtp-pattern-list bounce-category-patterns smtp-user "
+	{"smtp-user "
 	 "source-group pattern-list address-list rewrite-list domain-key-list proxy "
 	 "bounce-processor feedback-loop-processor vault email-patterns",
 	 LATER},
@@ -33,7 +33,7 @@ static const struct known directives[] = {
 	 "backoff-to-normal-after-delivery backoff-upon-all-sources-disabled backoff-reduce "
 	 "backoff-min-msg-rate backoff-hold backoff-recover-interval backoff-recover-step "
 	 "backoff-reroute-to-virtual-mta reenable-source-ip-after "
-	 "disabled-source-ip-notify smtp-pattern-list disable-mx-rollup queue-to "
+	 "disabled-source-ip-notify disable-mx-rollup queue-to "
 	 "queue-priority delivery-priority",
 	 LATER},
 	/* pools */
@@ -61,10 +61,7 @@ static const struct known directives[] = {
 	 LATER},
 	{"pickup pickup-remove-dot pickup-retry-interval", LATER},
 	/* delivery */
-	{"smtp-421-means-mx-unavailable smtp-553-means-invalid-mailbox "
-	 "bounce-upon-transfer-failure bounce-upon-pix-transfer-failure "
-	 "assume-delivery-upon-data-termination-timeout replace-smtp-421-service-response "
-	 "ignore-chunking smtp-multiple-line-response-timeout "
+	{"smtp-multiple-line-response-timeout "
 	 "track-recipient-events track-time-first-attempt "
 	 "notify-of-delay-every bcc-upon-delivery auth-username auth-password "
 	 "use-unencrypted-plain-auth check-spf-outbound smtp-client-certificate "
@@ -131,6 +128,7 @@ static const struct known directives[] = {
 	{"domain-macro", "is a section: write [domain-macro] and NAME = LIST in it"},
 	{"route", "is refused: write smtp-hosts"},
 	{"deliver-local-dsn", "is refused: write suppress-local-dsn in [source]"},
+	{"ignore-chunking", "is refused: messages are sent with DATA, never with BDAT"},
 	{"pix-bug-workaround", "is refused: body and final dot always go out in one write"},
 	{"allow-cancel-during-transfer allow-priority-interruption "
 	 "allow-priority-interruption-during-transfer",

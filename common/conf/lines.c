@@ -147,23 +147,48 @@ static bool looks_like_header(struct slice trimmed)
 	return i > 1 && i < trimmed.n && (trimmed.p[i] == ']' || is_blank(trimmed.p[i]));
 }
 
-/* The value of one physical line, without its comment where the type has comments. */
-static struct slice clean_piece(struct slice s, bool comments)
+/* How the value of a line is read. */
+struct value_form {
+	bool comments, list, regex;
+};
+
+/* A regex may hold what begins a comment behind it. */
+static struct slice strip_behind_regex(struct slice s, size_t regex)
 {
+	struct slice rest;
 	bool found;
 
-	return comments ? conf_strip_comment(s, &found) : slice_trim(s);
+	if (regex >= s.n)
+		return s;
+	rest = conf_strip_comment(slice_from(s, regex), &found);
+	return slice_sub(s, 0, rest.n ? (size_t)(rest.p + rest.n - s.p) : regex);
+}
+
+/* Appends the value of one physical line, without its comment where the type has comments. */
+static void add_piece(struct conf_lines *l, struct slice piece, const struct value_form *form)
+{
+	struct slice s = slice_trim(piece), so_far = buf_slice(&l->joined);
+	bool found;
+
+	if (form->regex && !so_far.n && s.n && s.p[0] == '/')
+		s = strip_behind_regex(s, conf_regex_length(s));
+	else if (form->regex && so_far.n && so_far.p[0] == '/' &&
+		 conf_regex_length(so_far) == so_far.n && so_far.p[so_far.n - 1] != '/')
+		; /* it goes on inside the regex */
+	else if (form->comments)
+		s = conf_strip_comment(s, &found);
+	buf_add_slice(&l->joined, s);
 }
 
 /*
  * Appends the lines that continue a value: those indented more than its own, and after a trailing
  * comma in a list any that is not a header. A blank line ends a value; comment lines do not.
  */
-static void join_continuations(struct conf_lines *l, size_t indent, bool comments, bool list)
+static void join_continuations(struct conf_lines *l, size_t indent, const struct value_form *form)
 {
 	for (;;) {
 		struct slice rest = l->rest, line, t;
-		bool comma = list && l->joined.n && l->joined.p[l->joined.n - 1] == ',';
+		bool comma = form->list && l->joined.n && l->joined.p[l->joined.n - 1] == ',';
 		const char *fault;
 
 		if (!physical_line(&rest, &line))
@@ -188,7 +213,7 @@ static void join_continuations(struct conf_lines *l, size_t indent, bool comment
 			continue;
 		if (l->joined.n)
 			buf_add_char(&l->joined, ' ');
-		buf_add_slice(&l->joined, clean_piece(t, comments));
+		add_piece(l, t, form);
 	}
 }
 
@@ -244,28 +269,50 @@ static enum conf_line_kind not_an_entry(struct conf_lines *l, struct slice t, st
 	return CONF_LINE_BAD;
 }
 
+/* "KEYWORD = VALUE", or PowerMTA's "reply /…/ ACTION", whose first '=' is inside the value. */
+static bool split_entry(const struct conf_lines *l, struct slice t, struct slice *ret_word,
+			struct slice *ret_value)
+{
+	ptrdiff_t eq = slice_chr(t, '=');
+	enum conf_type type;
+	size_t i = 0;
+
+	while (i < t.n && !is_blank(t.p[i]) && t.p[i] != '=')
+		i++;
+	*ret_word = slice_sub(t, 0, i);
+	*ret_value = slice_trim(slice_from(t, i));
+	if (ret_value->n && ret_value->p[0] == '/' && l->scope &&
+	    conf_type_of(l->scope, *ret_word, &type) && conf_type_is_regex(type))
+		return true;
+	if (eq < 0 || t.p[0] == '<')
+		return false;
+	*ret_word = slice_trim(slice_sub(t, 0, (size_t)eq));
+	*ret_value = slice_from(t, (size_t)eq + 1);
+	return true;
+}
+
 static enum conf_line_kind parse_entry(struct conf_lines *l, struct slice line,
 				       struct conf_line *ret)
 {
 	struct slice t = slice_trim(line), value;
-	ptrdiff_t eq = slice_chr(t, '=');
+	struct value_form form = {.comments = true};
 	enum conf_type type;
-	bool comments = true, list = false;
 
-	if (eq < 0 || t.p[0] == '<')
+	if (t.p[0] == '/')
+		return bad(l, ret->at,
+			   "no keyword before the regex: write reply = /…/ ACTION or "
+			   "pattern = /…/ CATEGORY");
+	if (!split_entry(l, t, &ret->word, &value))
 		return not_an_entry(l, t, ret->at);
-	ret->word = slice_trim(slice_sub(t, 0, (size_t)eq));
 	if (ret->word.n == 0)
 		return bad(l, ret->at, "no keyword before the '='");
-	if (l->scope && conf_type_of(l->scope, ret->word, &type)) {
-		comments = conf_type_rows[type].comments;
-		list = conf_type_rows[type].list;
-	}
-	value = slice_from(t, (size_t)eq + 1);
+	if (l->scope && conf_type_of(l->scope, ret->word, &type))
+		form = (struct value_form){conf_type_rows[type].comments, conf_type_rows[type].list,
+					   conf_type_is_regex(type)};
 	buf_clear(&l->joined);
-	buf_add_slice(&l->joined, clean_piece(value, comments));
+	add_piece(l, value, &form);
 	if (!l->merged)
-		join_continuations(l, indent_of(line), comments, list);
+		join_continuations(l, indent_of(line), &form);
 	ret->text = slice_trim(buf_slice(&l->joined));
 	return CONF_LINE_ENTRY;
 }

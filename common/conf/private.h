@@ -53,6 +53,7 @@ struct conf_section {
 	struct conf_acct_file *acct_file;
 	struct conf_provider *provider;
 	struct conf_warmup *warmup;
+	struct conf_pattern_list *pattern_list; /* smtp-pattern-list: from the beginning */
 	const struct conf_section
 		*pool_of_rules; /* virtual-mta: its pool that has domain sections */
 	UT_hash_handle hh;
@@ -74,8 +75,10 @@ struct conf {
 	struct buf merged;
 	struct conf_section *by_key; /* uthash of all sections */
 	struct conf_ptrs sections; /* of struct conf_section, in file order */
-	struct conf_ptrs listeners, vmtas, pools, sources, acct_files, providers,
-		warmups; /* likewise, by scope */
+	struct conf_ptrs listeners, vmtas, pools, sources, acct_files, providers, warmups,
+		pattern_lists; /* likewise, by scope */
+	struct conf_ptrs regexes; /* of struct regex: they have memory of their own */
+	struct conf_categories categories;
 	struct conf_global global;
 	struct conf_ip_limits ip_limits; /* most specific first */
 	struct conf_rules *rules; /* uthash by name of virtual MTA or pool, "" everywhere */
@@ -129,6 +132,9 @@ void conf_interned_done(struct conf_interned **cache);
 
 /* resolve.c: ${ENV}, file:PATH and the local addresses of smtp-source-host, once, in master. */
 void conf_resolve_items(struct conf_items *items, struct arena *a, struct conf_messages *msgs);
+
+/* shipped.c: appends what stands behind every configuration. */
+void conf_read_shipped(struct arena *arena, struct conf_items *items, struct conf_messages *msgs);
 
 /* known.c */
 /*

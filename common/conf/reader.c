@@ -293,13 +293,19 @@ void conf_read_file(const char *path, struct arena *arena, struct conf_items *it
 	read_one(path, NULL, (struct conf_origin){NULL, 0}, arena, items, msgs);
 }
 
-void conf_read_merged(struct slice merged, struct arena *arena, struct conf_items *items,
-		      struct conf_messages *msgs)
+void conf_read_text(struct slice text, const char *name, struct arena *arena,
+		    struct conf_items *items, struct conf_messages *msgs)
 {
 	struct reader r = {.arena = arena, .items = items, .msgs = msgs, .header = SIZE_MAX};
 
-	conf_lines_init(&r.lines, merged, "merged configuration", true, arena, msgs);
+	conf_lines_init(&r.lines, text, name, true, arena, msgs);
 	run(&r);
+}
+
+void conf_read_merged(struct slice merged, struct arena *arena, struct conf_items *items,
+		      struct conf_messages *msgs)
+{
+	conf_read_text(merged, "merged configuration", arena, items, msgs);
 }
 
 void conf_write_merged(const struct conf_items *items, struct buf *to)

@@ -43,6 +43,9 @@ void conf_items_done(struct conf_items *items);
 /* Reads a file and its includes; what is wrong goes to msgs, the rest is still read. */
 void conf_read_file(const char *path, struct arena *arena, struct conf_items *items,
 		    struct conf_messages *msgs);
+/* Reads text without includes and continuations; name (static) is that of its file in messages. */
+void conf_read_text(struct slice text, const char *name, struct arena *arena,
+		    struct conf_items *items, struct conf_messages *msgs);
 /* Reads merged text. */
 void conf_read_merged(struct slice merged, struct arena *arena, struct conf_items *items,
 		      struct conf_messages *msgs);

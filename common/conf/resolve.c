@@ -178,7 +178,7 @@ static bool resolve_source_host(const struct conf_item *it, struct buf *to,
 static void resolve_item(struct conf_item *it, enum conf_type type, struct arena *a,
 			 struct conf_messages *msgs)
 {
-	bool env = memmem(it->text.p, it->text.n, "${", 2) != NULL;
+	bool env = !conf_type_is_regex(type) && memmem(it->text.p, it->text.n, "${", 2) != NULL;
 	bool file = type == CONF_STRING && slice_istarts(it->text, "file:");
 	bool hosts = type == CONF_SOURCE_HOSTS && slice_chr(it->text, '/') >= 0;
 	enum quoting quoting = it->text.n && it->text.p[0] == '"' ? QUOTE_IS

@@ -40,6 +40,13 @@ static const struct conf_directive warmup_rows[] = {CONF_WARMUP_DIRECTIVES(DIREC
 #define ROW_STRUCT conf_acct_file
 static const struct conf_directive acct_file_rows[] = {CONF_ACCT_FILE_DIRECTIVES(DIRECTIVE_ROW)};
 #undef ROW_STRUCT
+#define ROW_STRUCT conf_pattern_list_fields
+static const struct conf_directive pattern_list_rows[] = {
+	CONF_PATTERN_LIST_DIRECTIVES(DIRECTIVE_ROW)};
+#undef ROW_STRUCT
+#define ROW_STRUCT conf_category_fields
+static const struct conf_directive category_rows[] = {CONF_CATEGORY_DIRECTIVES(DIRECTIVE_ROW)};
+#undef ROW_STRUCT
 
 #define ROW_STRUCT conf_provider
 static const struct conf_directive provider_rows[] = {CONF_PROVIDER_DIRECTIVES(DIRECTIVE_ROW)};
@@ -82,6 +89,13 @@ const struct conf_scope conf_scopes[CONF_SCOPE_COUNT] = {
 	{CONF_SCOPE_WARMUP, "warm-up", true, "NAME",
 	 "New addresses that send a little more every day", ROWS(warmup_rows),
 	 sizeof(struct conf_warmup)},
+	{CONF_SCOPE_PATTERN_LIST, "smtp-pattern-list", true, "NAME",
+	 "What replies of receivers do beyond what SMTP says; smtp-pattern-list of [domain] names "
+	 "it",
+	 ROWS(pattern_list_rows), sizeof(struct conf_pattern_list_fields)},
+	{CONF_SCOPE_CATEGORIES, "bounce-category-patterns", false, "",
+	 "Categories of failures in accounting records (bounceCat)", ROWS(category_rows),
+	 sizeof(struct conf_category_fields)},
 };
 
 bool conf_words_have(const char *words, struct slice name)
@@ -135,6 +149,22 @@ bool conf_type_of(const struct conf_scope *scope, struct slice keyword, enum con
 		return false;
 	*ret = d->type;
 	return true;
+}
+
+bool conf_type_is_regex(enum conf_type type)
+{
+	return type == CONF_REPLIES || type == CONF_CATEGORIES;
+}
+
+size_t conf_regex_length(struct slice s)
+{
+	for (size_t i = 1; i < s.n; i++) {
+		if (s.p[i] == '\\')
+			i++;
+		else if (s.p[i] == '/')
+			return i + 1;
+	}
+	return s.n;
 }
 
 struct bound_unit {

@@ -47,6 +47,8 @@ enum conf_scope_id {
 	CONF_SCOPE_PROVIDER,
 	CONF_SCOPE_ROLLUP,
 	CONF_SCOPE_WARMUP,
+	CONF_SCOPE_PATTERN_LIST,
+	CONF_SCOPE_CATEGORIES,
 	CONF_SCOPE_COUNT
 };
 
@@ -76,6 +78,14 @@ struct conf_pool_fields {
 	CONF_POOL_DIRECTIVES(CONF_POOL_FIELD)
 };
 
+/* [smtp-pattern-list] and [bounce-category-patterns] likewise. */
+struct conf_pattern_list_fields {
+	struct conf_replies reply;
+};
+struct conf_category_fields {
+	struct conf_categories pattern;
+};
+
 /* Scope of a section word; NULL if unknown. */
 const struct conf_scope *conf_scope_find(struct slice word);
 /* Row of a keyword or alias in a scope; NULL if it has none. */
@@ -90,6 +100,11 @@ struct slice conf_words_first(const char *words);
  * directives may stand in [virtual-mta] and that every line of [domain-macro] is a list.
  */
 bool conf_type_of(const struct conf_scope *scope, struct slice keyword, enum conf_type *ret);
+
+/* Do values of this type begin with a /regex/, which may hold what begins comments elsewhere? */
+bool conf_type_is_regex(enum conf_type type);
+/* The /regex/ at the start of s, with its slashes; all of s if it does not end in it. */
+size_t conf_regex_length(struct slice s);
 
 /* "1 to 65535", "64K or more, or unlimited"; nothing for types without bounds. */
 void conf_bounds_text(const struct conf_directive *d, struct buf *to);

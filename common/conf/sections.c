@@ -4,6 +4,7 @@
 #include "common/base/xalloc.h"
 #include "common/conf/lines.h"
 #include "common/conf/private.h"
+#include "common/conf/replies.h"
 #include "common/conf/values.h"
 
 void conf_ptrs_add(struct conf_ptrs *p, void *item)
@@ -76,6 +77,9 @@ static struct conf_ptrs *list_of(struct conf *c, enum conf_scope_id scope)
 	case CONF_SCOPE_WARMUP:
 		return &c->warmups;
 	case CONF_SCOPE_ROLLUP:
+	case CONF_SCOPE_PATTERN_LIST:
+		return &c->pattern_lists;
+	case CONF_SCOPE_CATEGORIES:
 	case CONF_SCOPE_GLOBAL:
 	case CONF_SCOPE_DOMAIN:
 	case CONF_SCOPE_MACRO:
@@ -103,6 +107,10 @@ struct conf_section *conf_section_add(struct conf *c, enum conf_scope_id id, con
 		overlay_init(c, &s->domains, &conf_scopes[CONF_SCOPE_DOMAIN]);
 	HASH_ADD_KEYPTR(hh, c->by_key, s->key, strlen(s->key), s);
 	conf_ptrs_add(&c->sections, s);
+	if (id == CONF_SCOPE_PATTERN_LIST) { /* domains refer to it before it is filled */
+		s->pattern_list = arena_alloc(&c->arena, sizeof(*s->pattern_list));
+		s->pattern_list->name = s->name;
+	}
 	if (list_of(c, id))
 		conf_ptrs_add(list_of(c, id), s);
 	return s;
@@ -149,6 +157,9 @@ static bool bad_name(const struct conf *c, enum conf_scope_id scope, struct slic
 	else if (scope == CONF_SCOPE_ACCT_FILE && name.n && name.p[0] == '|')
 		buf_add_str(why, "accounting records to a program (|COMMAND) are not supported by "
 				 "this version: write a file");
+	else if (scope == CONF_SCOPE_PATTERN_LIST && !conf_plain_name(name))
+		buf_addf(why, "'%.*s' is not a name of letters, digits, '.', '_' and '-'",
+			 SLICE_ARG(name));
 	else if (vmta_or_pool && !conf_plain_name(name) &&
 		 !(scope == CONF_SCOPE_VMTA && slice_ieq_str(name, "{default}")))
 		buf_addf(why, "'%.*s' is not a name of letters, digits, '.', '_' and '-'",
@@ -340,6 +351,9 @@ static void set_slot(struct conf *c, struct conf_section *s, struct conf_overlay
 	struct buf why = BUF_INIT, remark = BUF_INIT;
 	struct conf_value_ctx ctx = {.arena = &c->arena,
 				     .macros = &c->macros,
+				     .conf = c,
+				     .section = s,
+				     .at = it->at,
 				     .directive = d,
 				     .keyword = it->word,
 				     .why = &why,

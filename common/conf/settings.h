@@ -46,6 +46,23 @@ struct conf_rollups {
 	size_t n;
 };
 
+/* Lines and lists of [smtp-pattern-list] and [bounce-category-patterns]: replies.h. */
+struct conf_reply;
+struct conf_replies {
+	const struct conf_reply *v;
+	size_t n;
+};
+struct conf_pattern_list;
+struct conf_pattern_lists { /* in the order in which they are tried */
+	const struct conf_pattern_list *const *v;
+	size_t n;
+};
+struct conf_category;
+struct conf_categories {
+	const struct conf_category *v;
+	size_t n;
+};
+
 enum conf_date_header { CONF_DATE_NO, CONF_DATE_YES, CONF_DATE_OVERRIDE };
 enum conf_domain_type { CONF_DOMAIN_SMTP, CONF_DOMAIN_DISCARD };
 enum conf_selection { CONF_ROUND_ROBIN, CONF_WEIGHTED, CONF_SEQUENTIAL };
@@ -148,6 +165,9 @@ T(SOURCE_HOSTS, struct conf_source_hosts, true, false, "IP [HOST]") \
 T(SMTP_HOSTS, struct conf_smtp_hosts, false, true, "hosts such as mx1.example.com;[192.0.2.1]:25") \
 T(RECORDS, unsigned, true, true, "a list of d, b, t, tq") \
 T(RECORD_FIELDS, struct conf_record_fields, true, true, "a list of fields") \
+T(REPLIES, struct conf_replies, true, true, "/regex/ ACTION, ACTION…") \
+T(PATTERN_LISTS, struct conf_pattern_lists, true, true, "a list of names of pattern lists") \
+T(CATEGORIES, struct conf_categories, true, true, "/regex/ CATEGORY") \
 T(QUEUE_FILTER, struct conf_strings, true, true, "a list such as !example.com/*, */mta1")
 /* clang-format on */
 
@@ -211,6 +231,7 @@ struct conf_warmup {
 /* [acct-file X]; path is never NULL */
 struct conf_acct_file {
 	const char *name;
+	const struct conf *conf; /* that it is part of */
 	struct conf_origin at;
 	CONF_ACCT_FILE_DIRECTIVES(CONF_FIELD)
 };

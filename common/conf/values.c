@@ -454,6 +454,9 @@ static const struct type_parser parsers[CONF_TYPE_COUNT] = {
 	[CONF_SMTP_HOSTS] = {conf_value_smtp_hosts, false, false},
 	[CONF_RECORDS] = {conf_value_records, false, false},
 	[CONF_RECORD_FIELDS] = {conf_value_record_fields, true, true},
+	[CONF_REPLIES] = {conf_value_replies, true, true},
+	[CONF_PATTERN_LISTS] = {conf_value_pattern_lists, true, false},
+	[CONF_CATEGORIES] = {conf_value_categories, true, true},
 	[CONF_QUEUE_FILTER] = {conf_value_queue_filter, true, true},
 };
 

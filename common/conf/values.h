@@ -15,9 +15,14 @@
 #include "common/conf/macro.h"
 #include "common/conf/scope.h"
 
+struct conf_section;
+
 struct conf_value_ctx {
 	struct arena *arena;
 	struct conf_macros *macros; /* for patterns */
+	struct conf *conf; /* for names and regexes; NULL: of a default */
+	const struct conf_section *section; /* where it stands */
+	struct conf_origin at;
 	const struct conf_directive *directive;
 	struct slice keyword; /* as written: aliases may be written differently */
 	struct buf *why; /* what is wrong, when the answer is false */
@@ -68,5 +73,6 @@ conf_value_parser conf_value_cidrs, conf_value_rollups, conf_value_strings, conf
 	conf_value_source_hosts, conf_value_smtp_hosts, conf_value_records,
 	conf_value_record_fields, conf_value_queue_filter, conf_value_members, conf_value_per_day,
 	conf_value_date, conf_value_counts, conf_value_advance_if;
+conf_value_parser conf_value_replies, conf_value_pattern_lists, conf_value_categories;
 
 #endif

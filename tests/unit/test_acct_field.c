@@ -1,4 +1,4 @@
-/* links: common/base common/acct */
+/* links: common/base common/conf common/acct */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,8 +1,10 @@
-/* links: common/base common/acct */
+/* links: common/base common/conf common/acct */
 #include <criterion/criterion.h>
 
 #include "common/acct/record.h"
 #include "common/acct/status.h"
+#include "common/conf/replies.h"
+#include "tests/unit/conf_text.h"
 #include "common/base/err.h"
 
 static struct acct_record full(void)
@@ -169,11 +171,52 @@ Test(acct_category, of_well_known_replies)
 		{"local: deleted by administrator", {0, 0, 0}, 0, "other"},
 	};
 
-	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-		enum acct_category c = acct_category_of(cases[i].enhanced, cases[i].code,
-							slice_str(cases[i].text));
+	struct conf *c = load_good("[smtp-listener 127.0.0.1:25]\n");
 
-		cr_expect_str_eq(acct_category_name(c), cases[i].category, "%s: %s", cases[i].text,
-				 acct_category_name(c));
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		const char *is = acct_category_of(c, ACCT_BOUNCED, cases[i].code, cases[i].enhanced,
+						  slice_str(cases[i].text));
+
+		cr_expect_str_eq(is, cases[i].category, "%s: %s", cases[i].text, is);
 	}
+	conf_free(c);
+}
+
+Test(acct_category, an_operators_lines_come_before_those_that_are_shipped)
+{
+	static const uint8_t no_user[3] = {5, 1, 1}, none[3] = {0, 0, 0};
+	struct conf *c = load_good("[smtp-listener 127.0.0.1:25]\n[bounce-category-patterns]\n"
+				   "pattern = /^5\\.1\\.1 .*smtp;550 .*gone fishing/ My-Holidays\n"
+				   "pattern /x-sluice;.*deleted/ admin\n");
+	struct slice text = slice_str("550 5.1.1 gone fishing");
+	const struct conf_category *line = acct_category_line(c, ACCT_BOUNCED, 550, no_user, text);
+
+	cr_expect_str_eq(line->category, "my-holidays");
+	cr_expect_eq(line->at.line, 3);
+	cr_expect_str_eq(acct_category_of(c, ACCT_BOUNCED, 550, no_user, slice_str("550 no")),
+			 "bad-mailbox");
+	cr_expect_str_eq(acct_category_of(c, ACCT_BOUNCED, 0, none,
+					  slice_str("local: deleted by administrator")),
+			 "admin");
+	conf_free(c);
+}
+
+/* The reference lists these names. */
+Test(acct_category, shipped_lines_give_the_names_of_the_table)
+{
+	struct conf *c = load_good("[smtp-listener 127.0.0.1:25]\n");
+	unsigned seen = 0;
+
+	for (size_t i = 0; i < conf_category_count(c); i++) {
+		const struct conf_category *x = conf_category_at(c, i);
+		unsigned k = 0;
+
+		while (k < ACCT_CATEGORY_COUNT &&
+		       strcmp(x->category, acct_category_name((enum acct_category)k)) != 0)
+			k++;
+		cr_expect_lt(k, ACCT_CATEGORY_COUNT, "%s", x->category);
+		seen |= 1u << k;
+	}
+	cr_expect_eq(seen, (1u << ACCT_CATEGORY_COUNT) - 1);
+	conf_free(c);
 }

@@ -1,4 +1,4 @@
-/* links: common/base common/acct common/mail spooler/dsn_row.c spooler/dsn_build.c spooler/dsn_text.c */
+/* links: common/base common/conf common/acct common/mail spooler/dsn_row.c spooler/dsn_build.c spooler/dsn_text.c */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +8,7 @@
 #include "common/base/xalloc.h"
 #include "spooler/dsn_build.h"
 #include "spooler/dsn_text.h"
+#include "tests/unit/conf_text.h"
 
 #define HEADER "Received: from x\r\nMessage-ID: <orig@y.example>\r\nSubject: hello\r\n\r\n"
 
@@ -40,7 +41,9 @@ static struct dsn_row row(const struct dsn_recipient *rcpts, uint32_t n)
 static void build(const struct dsn_row *r, struct buf *out, uint32_t *ret_header,
 		  uint32_t *ret_flags)
 {
-	struct dsn_build_options o = {.host = "mail.y.example",
+	struct conf *c = load_good("");
+	struct dsn_build_options o = {.conf = c,
+				      .host = "mail.y.example",
 				      .from = "MAILER-DAEMON@mail.y.example",
 				      .msgid = 77,
 				      .random = {0x1122334455667788, 0x99aabbccddeeff00},
@@ -49,6 +52,7 @@ static void build(const struct dsn_row *r, struct buf *out, uint32_t *ret_header
 	setenv("TZ", "UTC", 1);
 	tzset();
 	dsn_build(&o, r, out, ret_header, ret_flags);
+	conf_free(c);
 }
 
 /* What the receiver sees: stuffed dots taken away. Lines are checked on the way. */
