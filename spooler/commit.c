@@ -102,6 +102,7 @@ static void txn_abort(struct commit *c)
 	c->w = NULL;
 	c->n = c->saved;
 	rings_abort(c);
+	commit_rates_abort(c);
 	standing_abort(c);
 	txn_forget(c);
 	cache_forget(c);
@@ -157,6 +158,7 @@ static void txn_publish(struct commit *c, usec_t began)
 {
 	wake_publish(c);
 	rings_publish(c);
+	commit_rates_publish(c);
 	unlink_big(c);
 	txn_forget(c);
 	count_commit(c, clock_now() - began);
@@ -175,6 +177,8 @@ static int txn_commit(struct commit *c)
 		rc = cache_store_turns(c);
 	if (rc == 0)
 		rc = rings_store(c);
+	if (rc == 0)
+		rc = commit_rates_store(c);
 	if (rc == 0)
 		rc = store_numbers(c);
 	if (rc < 0)
@@ -290,7 +294,7 @@ int commit_batch(struct commit *c, struct intake_message **messages, struct comm
 		rc = batch_jobs(c, jobs, &done, &left);
 		parted = rc == 0;
 	}
-	if (rc == 0 && !c->result.wrote) {
+	if (rc == 0 && !c->result.wrote && !commit_rates_due(c)) {
 		spool_write_abort(c->w);
 		c->w = NULL;
 		txn_forget(c);
@@ -340,6 +344,19 @@ int commit_vmtas(struct commit *c)
 
 		rc = cache_vmta_by_name(c, slice_str(conf_vmta_at(c->conf, i)->name), &v);
 	}
+	if (rc == 0)
+		rc = txn_commit(c);
+	if (rc < 0)
+		txn_abort(c);
+	return rc;
+}
+
+int commit_finish(struct commit *c)
+{
+	int rc = txn_begin(c);
+
+	if (rc == 0)
+		rc = commit_rates_close(c);
 	if (rc == 0)
 		rc = txn_commit(c);
 	if (rc < 0)
@@ -447,6 +464,8 @@ static int recover(struct commit *c)
 	if (rc == 0)
 		rc = rings_load(c);
 	if (rc == 0)
+		rc = commit_rates_load(c);
+	if (rc == 0)
 		rc = standing_load(c);
 	return rc;
 }
@@ -498,5 +517,6 @@ void commit_free(struct commit *c)
 	free(c->kept);
 	free(c->unlinks);
 	free(c->rings);
+	free(c->rates.rows);
 	free(c);
 }

@@ -85,6 +85,8 @@ int commit_count_crash(struct commit *c, struct spool_write *w, uint64_t msgid);
 
 /* Gives every virtual MTA of the configuration a row. Call after commit_new() and commit_set_conf(). */
 int commit_vmtas(struct commit *c) WARN_UNUSED;
+/* The last transaction of a run, when no worker runs any more: the next start knows that nothing was left to write. */
+int commit_finish(struct commit *c) WARN_UNUSED;
 void commit_set_conf(struct commit *c, const struct conf *conf);
 /* Names of virtual MTAs that have mail and are not configured; n strings on the heap, to be freed. */
 size_t commit_orphans(struct commit *c, char ***ret);

@@ -7,6 +7,7 @@
  *     commit_intake.c   messages in
  *     commit_rings.c    rings, their positions, dispatch of reports
  *     commit_outcome.c  the ends and postponements of recipients
+ *     commit_rates.c    rate clocks over restarts
  *     commit_orders.c   delete, move, schedule, pause, resume
  *     commit_pool.c     the member of a pool that takes a recipient
  *     commit_cold.c     cold virtual MTAs
@@ -27,6 +28,7 @@
 #include "common/base/err.h"
 #include "common/base/log.h"
 #include "common/base/xalloc.h"
+#include "common/shm/rates.h"
 #include "common/spool/report.h"
 #include "common/spool/write.h"
 #include "spooler/commit.h"
@@ -119,6 +121,16 @@ struct commit_subject {
 
 struct commit_order;
 
+/* What is known of the rows of rate clocks. */
+struct commit_rates {
+	uint64_t boot; /* of the machine: monotonic times of another one mean nothing */
+	bool opened; /* the row `rates` still says how the last run ended */
+	uint64_t moves; /* rates_moves() when they were written */
+	usec_t next, tidy; /* not again before; to be looked at for rows that may go */
+	struct rate_row *rows; /* of the transaction under way */
+	size_t count, cap;
+};
+
 struct commit {
 	struct spool *spool;
 	struct shm *shm;
@@ -153,6 +165,7 @@ struct commit {
 	uint64_t outbox_dropped; /* accounting records up to this are in every file */
 	struct commit_result result;
 
+	struct commit_rates rates;
 	struct commit_order *orders;
 	bool ask_again; /* after a start: what workers answered before is not known */
 	bool orders_changed; /* workers must read them again after this commit */
@@ -299,6 +312,18 @@ void standing_publish(struct commit *c);
 void standing_abort(struct commit *c);
 void standing_ack(struct commit *c, uint32_t slot, const struct report_order_ack *a);
 void standing_free(struct commit *c);
+
+/* commit_rates.c */
+int commit_rates_load(struct commit *c);
+/* There is something to write, and a second has passed. */
+bool commit_rates_due(const struct commit *c);
+int commit_rates_store(struct commit *c);
+void commit_rates_publish(struct commit *c);
+void commit_rates_abort(struct commit *c);
+/* No worker runs any more: all clocks, and that the run has ended. */
+int commit_rates_close(struct commit *c);
+/* How far ahead a kept clock is now, in ns. */
+uint64_t commit_rate_ahead(const struct spool_rate *r, uint64_t boot, usec_t now, msec_t wall);
 
 /* commit_recount.c */
 void recount_start(struct commit *c);

@@ -476,12 +476,20 @@ void committer_start(struct committer *c)
 	c->started = true;
 }
 
-void committer_stop(struct committer *c)
+void committer_stop(struct committer *c, bool workers_gone)
 {
+	int rc;
+
 	if (!c || !c->started)
 		return;
 	atomic_store(&c->stop, true);
 	bell_ring(c->o.bell);
 	pthread_join(c->thread, NULL);
 	c->started = false;
+	if (!workers_gone)
+		return;
+	rc = commit_finish(c->engine);
+	if (rc < 0)
+		log_warn(NULL, "the end of this run could not be written: rates begin carefully",
+			 LOG_S("why", err_text(rc)));
 }

@@ -48,8 +48,8 @@ void committer_drain(struct committer *c, uint32_t slot, uint32_t forkno, const 
 void committer_set_conf(struct committer *c, const struct conf *conf);
 /* All live counts are exact (some seconds after a start of a large spool). Any thread. */
 bool committer_counted(const struct committer *c);
-/* Commits what waits in the intake and in all rings, ends the thread. NULL is fine. */
-void committer_stop(struct committer *c);
+/* Commits what waits in the intake and in all rings, ends the thread. workers_gone: no worker runs any more. NULL is fine. */
+void committer_stop(struct committer *c, bool workers_gone);
 void committer_free(struct committer *c);
 
 #endif

@@ -364,7 +364,7 @@ static void stop_all(struct spooler *s)
 	if (s->orphaned)
 		wait_for_workers(s);
 	accountant_stop(s->accountant);
-	committer_stop(s->committer);
+	committer_stop(s->committer, !workers_alive(s));
 	committer_free(s->committer);
 	spool_close(s->spool);
 }

@@ -16,6 +16,7 @@ enum {
 	ORDER_VERSION = 2,
 	NUMBERS_VERSION = 1,
 	RING_VERSION = 1,
+	RATE_VERSION = 1,
 };
 
 static int begin(struct dec *d, struct slice v, uint8_t version)
@@ -377,5 +378,32 @@ int row_ring_decode(struct slice v, struct spool_ring_position *ret)
 	ret->family = dec_u64(&d);
 	ret->forkno = dec_u32(&d);
 	ret->position = dec_u64(&d);
+	return finish(&d);
+}
+
+void row_rate_encode(const struct spool_rate *r, struct buf *b)
+{
+	enc_u8(b, RATE_VERSION);
+	enc_var(b, r->n);
+	enc_var(b, r->per);
+	enc_u64(b, r->boot);
+	enc_var(b, r->now);
+	enc_var(b, r->wall);
+	enc_var(b, r->ahead);
+}
+
+int row_rate_decode(struct slice v, struct spool_rate *ret)
+{
+	struct dec d;
+	int rc = begin(&d, v, RATE_VERSION);
+
+	if (rc < 0)
+		return rc;
+	ret->n = dec_var(&d);
+	ret->per = dec_var(&d);
+	ret->boot = dec_u64(&d);
+	ret->now = dec_var(&d);
+	ret->wall = dec_var(&d);
+	ret->ahead = dec_var(&d);
 	return finish(&d);
 }

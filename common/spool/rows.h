@@ -62,9 +62,23 @@ struct spool_ring_position {
 void row_ring_encode(const struct spool_ring_position *p, struct buf *b);
 int row_ring_decode(struct slice v, struct spool_ring_position *ret) WARN_UNUSED;
 
+/* A rate clock (common/shm/rates.h) that was closed when it was written. */
+struct spool_rate {
+	uint64_t n; /* tokens … */
+	usec_t per; /* … in any time of this length */
+	uint64_t boot; /* of the machine */
+	usec_t now; /* monotonic, when it was written */
+	msec_t wall; /* likewise */
+	uint64_t ahead; /* ns from then on until it opens */
+};
+void row_rate_encode(const struct spool_rate *r, struct buf *b);
+int row_rate_decode(struct slice v, struct spool_rate *ret) WARN_UNUSED;
+
 #define STATE_SCHEMA "schema"
 #define STATE_NUMBERS "numbers"
 #define STATE_RING "ring:" /* and the slot as u32, big-endian */
+#define STATE_RATE "rate:" /* a letter each for scope and measure, and the name */
+#define STATE_RATES "rates" /* 1: the last run ended with all clocks written; else 0 */
 #define STATE_ACCOUNT "acct:" /* and the name of a checkpoint of the accountant */
 
 #endif

@@ -294,6 +294,58 @@ Test(rates, a_killed_worker_leaves_its_clocks)
 	finish();
 }
 
+/* Everything dies again and again; between two lives some time passes. */
+static void live_and_die(const char *conf, usec_t per, usec_t life, bool clean)
+{
+	usec_t now = 0;
+
+	start(conf);
+	send_many("paced.test", 1500);
+	for (unsigned i = 0; i < 60; i++) {
+		now += life / 2 + (usec_t)rand() % life;
+		if (clean)
+			world_run(&x, now);
+		else
+			world_run_and_kill(&x, now);
+		now = fake_elapsed();
+		world_restart_all(&x, clean);
+	}
+	world_run(&x, now + 2 * per);
+}
+
+Test(rates, a_restart_forgets_no_clock)
+{
+	live_and_die(DOMAIN "max-msg-rate = 200/h\n", HOUR, 3 * MINUTE, true);
+	cr_assert_leq(fullest(MX_RCPT, "", HOUR), 200);
+	cr_assert_geq(mx_count(&mx, MX_RCPT), 5 * 170, "restarts cost little: %zu",
+		      mx_count(&mx, MX_RCPT));
+	finish();
+}
+
+Test(rates, no_window_holds_more_when_all_processes_are_killed)
+{
+	static const struct {
+		const char *conf;
+		size_t n;
+		usec_t per, life;
+	} of[] = {
+		{DOMAIN "max-msg-rate = 2/m\n", 2, MINUTE, 20 * SEC},
+		{DOMAIN "max-msg-rate = 200/h\n", 200, HOUR, 10 * MINUTE},
+		{DOMAIN "max-msg-rate = 100/15m\n", 100, 15 * MINUTE, MINUTE},
+		{DOMAIN "max-msg-rate = 5/10s\n", 5, 10 * SEC, 4 * SEC},
+		{"max-msg-rate = 100/m\n" DOMAIN, 100, MINUTE, 10 * SEC},
+	};
+
+	for (size_t i = 0; i < sizeof(of) / sizeof(of[0]); i++) {
+		live_and_die(of[i].conf, of[i].per, of[i].life, false);
+		cr_expect_leq(fullest(MX_RCPT, "", of[i].per), of[i].n, "%s: %zu", of[i].conf,
+			      fullest(MX_RCPT, "", of[i].per));
+		cr_expect_geq(mx_count(&mx, MX_RCPT), 2 * of[i].n - 2, "%s: %zu", of[i].conf,
+			      mx_count(&mx, MX_RCPT));
+		finish();
+	}
+}
+
 static void send_urgent(void *arg ATTR_UNUSED)
 {
 	for (unsigned i = 0; i < 60; i++)

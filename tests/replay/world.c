@@ -157,6 +157,19 @@ void world_restart_spooler(struct world *x)
 	new_engine(x);
 }
 
+void world_restart_all(struct world *x, bool clean)
+{
+	if (clean)
+		cr_assert_eq(commit_finish(x->commit), 0);
+	commit_free(x->commit);
+	shm_free(x->shm);
+	x->shm = shm_new(&world_shm);
+	x->h.shm = x->shm;
+	x->h.family++;
+	x->h.forkno = 0;
+	new_engine(x);
+}
+
 static void open_spool(struct world *x)
 {
 	char *error = NULL;

@@ -82,6 +82,12 @@ void world_run_and_kill(struct world *x, usec_t until);
 /* The spooler dies and its successor begins, while a worker runs or between two runs. */
 void world_restart_spooler(struct world *x);
 
+/*
+ * All processes end between two runs, and a new family begins in new shared memory. clean: as on SIGTERM, else as
+ * with SIGKILL.
+ */
+void world_restart_all(struct world *x, bool clean);
+
 /* A reload: committer and worker (if one runs) switch to this. */
 void world_reload(struct world *x, const char *conf);
 
