@@ -87,11 +87,8 @@ static void count_one(struct commit *c, struct commit_cold *x, uint32_t day)
 
 /* The one with room that took fewest today; *ret stays where none has any. */
 static int choose(struct commit *c, const struct conf_vmtas *list, const struct commit_qent *warm,
-		  struct commit_vmta **ret)
+		  struct slice site, const struct conf_per_day *most, struct commit_vmta **ret)
 {
-	char room[SPOOL_NAME_KEY_MAX];
-	struct slice site = health_site(c, warm->domain, room, sizeof(room));
-	const struct conf_per_day *most = &warm->settings->max_cold_virtual_mta_msg;
 	uint32_t day = localday_of(c->now);
 	struct commit_cold *best = NULL, *x = NULL;
 	struct commit_vmta *v;
@@ -116,28 +113,42 @@ static int choose(struct commit *c, const struct conf_vmtas *list, const struct 
 	return 0;
 }
 
-static bool asks_for_cold(const struct commit_qent *q)
+static bool is_zero(const struct conf_per_day *list)
 {
-	const struct conf_per_day *list = &q->settings->max_cold_virtual_mta_msg;
 	size_t i = 0;
 
 	while (i < list->n && list->v[i] == 0)
 		i++;
-	return i < list->n;
+	return i == list->n;
+}
+
+static const struct conf_vmtas *list_for(const struct commit *c, const struct commit_route *r,
+					 const struct commit_vmta *v)
+{
+	const struct conf_vmta *warm = conf_vmta_find(c->conf, slice_str(v->name));
+
+	if (warm && warm->cold.n)
+		return &warm->cold;
+	return warm && r->pool && r->pool->cold.n ? &r->pool->cold : NULL;
 }
 
 int cold_choose(struct commit *c, const struct commit_route *r, struct commit_qent **q)
 {
-	const struct conf_vmta *warm = conf_vmta_find(c->conf, slice_str((*q)->vmta->name));
-	const struct conf_vmtas *list = warm ? &warm->cold : NULL;
+	const struct conf_vmtas *list = list_for(c, r, (*q)->vmta);
+	const struct conf_domain *set = (*q)->settings;
 	struct commit_vmta *v = (*q)->vmta;
+	char room[SPOOL_NAME_KEY_MAX];
+	struct slice site;
 	int rc;
 
-	if (list && !list->n && r->pool)
-		list = &r->pool->cold;
-	if (!list || !list->n || !asks_for_cold(*q))
+	if (!list)
 		return 0;
-	rc = choose(c, list, *q, &v);
+	site = health_site(c, (*q)->domain, room, sizeof(room));
+	if (!slice_eq(site, (*q)->domain)) /* a provider's */
+		set = conf_domain_for(c->conf, site, slice_str(v->name));
+	if (is_zero(&set->max_cold_virtual_mta_msg))
+		return 0;
+	rc = choose(c, list, *q, site, &set->max_cold_virtual_mta_msg, &v);
 	return rc < 0 || v == (*q)->vmta ? rc : cache_queue(c, v, (*q)->domain, q);
 }
 

@@ -129,12 +129,38 @@ bool health_is_disabled(struct commit *c, const struct commit_vmta *v, struct sl
 	       all_disabled(c, v, &site);
 }
 
+static bool is_in(const struct conf_vmtas *list, const struct conf_vmta *v)
+{
+	for (size_t i = 0; i < list->n; i++)
+		if (list->v[i] == v)
+			return true;
+	return false;
+}
+
+/* How much it takes is bounded so that receivers get to know it. */
+static bool is_warming(const struct commit *c, const struct conf_vmta *v, struct slice domain)
+{
+	const struct conf_provider *p = conf_provider_of_domain(c->conf, domain);
+
+	if (!v || conf_warmup_for(c->conf, v, p ? p->name : NULL))
+		return true;
+	for (size_t i = 0; i < conf_vmta_count(c->conf); i++)
+		if (is_in(&conf_vmta_at(c->conf, i)->cold, v))
+			return true;
+	for (size_t i = 0; i < conf_pool_count(c->conf); i++)
+		if (is_in(&conf_pool_at(c->conf, i)->cold, v))
+			return true;
+	return false;
+}
+
 bool health_is_poor(struct commit *c, const struct commit_vmta *v, struct slice domain)
 {
 	char room[SPOOL_NAME_KEY_MAX];
+	struct slice name = health_site(c, domain, room, sizeof(room));
 	struct spool_site site;
 
-	return spool_site_get(write_read(c->w), v->id, health_site(c, domain, room, sizeof(room)),
-			      &site) == 0 &&
+	if (is_warming(c, conf_vmta_find(c->conf, slice_str(v->name)), domain))
+		return true;
+	return spool_site_get(write_read(c->w), v->id, name, &site) == 0 &&
 	       site.mode.mode != SITE_NORMAL;
 }

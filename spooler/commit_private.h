@@ -286,7 +286,7 @@ void cold_trim(struct commit *c);
 struct slice health_site(struct commit *c, struct slice domain, char *room, size_t n);
 /* All its sources are disabled for the destination. */
 bool health_is_disabled(struct commit *c, const struct commit_vmta *v, struct slice domain);
-/* The destination is in back-off there. */
+/* The destination is in back-off there, or the virtual MTA is being warmed up. */
 bool health_is_poor(struct commit *c, const struct commit_vmta *v, struct slice domain);
 /* A site row changes: it has disabled sources, or none. */
 void health_note(struct commit *c, const struct spool_key *k, bool disabled);

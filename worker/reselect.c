@@ -79,7 +79,12 @@ static bool has_pool(const struct worker *w)
 
 static bool is_ill(const struct site *s)
 {
-	return mode_is_backoff(s) || (!sources_has(s, IP_V4) && !sources_has(s, IP_V6));
+	const struct conf_source_hosts *h = &s->w->vmta->smtp_source_host;
+	size_t i = 0;
+
+	while (i < h->n && sources_is_disabled(s, &h->v[i].ip))
+		i++;
+	return mode_is_backoff(s) || (h->n && i == h->n);
 }
 
 void reselect_look(struct queue *q)

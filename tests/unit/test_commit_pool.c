@@ -331,7 +331,7 @@ Test(cold, a_virtual_mta_of_a_pool_has_them_too_and_two_warm_ones_share_them)
 Test(cold, a_provider_s_named_domains_are_one_site)
 {
 	start(COLD "[provider big]\nmx = mx.big.example\ndomains = m1.example, m2.example\n"
-		   "[domain m1.example, m2.example]\nmax-cold-virtual-mta-msg = 1/d\n");
+		   "[domain big.rollup]\nmax-cold-virtual-mta-msg = 1/d\n");
 	post("a", "m1.example", 1);
 	post("a", "m2.example", 2);
 	went("bca");
@@ -414,6 +414,22 @@ Test(reselect, stays_where_no_member_is_better)
 	post("p", "x.example", 1);
 	report_disabled(a, "x.example", NULL, true);
 	report_disabled(b, "x.example", "127.0.0.2", false);
+	report_move(a, queue_of_first(100), "p", 100, 1);
+	went("a");
+	finish();
+}
+
+Test(reselect, never_chooses_a_member_that_is_being_warmed_up)
+{
+	struct shm_ring *a;
+
+	start(HEAD "[virtual-mta-pool p]\nvirtual-mta = a, b, c\nreselect = backoff\n"
+		   "[virtual-mta d]\ncold-virtual-mta = b\n"
+		   "[warm-up w]\nvirtual-mta = c\nstart = 2026-11-01\nschedule = 10,20\n");
+	a = fix_worker(&f, 0, "a", 1);
+	next_id = 100;
+	post("p", "x.example", 1);
+	report_disabled(a, "x.example", NULL, true);
 	report_move(a, queue_of_first(100), "p", 100, 1);
 	went("a");
 	finish();
