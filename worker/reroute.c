@@ -160,6 +160,11 @@ static const char *wanted(const struct queue *q, const char **ret_why)
 		*ret_why = q->reroute->reply_why;
 		return q->reroute->reply_target;
 	}
+	if (mode_is_backoff(q->site) && set->backoff_reroute_to_virtual_mta &&
+	    leads_away(q, set->backoff_reroute_to_virtual_mta)) {
+		*ret_why = "backoff-reroute-to-virtual-mta";
+		return set->backoff_reroute_to_virtual_mta;
+	}
 	if (set->reroute_to_virtual_mta && leads_away(q, set->reroute_to_virtual_mta)) {
 		*ret_why = "reroute-to-virtual-mta";
 		return set->reroute_to_virtual_mta;
@@ -295,9 +300,14 @@ void reroute_load(struct queue *q, struct spool_read *r)
 bool reroute_may_want(struct worker *w, struct spool_read *r, struct slice domain,
 		      const struct conf_domain *set)
 {
-	(void)r;
-	(void)domain;
-	return !worker_is_orphan(w) && set->reroute_to_virtual_mta;
+	struct spool_site site;
+
+	if (worker_is_orphan(w))
+		return false;
+	if (set->reroute_to_virtual_mta)
+		return true;
+	return set->backoff_reroute_to_virtual_mta &&
+	       spool_site_get(r, w->vmta_id, domain, &site) == 0 && site.mode.mode != SITE_NORMAL;
 }
 
 /* Queues without mail, too: nobody else would end their reroutes. */

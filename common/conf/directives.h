@@ -245,6 +245,8 @@ D(bounce_upon_nxdomain, "bounce-upon-nxdomain", TIME, "5m", 0, CONF_NEVER, MESSA
   "bounce when a second look-up at least this much later agrees that the domain does not exist; never: wait for bounce-after") \
 D(bounce_upon_5xx_greeting, "bounce-upon-5xx-greeting", BOOL, "yes", 0, 0, SITE, \
   "a 5xx greeting bounces the mail; no: it is tried again") \
+D(backoff_reroute_to_virtual_mta, "backoff-reroute-to-virtual-mta", ROUTE, "", 0, 0, SITE, \
+  "the same as reroute-to-virtual-mta, while the site is in back-off") \
 D(max_cold_virtual_mta_msg, "max-cold-virtual-mta-msg", PER_DAY, "0/d", 0, 0, SITE, \
   "N/d[,N/d...]: so many recipients of the first, second ... day go to each cold-virtual-mta; the last number repeats") \
 D(reroute_to_virtual_mta, "reroute-to-virtual-mta", ROUTE, "", 0, 0, SITE, \

@@ -32,7 +32,7 @@ static const struct known directives[] = {
 	 "backoff-retry-after backoff-notify backoff-to-normal-after "
 	 "backoff-to-normal-after-delivery backoff-upon-all-sources-disabled backoff-reduce "
 	 "backoff-min-msg-rate backoff-hold backoff-recover-interval backoff-recover-step "
-	 "backoff-reroute-to-virtual-mta reenable-source-ip-after "
+	 "reenable-source-ip-after "
 	 "disabled-source-ip-notify disable-mx-rollup queue-to "
 	 "queue-priority delivery-priority",
 	 LATER},

@@ -286,3 +286,90 @@ Test(move, loses_and_doubles_nothing_when_somebody_dies, .timeout = 300)
 		finish();
 	}
 }
+
+/* --- by what a receiver says --- */
+
+static const char *throttled(struct mx *m ATTR_UNUSED, enum mx_event what,
+			     unsigned connection ATTR_UNUSED, const char *line ATTR_UNUSED)
+{
+	return what == MX_RCPT ? "450 4.7.1 slow down" : NULL;
+}
+
+static void be_well(void *arg ATTR_UNUSED)
+{
+	mx.answer = NULL;
+}
+
+#define PATTERNS(actions) \
+	BASE "smtp-pattern-list = here\n[smtp-pattern-list here]\nreply = /slow down/ " actions "\n"
+
+Test(reroute, by_a_reply_lasts_for_ten_minutes)
+{
+	start(PATTERNS("reroute=b"));
+	mx.answer = throttled;
+	send_many(20);
+	fake_at(MINUTE, send_late, NULL);
+	fake_at(2 * MINUTE, be_well, NULL);
+	fake_at(15 * MINUTE, send_late, NULL);
+	world_run(&x, 20 * MINUTE);
+	cr_assert_eq(in_queue("there.test", "b"), 41);
+	cr_assert_eq(in_queue("there.test", "a"), 0);
+	cr_assert_eq(world_count_rcpt(&x, 'd', "late@there.test"), 1, "the second");
+	run_as("b", MINUTE);
+	cr_assert_eq(world_count(&x, 'd'), 42);
+	finish();
+}
+
+static void reroute_in_backoff(bool with_kills)
+{
+	start(PATTERNS("mode=backoff, backoff-to-normal-after=30m") "[domain "
+								    "there.test/"
+								    "a]\nbackoff-reroute-to-"
+								    "virtual-mta = b\n");
+	mx.answer = throttled;
+	send_many(20);
+	fake_at(10 * MINUTE, send_late, NULL);
+	fake_at(20 * MINUTE, be_well, NULL);
+	for (unsigned i = 1; with_kills && i < 20; i++)
+		world_run_and_kill(&x, i * MINUTE + i * 777000);
+	fake_at(40 * MINUTE, send_late, NULL);
+	world_run(&x, 45 * MINUTE);
+	cr_assert_eq(in_queue("there.test", "b"), 41);
+	cr_assert_eq(world_count_rcpt(&x, 'd', "late@there.test"), 1, "back to normal");
+	run_as("b", MINUTE);
+	cr_assert_eq(world_count(&x, 'd'), 42);
+	cr_assert_eq(mx.delivered, 42);
+	finish();
+}
+
+Test(reroute, lasts_as_long_as_back_off)
+{
+	reroute_in_backoff(false);
+}
+
+Test(reroute, lasts_as_long_as_back_off_whoever_dies)
+{
+	reroute_in_backoff(true);
+}
+
+Test(reselect, leaves_a_virtual_mta_in_back_off_once)
+{
+	start(PATTERNS(
+		"mode=backoff, backoff-to-normal-after=3h") "[virtual-mta-pool p]\nvirtual-mta = "
+							    "a, b\nreselect = backoff\n"
+							    "[domain there.test/a]\nretry-after = "
+							    "1m\n");
+	mx.answer = throttled;
+	x.route = "p";
+	send_many(10);
+	x.route = "a";
+	world_send(&x, "", "stays@there.test");
+	world_run(&x, 5 * MINUTE);
+	cr_assert_eq(in_queue("there.test", "a"), 1, "chosen by name: it stays");
+	cr_assert_eq(in_queue("there.test", "b"), 20);
+	mx.answer = NULL;
+	run_as("b", 2 * HOUR);
+	run_as("a", MINUTE);
+	cr_assert_eq(world_count(&x, 'd'), 21);
+	finish();
+}
