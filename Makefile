@@ -183,6 +183,7 @@ install: all
 	ln -sf sluice $(DESTDIR)$(PREFIX)/bin/pmta
 	test -e $(DESTDIR)/etc/sluice/sluice.conf || \
 		install -m 640 etc/sluice.conf $(DESTDIR)/etc/sluice/sluice.conf
+	install -m 644 etc/providers.conf $(DESTDIR)/etc/sluice/providers.conf
 	sed 's,@PREFIX@,$(PREFIX),' etc/sluiced.service > \
 		$(DESTDIR)$(PREFIX)/lib/systemd/system/sluiced.service
 	install -D -m 644 etc/sluice.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/sluice.conf
