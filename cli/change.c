@@ -1,5 +1,6 @@
 /* delete, schedule, pause, resume, reload, drain, shutdown: what they say */
 #include "cli/groups.h"
+#include "cli/remote.h"
 #include "cli/text.h"
 
 /* A line with counts: "%" stands for the next of keys. */
@@ -64,6 +65,35 @@ void change_print_resume(struct cli *cli, const json_t *result)
 	static const char *const keys[] = {"queues"};
 
 	print_counts(cli, result, "resumed: % queues with mail match now", keys);
+}
+
+int change_set_queue_run(struct cli *cli, const struct invocation *i)
+{
+	if (!option_given(i, OPTION_MODE))
+		return cli_error(CLI_USAGE, "say which mode: --mode=normal or --mode=backoff");
+	return remote_run(cli, i);
+}
+
+void change_print_set_queue(struct cli *cli, const json_t *result)
+{
+	static const char *const keys[] = {"queues"};
+
+	print_counts(cli, result, "mode set: % queues with mail match now", keys);
+}
+
+void change_print_disable(struct cli *cli, const json_t *result)
+{
+	static const char *const keys[] = {"queues"};
+
+	print_counts(cli, result,
+		     "disabled: % queues with mail match now, later ones are meant too", keys);
+}
+
+void change_print_enable(struct cli *cli, const json_t *result)
+{
+	static const char *const keys[] = {"queues"};
+
+	print_counts(cli, result, "enabled: % queues with mail match now", keys);
 }
 
 void change_print_reload(struct cli *cli, const json_t *result)

@@ -52,7 +52,10 @@ struct cli {
 	X(RETRY_RCPT, "retry-recipients", FLAG, "retry_recipients", "",                            \
 	  "also recipients that wait because of their own transient reply")                        \
 	X(NO_SPREAD, "no-spread", FLAG, "no_spread", "", "all at once, not spread over time")      \
-	X(MODE, "mode", MODE, "mode", "MODE", "only queues in mode normal or backoff")             \
+	X(MODE, "mode", MODE, "mode", "MODE", "normal or backoff")                                 \
+	X(REENABLE, "reenable-after", TIME, "reenable_after", "TIME",                              \
+	  "until then: 12h; else until it is enabled")                                             \
+	X(REASON, "reason", TEXT, "reason", "TEXT", "shown with it")                               \
 	X(PAUSED, "paused", FLAG, "paused", "", "only paused queues")                              \
 	X(ERRORS, "errors", FLAG, "errors", "", "only queues with an error")                       \
 	X(SORT, "sort", SORT, "sort", "BY", "by recipients, bytes or name")                        \
@@ -125,6 +128,7 @@ struct command {
 	/* remote commands only: */
 	const char *remote; /* name in the protocol when it is not the own */
 	const char *arg_key; /* where the first argument goes in the request */
+	const char *arg2_key; /* the same for the second one, which is a pattern of queues */
 	bool arg_is_pattern; /* of queues: "gmail.com" becomes "gmail.com/" and a star */
 	enum shape shape;
 	const struct column *columns; /* SHAPE_ROWS */

@@ -39,6 +39,8 @@ json_t *remote_args(const struct invocation *i)
 	if (c->arg_key && i->arg_count)
 		set_taken(args, c->arg_key,
 			  c->arg_is_pattern ? args_pattern(i->args[0]) : args_name(i->args[0]));
+	if (c->arg2_key && i->arg_count > 1)
+		set_taken(args, c->arg2_key, args_pattern(i->args[1]));
 	return args;
 }
 

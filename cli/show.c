@@ -65,12 +65,22 @@ const struct column show_paused_columns[] = {
 	{"by", "BY", COL_TEXT},	       {NULL, NULL, COL_TEXT},
 };
 
+const struct column show_disabled_columns[] = {
+	{"source", "SOURCE", COL_NAME}, {"queue", "QUEUES", COL_NAME},
+	{"since", "SINCE", COL_TIME},	{"until", "UNTIL", COL_TIME},
+	{"by", "BY", COL_NAME},		{"reason", "REASON", COL_TEXT},
+	{NULL, NULL, COL_TEXT},
+};
+
 /* --- show queue --- */
 
 static const struct column queue_fields[] = {
 	{"queue", "queue", COL_NAME},
 	{"site", "site", COL_NAME},
 	{"mode", "mode", COL_NAME},
+	{"mode_since", "mode since", COL_TIME},
+	{"mode_until", "mode until", COL_TIME},
+	{"mode_reason", "reason of the mode", COL_TEXT},
 	{"since", "since", COL_TIME},
 	{"paused", "paused", COL_YES},
 	{"reason", "reason", COL_TEXT},
@@ -114,11 +124,26 @@ static const struct column event_columns[] = {
 	{NULL, NULL, COL_TEXT},
 };
 
+static const struct column source_columns[] = {
+	{"source", "SOURCE", COL_NAME},	   {"accepted", "LAST MINUTE", COL_COUNT},
+	{"rate", "PER MINUTE", COL_TEXT},  {"good", "LAST GOOD", COL_TEXT},
+	{"disabled", "DISABLED", COL_YES}, {NULL, NULL, COL_TEXT},
+};
+
+static const struct column change_columns[] = {
+	{"at", "AT", COL_TIME},
+	{"mode", "MODE", COL_NAME},
+	{"why", "WHY", COL_TEXT},
+	{NULL, NULL, COL_TEXT},
+};
+
 void show_queue_print(struct cli *cli, const json_t *q)
 {
 	table_fields(cli, q, queue_fields);
 	table_inside(cli, "hosts", json_object_get(q, "mx"), mx_columns);
 	table_inside(cli, "connections", json_object_get(q, "connection_list"), connection_columns);
+	table_inside(cli, "sources", json_object_get(q, "sources"), source_columns);
+	table_inside(cli, "mode changes", json_object_get(q, "mode_changes"), change_columns);
 	table_inside(cli, "limits", json_object_get(q, "limits"), show_limit_columns);
 	table_inside(cli, "replies", json_object_get(q, "errors"), error_columns);
 	table_inside(cli, "events", json_object_get(q, "events"), event_columns);

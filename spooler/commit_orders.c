@@ -43,7 +43,7 @@ struct progress {
 
 struct commit_order {
 	struct order o;
-	char *texts[7]; /* that o's slices are in */
+	char *texts[8]; /* that o's slices are in */
 	bool stored; /* its row is committed */
 	bool asked; /* workers have been told */
 	struct wait *waits;
@@ -76,7 +76,12 @@ static enum stage first_stage(enum order_kind kind)
 		return STAGE_DUE;
 	case ORDER_RESUME:
 		return STAGE_WAKES;
+	case ORDER_NORMAL:
+	case ORDER_ENABLE_SOURCE:
+		return STAGE_SITES;
 	case ORDER_PAUSE:
+	case ORDER_BACKOFF:
+	case ORDER_DISABLE_SOURCE:
 		break;
 	}
 	return STAGE_END;
@@ -94,6 +99,7 @@ static struct commit_order *order_new(const struct order *from)
 	o->o.filter.envid = own_text(o, 4, from->filter.envid);
 	o->o.who = own_text(o, 5, from->who);
 	o->o.target = own_text(o, 6, from->target);
+	o->o.reason = own_text(o, 7, from->reason);
 	o->now.stage = first_stage(from->kind);
 	o->saved = o->now;
 	return o;
@@ -169,11 +175,11 @@ int standing_load(struct commit *c)
 	while ((rc = spool_order_next(r, &after, &order)) > 0) {
 		struct order_row row;
 
-		if (order.kind == ORDER_PAUSE)
-			continue;
 		rc = spool_order_row_get(r, order.id, &row);
 		if (rc < 0)
 			break;
+		if (sites_order_stands(&order, row.step == STAGE_END))
+			continue;
 		order_append(c, order_from_row(&row));
 	}
 	spool_read_end(r);
@@ -231,6 +237,8 @@ int commit_order_add(struct commit *c, struct spool_write *w, const struct order
 	if (from->kind == ORDER_RESUME)
 		rc = resume(c, o);
 	if (rc == 0)
+		rc = sites_order_replace(c, from, &o->removed);
+	if (rc == 0)
 		rc = store_row(c, o);
 	order_append(c, o);
 	c->orders_changed = true;
@@ -244,6 +252,16 @@ void commit_order_forget(struct commit *c, void *arg)
 	for (o = c->orders; o; o = o->next)
 		if (o->arg == arg)
 			o->answer = NULL;
+}
+
+bool commit_order_is_pending(const struct commit *c, uint64_t id)
+{
+	const struct commit_order *o;
+
+	for (o = c->orders; o; o = o->next)
+		if (o->o.id == id)
+			return true;
+	return false;
 }
 
 bool commit_orders_pending(const struct commit *c)
@@ -612,13 +630,10 @@ static int site_chunk(struct commit *c, struct commit_order *o, struct chunk *k)
 		at->n = key.n;
 		memcpy(at->b, key.p, key.n);
 		key = slice_of(at->b, at->n);
-		if (row_site_decode(value, &site) < 0 || !site.retry_at || !site_matches(c, o, key))
+		if (row_site_decode(value, &site) < 0 || !site_matches(c, o, key))
 			continue;
-		site.retry_at = 0;
-		buf_clear(&c->value);
-		row_site_encode(&site, &c->value);
-		k->rows++;
-		rc = write_put(c->w, SPOOL_SITE, at, buf_slice(&c->value));
+		rc = sites_order_apply(c, &o->o, at, &site);
+		k->rows += rc > 0;
 		if (rc < 0)
 			return rc;
 	}
@@ -668,7 +683,9 @@ static int finish_order(struct commit *c, struct commit_order *o)
 
 	o->now.finished = true;
 	c->orders_changed = true;
-	return o->o.kind == ORDER_PAUSE ? 0 : write_delete(c->w, SPOOL_ORDER, &k);
+	if (sites_order_stays(c, &o->o))
+		return store_row(c, o);
+	return write_delete(c->w, SPOOL_ORDER, &k);
 }
 
 static int run_order(struct commit *c, struct commit_order *o)

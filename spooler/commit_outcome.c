@@ -497,6 +497,17 @@ int apply_park(struct commit *c, const struct report_park *p)
 	return 0;
 }
 
+int apply_notice(struct commit *c, const struct report_notice *n)
+{
+	struct spool_key k = key_u64(c->n.next_dsn);
+
+	buf_clear(&c->value);
+	dsn_notice_encode(n, &c->value);
+	c->n.next_dsn++;
+	c->result.dsn = true;
+	return write_put(c->w, SPOOL_DSN, &k, buf_slice(&c->value));
+}
+
 int apply_wake(struct commit *c, const struct report_wake *k)
 {
 	struct commit_qent *q = cache_queue_by_id(c, k->queue);

@@ -302,9 +302,25 @@ int move_follow(struct commit *c, struct commit_qent **q);
 int move_recipient(struct commit *c, struct spool_recipient *r, struct commit_qent *q,
 		   const char *target);
 int apply_reroute(struct commit *c, const struct report_reroute *r);
+int apply_notice(struct commit *c, const struct report_notice *n);
 int apply_move(struct commit *c, const struct report_move *m);
 
-/* commit_orders.c */
+/* --- commit_sites.c: orders about the mode and the sources of sites, and which orders stay --- */
+
+/* Its row is all there is to do about it. ended: it has been carried out. */
+bool sites_order_stands(const struct order *o, bool ended);
+/* It has been carried out: whether its row stays. */
+bool sites_order_stays(struct commit *c, const struct order *o);
+/* A new order takes the place of those of its kind that it covers. Adds to *ret_removed those that it takes back. */
+int sites_order_replace(struct commit *c, const struct order *o, uint64_t *ret_removed);
+/* What a schedule, normal or enable order does to the row of a site that matches. 1 = changed, 0 = not, negative err. */
+int sites_order_apply(struct commit *c, const struct order *o, const struct spool_key *at,
+		      struct spool_site *site);
+
+/* --- commit_orders.c --- */
+
+/* Workers are still asked about it, or it is being carried out. */
+bool commit_order_is_pending(const struct commit *c, uint64_t id);
 int standing_load(struct commit *c);
 int standing_run(struct commit *c);
 bool standing_ready(struct commit *c); /* there is work that waits for nobody */

@@ -125,6 +125,7 @@ static int apply(struct commit *c, uint32_t slot, uint8_t type, struct slice pay
 		struct report_reroute reroute;
 		struct report_move move;
 		struct report_warmup warmup;
+		struct report_notice notice;
 	} u;
 	struct commit_vmta *v;
 	int rc;
@@ -169,6 +170,9 @@ static int apply(struct commit *c, uint32_t slot, uint8_t type, struct slice pay
 		rc = report_warmup_decode(payload, &u.warmup);
 		v = vmta_of_slot(c, slot);
 		return rc < 0 ? rc : v ? apply_warmup(c, v, &u.warmup) : ERR_SYS;
+	case REPORT_NOTICE:
+		rc = report_notice_decode(payload, &u.notice);
+		return rc < 0 ? rc : apply_notice(c, &u.notice);
 	default:
 		return ERR_CORRUPT;
 	}

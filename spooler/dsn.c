@@ -12,6 +12,7 @@
 #include "common/base/rng.h"
 #include "common/base/xalloc.h"
 #include "spooler/dsn_build.h"
+#include "spooler/dsn_notice.h"
 #include "spooler/dsn_row.h"
 
 #define WINDOW 200 /* messages with the committer at a time */
@@ -121,37 +122,71 @@ static char *from_address(const struct conf_global *g)
 			 g->host_name);
 }
 
-static struct notice *notice_make(struct dsn_helper *d, const struct dsn_row *r, uint64_t id)
+static struct dsn_build_options options_now(struct dsn_helper *d, const char *from)
 {
-	const struct conf_global *g = conf_global(d->conf);
-	struct notice *n = xcalloc(1, sizeof(*n));
-	char *from = from_address(g);
-	struct dsn_build_options o = {.conf = d->conf,
-				      .host = g->host_name,
-				      .from = from,
-				      .msgid = d->source.next_msgid(d->source.arg),
-				      .random = {rng_u64(), rng_u64()},
-				      .now = clock_wall()};
+	return (struct dsn_build_options){.conf = d->conf,
+					  .host = conf_global(d->conf)->host_name,
+					  .from = from,
+					  .msgid = d->source.next_msgid(d->source.arg),
+					  .random = {rng_u64(), rng_u64()},
+					  .now = clock_wall()};
+}
 
-	dsn_build(&o, r, &n->m.body, &n->m.header_size, &n->m.flags);
-	free(from);
-	n->m.msgid = o.msgid;
-	n->m.received = o.now;
+/* All but body, flags and route. */
+static void notice_fill(struct dsn_helper *d, struct notice *n, const struct dsn_build_options *o,
+			struct slice to, uint64_t id)
+{
+	n->m.msgid = o->msgid;
+	n->m.received = o->now;
 	n->m.size = n->m.body.n;
 	n->m.dsn_row = id;
 	n->m.done = on_done;
 	n->m.poster = d;
 	n->m.recipients = &n->rcpt;
 	n->m.recipient_count = 1;
-	n->rcpt.address = slice_dup(r->sender);
-	n->rcpt.domain =
-		slice_dup_lower(slice_from(r->sender, (size_t)slice_rchr(r->sender, '@') + 1));
+	n->rcpt.address = slice_dup(to);
+	n->rcpt.domain = slice_dup_lower(slice_from(to, (size_t)slice_rchr(to, '@') + 1));
+	n->rcpt.notify = SPOOL_NOTIFY_NEVER;
+	n->rcpt.class = SPOOL_CLASS_DEFAULT;
+}
+
+static struct notice *notice_make(struct dsn_helper *d, const struct dsn_row *r, uint64_t id)
+{
+	struct notice *n = xcalloc(1, sizeof(*n));
+	char *from = from_address(conf_global(d->conf));
+	struct dsn_build_options o = options_now(d, from);
+
+	dsn_build(&o, r, &n->m.body, &n->m.header_size, &n->m.flags);
+	free(from);
+	notice_fill(d, n, &o, r->sender, id);
 	/* From the same virtual MTA as the original: an address that this sender is known by. */
 	n->rcpt.route =
 		conf_vmta_find(d->conf, r->vmta) ? slice_dup(r->vmta) : xstrdup(DEFAULT_ROUTE);
-	n->rcpt.notify = SPOOL_NOTIFY_NEVER;
-	n->rcpt.class = SPOOL_CLASS_DEFAULT;
 	return n;
+}
+
+static struct notice *notice_to_operator(struct dsn_helper *d, const struct report_notice *r,
+					 uint64_t id)
+{
+	struct notice *n = xcalloc(1, sizeof(*n));
+	char *from = from_address(conf_global(d->conf));
+	struct dsn_build_options o = options_now(d, from);
+
+	dsn_notice_build(&o, r, &n->m.body, &n->m.header_size, &n->m.flags);
+	free(from);
+	notice_fill(d, n, &o, r->to, id);
+	n->rcpt.route = xstrdup(DEFAULT_ROUTE);
+	return n;
+}
+
+static const char *notice_fault(int rc, const struct report_notice *r)
+{
+	ptrdiff_t at;
+
+	if (rc)
+		return "its row in the spool is damaged";
+	at = slice_rchr(r->to, '@');
+	return at < 0 || (size_t)at + 1 == r->to.n ? "its address has no domain" : NULL;
 }
 
 static const char *row_fault(int rc, const struct dsn_row *r)
@@ -166,33 +201,67 @@ static const char *row_fault(int rc, const struct dsn_row *r)
 	return r->flags & SPOOL_MSG_IS_DSN ? "the message was a notification itself" : NULL;
 }
 
+static void row_unknown(uint64_t id)
+{
+	log_error(&ctx,
+		  "a newer version of Sluice wrote a notification that this one does not know; it "
+		  "waits until that runs again",
+		  LOG_U("row", id));
+}
+
+static void row_drop(struct dsn_helper *d, uint64_t id, const char *fault)
+{
+	log_error(&ctx, "a notification cannot be sent; it is dropped", LOG_U("row", id),
+		  LOG_S("reason", fault));
+	d->source.drop(d->source.arg, id);
+}
+
+static void made_add(struct dsn_helper *d, struct notice *n)
+{
+	n->next = d->made;
+	d->made = n;
+}
+
+/* A mail to an operator. */
+static void on_notice_row(struct dsn_helper *d, uint64_t id, struct slice payload)
+{
+	struct report_notice r;
+	int rc = dsn_notice_decode(payload, &r);
+	const char *fault;
+
+	if (rc == ERR_VERSION) {
+		row_unknown(id);
+		return;
+	}
+	fault = notice_fault(rc, &r);
+	if (fault)
+		row_drop(d, id, fault);
+	else
+		made_add(d, notice_to_operator(d, &r, id));
+}
+
 static void on_row(void *arg, uint64_t id, struct slice payload)
 {
 	struct dsn_helper *d = arg;
 	struct dsn_row r;
-	int rc = dsn_row_decode(payload, &d->scratch, &r);
 	const char *fault;
-	struct notice *n;
+	int rc;
 
 	d->after = id;
+	if (dsn_notice_is(payload)) {
+		on_notice_row(d, id, payload);
+		return;
+	}
+	rc = dsn_row_decode(payload, &d->scratch, &r);
 	if (rc == ERR_VERSION) {
-		log_error(&ctx,
-			  "a newer version of Sluice wrote a delivery status notification that "
-			  "this one "
-			  "does not know; it waits until that runs again",
-			  LOG_U("row", id));
+		row_unknown(id);
 		return;
 	}
 	fault = row_fault(rc, &r);
-	if (fault) {
-		log_error(&ctx, "a delivery status notification cannot be sent; it is dropped",
-			  LOG_U("row", id), LOG_S("reason", fault));
-		d->source.drop(d->source.arg, id);
-		return;
-	}
-	n = notice_make(d, &r, id);
-	n->next = d->made;
-	d->made = n;
+	if (fault)
+		row_drop(d, id, fault);
+	else
+		made_add(d, notice_make(d, &r, id));
 }
 
 /* --- windows --- */

@@ -7,6 +7,8 @@
  * refuses (disk full) is made again later. If the virtual MTA of the original is gone, the route
  * is {default}.
  *
+ * Mails to operators (REPORT_NOTICE) are rows of the same table and go by {default}.
+ *
  * A row that cannot become a message (corrupt, sender without a domain) is logged and dropped.
  *
  * Threads: dsn_start/reload/stop from the main thread, dsn_wake() from any; the source's callbacks

@@ -4,6 +4,8 @@
 #include "common/base/err.h"
 
 #define ROW_VERSION 1
+#define NOTICE 0x80 /* in the first byte */
+#define NOTICE_VERSION (NOTICE + 1)
 
 static void ip_encode(const struct ip *ip, struct buf *b)
 {
@@ -119,6 +121,40 @@ int dsn_row_decode(struct slice payload, struct buf *scratch, struct dsn_row *re
 		return ERR_CORRUPT;
 	r.recipients = (const struct dsn_recipient *)(const void *)scratch->p;
 	*ret = r;
+	return 0;
+}
+
+void dsn_notice_encode(const struct report_notice *n, struct buf *b)
+{
+	enc_u8(b, NOTICE_VERSION);
+	enc_var(b, n->when);
+	enc_bytes(b, n->to);
+	enc_bytes(b, n->subject);
+	enc_bytes(b, n->text);
+	enc_var(b, n->left_out);
+}
+
+bool dsn_notice_is(struct slice payload)
+{
+	return payload.n && ((uint8_t)payload.p[0] & NOTICE);
+}
+
+int dsn_notice_decode(struct slice payload, struct report_notice *ret)
+{
+	struct dec d = dec_of(payload.p, payload.n);
+	struct report_notice n;
+	uint8_t version = dec_u8(&d);
+
+	if (dec_ok(&d) && version != NOTICE_VERSION)
+		return ERR_VERSION;
+	n.when = dec_var(&d);
+	n.to = dec_bytes(&d);
+	n.subject = dec_bytes(&d);
+	n.text = dec_bytes(&d);
+	n.left_out = dec_var32(&d);
+	if (!dec_end(&d))
+		return ERR_CORRUPT;
+	*ret = n;
 	return 0;
 }
 

@@ -19,6 +19,7 @@
 #include "common/base/ip.h"
 #include "common/base/macros.h"
 #include "common/base/slice.h"
+#include "common/spool/report.h"
 #include "common/spool/spool.h"
 
 enum dsn_action { DSN_FAILED = 1, DSN_DELAYED, DSN_RELAYED, DSN_DELIVERED };
@@ -57,6 +58,14 @@ void dsn_row_encode(const struct dsn_row *r, struct buf *b);
  * ERR_CORRUPT, ERR_VERSION.
  */
 int dsn_row_decode(struct slice payload, struct buf *scratch, struct dsn_row *ret) WARN_UNUSED;
+
+/*
+ * A mail from us to an operator (worker/notice.h) lies in the same table; the first byte tells the two
+ * apart. Slices are borrowed. ERR_CORRUPT, ERR_VERSION.
+ */
+void dsn_notice_encode(const struct report_notice *n, struct buf *b);
+bool dsn_notice_is(struct slice payload);
+int dsn_notice_decode(struct slice payload, struct report_notice *ret) WARN_UNUSED;
 
 /*
  * Whether the sender is to be told about this recipient: never about mail with the null sender or

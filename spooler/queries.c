@@ -82,11 +82,20 @@ static const struct {
 	const char *name;
 	void (*run)(struct query *y, const json_t *args);
 } commands[] = {
-	{"show queues", query_queues},	{"show vmtas", query_vmtas},
-	{"show paused", query_paused},	{"pause queue", query_pause},
-	{"resume queue", query_resume}, {"delete", query_delete},
-	{"schedule", query_schedule},	{"move", query_move},
-	{"show pools", query_pools},	{"reset pool", query_reset_pool},
+	{"show queues", query_queues},
+	{"show vmtas", query_vmtas},
+	{"show paused", query_paused},
+	{"pause queue", query_pause},
+	{"resume queue", query_resume},
+	{"delete", query_delete},
+	{"schedule", query_schedule},
+	{"set queue", query_set_queue},
+	{"disable source", query_disable_source},
+	{"enable source", query_enable_source},
+	{"show disabled sources", query_disabled},
+	{"move", query_move},
+	{"show pools", query_pools},
+	{"reset pool", query_reset_pool},
 };
 
 static void answer(struct query *y)

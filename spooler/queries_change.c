@@ -101,6 +101,7 @@ static struct errand *errand_new(struct query *y, enum order_kind kind, const js
 	e->order.filter.rcpt = keep(e, 3, xstrdup(arg_text(args, "rcpt")));
 	e->order.filter.envid = keep(e, 4, xstrdup(arg_text(args, "envid")));
 	e->order.who = keep(e, 5, xasprintf("uid %u", y->uid));
+	e->order.reason = keep(e, 6, xstrdup(arg_text(args, "reason")));
 	if (older)
 		e->order.filter.received_before = older < now ? now - older : 1;
 	return e;
@@ -211,6 +212,60 @@ void query_schedule(struct query *y, const json_t *args)
 		query_succeed(y);
 	}
 	errand_release(e);
+}
+
+/* --- mode and sources of sites --- */
+
+/* How many queues it concerns now: the answer to all of these. */
+static void give_and_count(struct query *y, struct errand *e)
+{
+	struct commit_order_result r;
+
+	if (!needs_queue(y, e) || !give_order(y, e, &r))
+		return;
+	query_data(y, json_pack("{s:I}", "queues",
+				(json_int_t)count_live_queues(y, e->order.filter.queue)));
+	query_succeed(y);
+}
+
+void query_set_queue(struct query *y, const json_t *args)
+{
+	const char *mode = arg_text(args, "mode");
+	bool backoff = strcmp(mode, "backoff") == 0;
+	struct errand *e;
+
+	if (!backoff && strcmp(mode, "normal") != 0) {
+		query_fail(y, "say which mode: normal or backoff");
+		return;
+	}
+	e = errand_new(y, backoff ? ORDER_BACKOFF : ORDER_NORMAL, args);
+	give_and_count(y, e);
+	errand_release(e);
+}
+
+static void source_order(struct query *y, enum order_kind kind, const json_t *args)
+{
+	uint64_t after = arg_number(args, "reenable_after");
+	struct errand *e = errand_new(y, kind, args);
+
+	if (!ip_parse(slice_str(arg_text(args, "source")), &e->order.source)) {
+		query_fail(y, "name the source by its IP address");
+	} else {
+		if (after && kind == ORDER_DISABLE_SOURCE)
+			e->order.until = e->order.created + after * MSEC_PER_SEC;
+		give_and_count(y, e);
+	}
+	errand_release(e);
+}
+
+void query_disable_source(struct query *y, const json_t *args)
+{
+	source_order(y, ORDER_DISABLE_SOURCE, args);
+}
+
+void query_enable_source(struct query *y, const json_t *args)
+{
+	source_order(y, ORDER_ENABLE_SOURCE, args);
 }
 
 /* --- delete and move --- */

@@ -13,6 +13,7 @@
 #include "worker/post.h"
 #include "worker/resume.h"
 #include "worker/site.h"
+#include "worker/site_orders.h"
 #include "worker/transaction.h"
 
 #define WALK_AT_ONCE 200
@@ -20,7 +21,7 @@
 /* An order in our own memory. */
 struct held_order {
 	struct order o;
-	char *texts[6]; /* of its filter; target */
+	char *texts[8]; /* of its slices */
 };
 
 struct duties {
@@ -67,13 +68,13 @@ static void hold(struct duties *o, const struct order *from)
 {
 	struct held_order h = {.o = *from};
 	struct slice *fields[] = {&h.o.filter.queue, &h.o.filter.job,	&h.o.filter.sender,
-				  &h.o.filter.rcpt,  &h.o.filter.envid, &h.o.target};
+				  &h.o.filter.rcpt,  &h.o.filter.envid, &h.o.target,
+				  &h.o.who,	     &h.o.reason};
 
 	for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
 		h.texts[i] = slice_dup(*fields[i]);
 		*fields[i] = slice_str(h.texts[i]);
 	}
-	h.o.who = slice_str("");
 	o->v = xreallocarray(o->v, o->n + 1, sizeof(*o->v));
 	o->v[o->n++] = h;
 }
@@ -81,6 +82,11 @@ static void hold(struct duties *o, const struct order *from)
 static bool queue_matches(const struct order *o, struct slice queue)
 {
 	return o->filter.queue.n == 0 || order_pattern_match(o->filter.queue, queue);
+}
+
+const struct order *duties_order(const struct duties *o, size_t i)
+{
+	return i < o->n ? &o->v[i].o : NULL;
 }
 
 bool duties_pause(const struct duties *o, struct slice queue)
@@ -317,6 +323,12 @@ static bool obey(struct duties *o, struct spool_read *r, const struct order *ord
 
 	switch (order->kind) {
 	case ORDER_PAUSE:
+		return post_ack(o->w->post, &ack);
+	case ORDER_BACKOFF:
+	case ORDER_NORMAL:
+	case ORDER_DISABLE_SOURCE:
+	case ORDER_ENABLE_SOURCE:
+		site_orders_obey(o->w, order);
 		return post_ack(o->w->post, &ack);
 	case ORDER_DELETE:
 	case ORDER_MOVE:

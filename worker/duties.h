@@ -12,6 +12,7 @@
 #include "common/base/slice.h"
 
 struct duties;
+struct order;
 struct queue;
 struct spool_message;
 struct spool_read;
@@ -26,6 +27,8 @@ void duties_free(struct duties *o);
  */
 void duties_look(struct duties *o, struct spool_read *r, uint64_t seq);
 uint64_t duties_seq(const struct duties *o);
+/* The i-th of all orders that there are, by their ids; NULL: there are no more. */
+const struct order *duties_order(const struct duties *o, size_t i);
 /* Whether a queue is paused. */
 bool duties_pause(const struct duties *o, struct slice queue);
 /* A delete order is being carried out: what matches it must not be taken. */

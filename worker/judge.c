@@ -187,8 +187,7 @@ static void carry_source(const struct conf_reply *line, const struct outcome *o,
 	if (at->source_ip.family == IP_NONE)
 		return; /* there was no connection */
 	why = why_of(line, o);
-	sources_disable(s, &at->source_ip,
-			line->reenable_after ? line->reenable_after : USEC_INFINITY, why);
+	sources_disable(s, &at->source_ip, line->reenable_after, why);
 	free(why);
 }
 

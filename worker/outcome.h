@@ -60,6 +60,7 @@ enum outcome_local {
 	LOCAL_NULL_MX,
 	LOCAL_NO_MX,
 	LOCAL_NO_SOURCE,
+	LOCAL_DISABLED, /* all sources are */
 	LOCAL_NO_TLS,
 	LOCAL_TOO_BIG,
 	LOCAL_NO_SMTPUTF8,

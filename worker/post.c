@@ -152,6 +152,13 @@ bool post_reroute(struct post *p, const struct report_reroute *r)
 	return put_unreserved(p, REPORT_REROUTE);
 }
 
+bool post_notice(struct post *p, const struct report_notice *n)
+{
+	buf_clear(&p->b);
+	report_notice_encode(n, &p->b);
+	return put_unreserved(p, REPORT_NOTICE);
+}
+
 bool post_move(struct post *p, const struct report_move *m)
 {
 	buf_clear(&p->b);

@@ -40,6 +40,7 @@ bool post_wake(struct post *p, uint32_t queue, msec_t at);
 bool post_warmup(struct post *p, const struct report_warmup *r);
 bool post_ack(struct post *p, const struct report_order_ack *a);
 bool post_reroute(struct post *p, const struct report_reroute *r);
+bool post_notice(struct post *p, const struct report_notice *n);
 bool post_move(struct post *p, const struct report_move *m);
 
 /* Position behind the last report. */

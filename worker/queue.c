@@ -13,6 +13,7 @@
 #include "worker/feed.h"
 #include "worker/duties.h"
 #include "worker/mode.h"
+#include "worker/notice.h"
 #include "worker/post.h"
 #include "worker/reroute.h"
 #include "worker/reselect.h"
@@ -188,6 +189,7 @@ static void queue_tidy(struct queue *q, void *arg)
 	mode_tick(q->site);
 	sources_tick(q->site);
 	warmup_tick(q->site);
+	notice_tick(q->site, false);
 	site_report_again(q->site);
 	reroute_look(q);
 	reselect_look(q);
@@ -383,14 +385,15 @@ bool queue_is_blocked(const struct queue *q)
 /* With retry-upon-new-mail the feed must see new mail, and what waits does so in its wake row alone. */
 static bool waits_for_new_mail(const struct queue *q)
 {
-	return q->site->set->retry_upon_new_mail && site_in_retry(q->site) && !q->paused &&
-	       !worker_is_orphan(q->w) && !reroute_is_active(q) && !warmup_until(q->site);
+	return q->site->set->retry_upon_new_mail && site_in_retry(q->site) && !q->site->no_source &&
+	       !q->paused && !worker_is_orphan(q->w) && !reroute_is_active(q) &&
+	       !warmup_until(q->site);
 }
 
 /* Until when new mail should not come up; 0: now. */
 static msec_t full_until(const struct queue *q)
 {
-	bool retry = !q->site->set->retry_upon_new_mail;
+	bool retry = !q->site->set->retry_upon_new_mail && !q->site->no_source;
 
 	return retry ? site_blocked_until(q->site) : warmup_until(q->site);
 }

@@ -17,6 +17,7 @@
 #include "worker/events.h"
 #include "worker/hosts.h"
 #include "worker/mode.h"
+#include "worker/tempo.h"
 #include "worker/queue.h"
 #include "worker/retry.h"
 #include "worker/site.h"
@@ -184,6 +185,61 @@ static json_t *show_limits(const struct worker *w, struct site *s)
 	return rows;
 }
 
+/* --- mode and sources --- */
+
+static json_t *rate_or_null(uint64_t hourly)
+{
+	return hourly == BACKOFF_NO_LIMIT || hourly == 0 ? json_null()
+							 : json_real((double)hourly / 60);
+}
+
+/* How each source goes: rates are recipients a minute. */
+static json_t *show_tempos(const struct site *s)
+{
+	json_t *rows = json_array();
+	struct tempo_info p;
+	char ip[IP_TEXT_MAX];
+
+	for (size_t i = 0; tempo_at(s, i, &p); i++)
+		json_array_append_new(rows,
+				      json_pack("{s:s, s:I, s:o, s:o, s:b}", "source",
+						p.ip.family == IP_NONE ? "" : ip_text(&p.ip, ip),
+						"accepted", (json_int_t)p.accepted, "rate",
+						rate_or_null(p.rate), "good", rate_or_null(p.good),
+						"disabled", sources_is_disabled(s, &p.ip)));
+	return rows;
+}
+
+static json_t *show_changes(const struct site *s)
+{
+	json_t *rows = json_array();
+	struct site_change c;
+
+	for (size_t i = 0; mode_change_at(s, i, &c); i++)
+		json_array_append_new(rows,
+				      json_pack("{s:o, s:s, s:o}", "at", time_or_null(c.at), "mode",
+						c.mode == SITE_BACKOFF ? "backoff" : "normal",
+						"why", text_or_empty(c.why.p)));
+	return rows;
+}
+
+static void add_mode(json_t *o, const struct site *s)
+{
+	bool retry = site_in_retry(s);
+	msec_t since, until;
+	const char *why;
+
+	mode_describe(s, &since, &until, &why);
+	json_object_set_new(o, "mode", json_string(mode_is_backoff(s) ? "backoff" : "normal"));
+	json_object_set_new(o, "mode_since", time_or_null(since));
+	json_object_set_new(o, "mode_until", time_or_null(until));
+	json_object_set_new(o, "mode_reason", text_or_empty(why));
+	json_object_set_new(o, "since", time_or_null(s->since));
+	json_object_set_new(o, "reason", retry ? text_or_empty(s->last.text) : json_string(""));
+	json_object_set_new(o, "sources", show_tempos(s));
+	json_object_set_new(o, "mode_changes", show_changes(s));
+}
+
 static json_t *show_events(const struct site *s)
 {
 	json_t *rows = json_array();
@@ -303,7 +359,6 @@ static const char *last_error(const struct site *s)
 static json_t *describe(const struct worker *w, const struct queue *q)
 {
 	struct site *s = q->site;
-	bool retry = site_in_retry(s);
 	msec_t next_retry;
 	json_t *o = json_object();
 
@@ -311,14 +366,12 @@ static json_t *describe(const struct worker *w, const struct queue *q)
 	add_live(o, q);
 	json_object_set_new(o, "connections", json_integer((json_int_t)s->slots));
 	json_object_set_new(o, "in_hand", json_integer((json_int_t)q->items));
-	json_object_set_new(o, "mode", json_string(mode_is_backoff(s) ? "backoff" : "normal"));
 	json_object_set_new(o, "paused", json_boolean(q->paused));
+	add_mode(o, s);
 	add_times(o, q, &next_retry);
 	json_object_set_new(o, "last_error", text_or_empty(last_error(s)));
 	json_object_set_new(o, "waiting_for", waiting_for(q, next_retry));
 	json_object_set_new(o, "site", text_or_empty(s->name));
-	json_object_set_new(o, "since", time_or_null(s->since));
-	json_object_set_new(o, "reason", retry ? text_or_empty(s->last.text) : json_string(""));
 	json_object_set_new(o, "retry_position", json_integer((json_int_t)s->retry_position));
 	json_object_set_new(o, "mx", show_mx(s));
 	json_object_set_new(o, "limits", show_limits(w, s));

@@ -17,11 +17,14 @@
 #include "worker/inhand.h"
 #include "worker/judge.h"
 #include "worker/mode.h"
+#include "worker/notice.h"
 #include "worker/opening.h"
 #include "worker/paces.h"
+#include "worker/tempo.h"
 #include "worker/post.h"
 #include "worker/resume.h"
 #include "worker/retry.h"
+#include "worker/site_orders.h"
 #include "worker/slots.h"
 #include "worker/sources.h"
 #include "worker/verdict.h"
@@ -32,6 +35,8 @@
 /* retry-upon-new-mail: a stream of mail is no stream of attempts */
 #define NEW_MAIL_GAP (10 * MSEC_PER_SEC)
 #define SKIP_TIME (60 * USEC_PER_SEC)
+/* How long it waits for a source that is disabled without an end, before it looks again. */
+#define NO_SOURCE_LOOK (3600 * MSEC_PER_SEC)
 #define NO_DOMAIN_TEXT "domain does not exist"
 
 struct sites {
@@ -73,6 +78,8 @@ static void site_load(struct site *s, struct spool_read *r)
 	slice_copy(row.reason, s->last.text, sizeof(s->last.text));
 	if (strstr(s->last.text, NO_DOMAIN_TEXT))
 		s->no_domain_since = row.since;
+	s->no_source = strstr(s->last.text, SITE_ALL_DISABLED) != NULL;
+	mode_load(s, &row.mode);
 }
 
 void site_join(struct worker *w, struct spool_read *r, struct queue *q)
@@ -93,6 +100,9 @@ void site_join(struct worker *w, struct spool_read *r, struct queue *q)
 	TAILQ_INSERT_TAIL(&s->queues, q, in_site);
 	q->site = s;
 	inhand_set_reached(w->inhand, q, s->reached);
+	mode_tick(s); /* what time has ended while it was not in memory */
+	sources_tick(s);
+	site_orders_join(s);
 }
 
 /* What is not reached has less room (inhand.h) and fewer turns (slots.h), so that dead domains delay nobody. */
@@ -126,8 +136,10 @@ static void site_free(struct site *s)
 	events_free(s->w, &s->events);
 	mode_free(s);
 	paces_free(s);
+	tempo_free(s);
 	sources_free(s);
 	warmup_free(s);
+	notice_free(s);
 	free(s->no_domain_resolver);
 	free(s->last_mx);
 	free(s->name);
@@ -159,7 +171,7 @@ void site_configure(struct site *s, const struct conf_domain *set)
 bool site_is_idle(const struct site *s)
 {
 	return s->slots == 0 && !s->query && !s->wanting && s->parcels == 0 && !s->report_due &&
-	       warmup_is_settled(s) && !s->disabled && !mode_is_backoff(s);
+	       warmup_is_settled(s) && !notice_pending(s);
 }
 
 bool site_in_retry(const struct site *s)
@@ -201,10 +213,10 @@ void site_publish_connections(struct site *s)
 
 static void site_report(struct site *s, bool record)
 {
+	static struct buf scratch; /* one thread */
 	struct report_site r = {
 		.name = slice_str(s->name),
 		.queue = slice_str(s->label),
-		.clear = s->retry_at == 0 && s->retry_position == 0,
 		.record = record,
 		.since = s->since,
 		.retry_position = s->retry_position,
@@ -216,6 +228,8 @@ static void site_report(struct site *s, bool record)
 		.when = s->tried ? s->tried : loop_wall(s->w->loop),
 	};
 
+	mode_fill(s, &scratch, &r.mode);
+	r.clear = s->retry_at == 0 && s->retry_position == 0 && site_mode_is_plain(&r.mode);
 	memcpy(r.enhanced, s->last.enhanced, sizeof(r.enhanced));
 	s->report_record |= record;
 	r.record = s->report_record;
@@ -226,6 +240,11 @@ static void site_report(struct site *s, bool record)
 	s->has_row = !r.clear;
 	/* The row must be there before the site may be forgotten. */
 	TAILQ_FIRST(&s->queues)->wake_position = post_position(s->w->post);
+}
+
+void site_save(struct site *s)
+{
+	site_report(s, false);
 }
 
 void site_report_again(struct site *s)
@@ -354,7 +373,9 @@ void site_fail(struct site *s, const struct outcome *o, const struct site_place 
 
 	site_remember(s, o, at);
 	site_tell_failure(s, o, delay);
-	s->tried = now;
+	s->no_source = strstr(o->text, SITE_ALL_DISABLED) != NULL;
+	if (!s->no_source) /* that is no attempt: nobody expires for it */
+		s->tried = now;
 	s->failed_at = loop_now(s->w->loop);
 	site_forget_failures(s);
 	site_set_reached(s, false);
@@ -422,6 +443,19 @@ static bool site_judged(struct site *s, struct outcome *o)
 	return j.settled;
 }
 
+/* Nothing is wrong with its hosts, nor with its mail: it waits until a source may be used again. */
+static void site_wait_for_source(struct site *s)
+{
+	msec_t now = loop_wall(s->w->loop), at = sources_next_enabled(s);
+	msec_t delay = NO_SOURCE_LOOK;
+	struct outcome o;
+
+	if (at && at < now + delay)
+		delay = at > now ? at - now : 1;
+	outcome_local(&o, LOCAL_DISABLED, SITE_ALL_DISABLED);
+	site_fail(s, &o, NULL, delay, false);
+}
+
 /* Every target was tried, or cannot be tried. */
 static void site_out_of_targets(struct site *s)
 {
@@ -429,12 +463,18 @@ static void site_out_of_targets(struct site *s)
 		.mx_name = s->last_mx, .mx_ip = s->last_mx_ip, .source_ip = s->last_source_ip};
 	char *mx = xstrdup(s->last_mx ? s->last_mx : "");
 	struct site_place place = at;
-	bool tried = s->failures > 0, sources = false;
+	bool tried = s->failures > 0, sources = false, disabled = false;
 	struct outcome o;
 
 	for (uint32_t i = 0; i < s->route->count; i++) {
 		tried |= s->route->targets[i].failed || s->route->targets[i].skip_until;
 		sources |= sources_has(s, s->route->targets[i].ip.family);
+		disabled |= sources_all_disabled(s, s->route->targets[i].ip.family);
+	}
+	if (!sources && disabled && !s->ready && !s->connecting) {
+		free(mx);
+		site_wait_for_source(s);
+		return;
 	}
 	if (s->ready || s->connecting) { /* others still work on it */
 		site_forget_failures(s);
@@ -464,7 +504,7 @@ static void site_out_of_targets(struct site *s)
 
 void site_delivered(struct site *s)
 {
-	bool was = s->retry_position || s->retry_at || s->has_row;
+	bool was = s->retry_position || s->retry_at || s->since;
 
 	if (!was || site_in_retry(s)) /* what was sent before it was deferred proves nothing */
 		return;
@@ -478,14 +518,12 @@ void site_delivered(struct site *s)
 	site_publish(s);
 }
 
-void site_schedule(struct site *s)
+static void site_retry_now(struct site *s)
 {
 	struct queue *q;
 
-	if (s->retry_at == 0)
-		return;
-	events_add(s->w, &s->events, "the retry was brought forward by an operator");
 	s->retry_at = 0;
+	s->no_source = false;
 	s->hold_until = 0;
 	site_forget_failures(s);
 	site_report(s, false);
@@ -500,7 +538,7 @@ void site_new_mail(struct site *s)
 	msec_t now = loop_wall(s->w->loop), at = s->tried + NEW_MAIL_GAP;
 	struct queue *q;
 
-	if (!s->set->retry_upon_new_mail || !site_in_retry(s) || at >= s->retry_at)
+	if (!s->set->retry_upon_new_mail || !site_in_retry(s) || s->no_source || at >= s->retry_at)
 		return;
 	events_add(s->w, &s->events, "the retry was brought forward by new mail");
 	s->retry_at = at > now ? at : now;
@@ -510,6 +548,22 @@ void site_new_mail(struct site *s)
 		if (post_wake(s->w->post, q->id, s->retry_at))
 			q->wake_position = post_position(s->w->post);
 	}
+}
+
+void site_schedule(struct site *s)
+{
+	if (s->retry_at == 0)
+		return;
+	events_add(s->w, &s->events, "the retry was brought forward by an operator");
+	site_retry_now(s);
+}
+
+void site_has_source(struct site *s)
+{
+	if (s->no_source && s->retry_at)
+		site_retry_now(s);
+	else
+		site_kick(s);
 }
 
 /* --- DNS --- */

@@ -66,6 +66,7 @@ struct site {
 	msec_t tried; /* last failure in this run; 0 = none */
 	msec_t no_domain_since; /* the domain was first said not to exist; 0 = not */
 	char *no_domain_resolver;
+	bool no_source; /* it waits because all its source addresses are disabled */
 	bool has_row; /* of the spool */
 	bool report_due; /* its row could not be written for want of ring room */
 	bool report_record;
@@ -90,8 +91,10 @@ struct site {
 
 	struct paces *paces; /* paces.h; NULL: it never had to wait for a rate */
 	struct mode *mode; /* mode.h; NULL: normal */
+	struct tempo *tempo; /* tempo.h; NULL: nothing was delivered lately */
 	struct disabled *disabled; /* sources.h; NULL: none */
 	struct warmup *warmup; /* warmup.h; NULL: none */
+	struct notices *notices; /* notice.h; NULL: nothing was told */
 
 	struct site_reply *replies; /* at most max-events-recorded */
 	uint32_t reply_count;
@@ -148,6 +151,8 @@ void site_fail(struct site *s, const struct outcome *o, const struct site_place 
 void site_new_mail(struct site *s);
 /* The operator wants it tried now. */
 void site_schedule(struct site *s);
+/* It has a source address again. */
+void site_has_source(struct site *s);
 /*
  * What of its own, other than a limit in shared memory, keeps its waiting mail from more connections now.
  * Writes "" or a text of at most SHM_QUEUE_TEXT bytes.
@@ -155,6 +160,8 @@ void site_schedule(struct site *s);
 void site_own_hold(const struct site *s, char *ret);
 /* The number of connections in shared memory. */
 void site_publish_connections(struct site *s);
+/* Its state has changed: writes its row. */
+void site_save(struct site *s);
 /* Writes what could not be written before. */
 void site_report_again(struct site *s);
 

@@ -14,6 +14,7 @@
 #include "worker/context.h"
 #include "worker/inhand.h"
 #include "worker/judge.h"
+#include "worker/mode.h"
 #include "worker/post.h"
 #include "worker/site.h"
 #include "worker/transaction_parts.h"
@@ -60,6 +61,7 @@ static void transaction_end(struct transaction *t)
 		c->delivered++;
 		counter_add(w->counters, COUNTER_DELIVERED_MESSAGES, 1);
 		counter_add(w->counters, COUNTER_DELIVERED_BYTES, t->offset);
+		mode_delivered(c->site, &c->source_ip, t->accepted, t->started);
 		site_delivered(c->site);
 	}
 	if (t->env.alone)
@@ -83,7 +85,7 @@ static void finish_lost(struct transaction *t, const struct outcome *o, bool abo
 	struct connection *c = t->c;
 	struct site *s = c->site;
 	struct site_place at;
-	bool host_failed = c->delivered == 0 && !t->settled &&
+	bool host_failed = c->delivered == 0 && !t->settled && !mode_absorbs(s) &&
 			   (transaction_any_again(t) || (message_lost && site_message_lost(s)));
 	struct ip ip = c->ip;
 	uint16_t port = c->port;

@@ -20,6 +20,7 @@
 #include "worker/hosts.h"
 #include "worker/inhand.h"
 #include "worker/duties.h"
+#include "worker/notice.h"
 #include "worker/post.h"
 #include "worker/queue.h"
 #include "worker/resume.h"
@@ -194,6 +195,13 @@ static void on_stop_look(void *arg)
 	loop_timer_set(p->stop_look, STOP_LOOK);
 }
 
+/* Nobody is there to send it later. */
+static void tell_now(struct queue *q, void *arg)
+{
+	(void)arg;
+	notice_tick(q->site, true);
+}
+
 static void stop(struct process *p, usec_t within)
 {
 	usec_t by = loop_now(p->w.loop) + within;
@@ -202,6 +210,7 @@ static void stop(struct process *p, usec_t within)
 		return;
 	p->w.stopping = true;
 	p->stop_by = by;
+	queues_each(&p->w, tell_now, NULL);
 	atomic_store(&p->w.slot->state, SHM_WORKER_DRAINING);
 	on_stop_look(p);
 }

@@ -235,6 +235,32 @@ D(retry_upon_new_mail, "retry-upon-new-mail", BOOL, "no", 0, 0, SITE, \
   "new mail for a queue that waits for a retry has it tried at once, though not within 10s of its last failure") \
 D(mx_connection_attempts, "mx-connection-attempts", UINT, "10", 1, 1000, SITE, \
   "connections that are tried, to all hosts together, before the queue waits for a retry") \
+D(backoff_max_smtp_out, "backoff-max-smtp-out", UINT, "", 1, 1000000, SITE, \
+  "connections of a queue in back-off; not set: found out, see backoff-reduce") \
+D(backoff_retry_after, "backoff-retry-after", TIMES, "1h", CONF_SEC, CONF_YEAR, SITE, \
+  "retry-after in back-off") \
+D(backoff_reduce, "backoff-reduce", PERCENT, "50%", 1, 99, SITE, \
+  "where no backoff-max-… is set: what is left of the rate and the connections of a source address when back-off begins, and after each further hit") \
+D(backoff_hold, "backoff-hold", TIME, "15s", CONF_SEC, CONF_HOUR, SITE, \
+  "time after a reduction in which hits reduce no further") \
+D(backoff_min_msg_rate, "backoff-min-msg-rate", RATE, "1/m", 0, 0, SITE, \
+  "the rate of a source address is never reduced below this") \
+D(backoff_recover_interval, "backoff-recover-interval", TIME, "30s", CONF_SEC, CONF_DAY, SITE, \
+  "time without a hit after which the rate grows by a step") \
+D(backoff_recover_step, "backoff-recover-step", PERCENT, "25%", 1, 900, SITE, \
+  "by how much a reduced rate grows at most in one step") \
+D(backoff_to_normal_after, "backoff-to-normal-after", TIME, "never", CONF_SEC, CONF_NEVER, SITE, \
+  "time after which back-off ends, or recovery begins where the rate was found out (never: at once); a pattern with a time of its own overrides it") \
+D(backoff_to_normal_after_delivery, "backoff-to-normal-after-delivery", BOOL, "no", 0, 0, SITE, \
+  "a delivery ends back-off, or begins recovery where the rate was found out") \
+D(backoff_upon_all_sources_disabled, "backoff-upon-all-sources-disabled", BOOL, "no", 0, 0, SITE, \
+  "a queue goes into back-off when all its source addresses are disabled") \
+D(backoff_notify, "backoff-notify", ADDRESSES, "", 0, 0, SITE, \
+  "addresses that are told when back-off begins and ends") \
+D(disabled_source_ip_notify, "disabled-source-ip-notify", ADDRESSES, "", 0, 0, SITE, \
+  "addresses that are told when a source address is disabled or enabled again") \
+D(reenable_source_ip_after, "reenable-source-ip-after", TIME, "never", CONF_SEC, CONF_NEVER, SITE, \
+  "time after which a source address that a reply has disabled is used again; a pattern with a time of its own overrides it") \
 D(retry_after_dns_error, "retry-after-dns-error", TIME, "1m", CONF_SEC, CONF_YEAR, SITE, \
   "time to wait after a DNS failure") \
 D(bounce_after, "bounce-after", TIME, "4d12h", 0, CONF_YEAR, MESSAGE, \

@@ -176,6 +176,7 @@ static const struct bound_unit time_bounds[] = {
 static const struct bound_unit size_bounds[] = {
 	{CONF_GIB, "G"}, {CONF_MIB, "M"}, {CONF_KIB, "K"}, {1, ""}};
 static const struct bound_unit plain_bounds[] = {{1, ""}};
+static const struct bound_unit percent_bounds[] = {{1, "%"}};
 
 static const struct {
 	enum conf_type type;
@@ -184,6 +185,7 @@ static const struct {
 	const char *unbounded;
 } bounded_types[] = {
 	{CONF_UINT, plain_bounds, ARRAY_SIZE(plain_bounds), ""},
+	{CONF_PERCENT, percent_bounds, ARRAY_SIZE(percent_bounds), ""},
 	{CONF_TIME, time_bounds, ARRAY_SIZE(time_bounds), "never"},
 	{CONF_TIMES, time_bounds, ARRAY_SIZE(time_bounds), ""},
 	{CONF_COUNTS, plain_bounds, ARRAY_SIZE(plain_bounds), ""},

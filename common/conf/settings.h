@@ -119,6 +119,7 @@ struct conf_record_fields {
 #define CONF_TYPES(T) \
 T(BOOL, bool, true, false, "yes, no, true or false") \
 T(UINT, uint64_t, true, false, "a whole number") \
+T(PERCENT, uint64_t, true, false, "a percentage such as 50%") \
 T(TIME, usec_t, true, false, "a time such as 30s, 10m or 1d12h") \
 T(TIMES, struct conf_times, true, true, "times such as 10m,30m,1h") \
 T(BOOL_TIME, usec_t, true, false, "yes, no, never, or a time such as 1h") \

@@ -212,6 +212,19 @@ static bool parse_uint(struct conf_value_ctx *c, struct slice s, const void *pre
 	return bounded(c, s, v, ret);
 }
 
+static bool parse_percent(struct conf_value_ctx *c, struct slice s, const void *prev, void *ret)
+{
+	struct slice number = s;
+	uint64_t v;
+
+	(void)prev;
+	if (s.n && s.p[s.n - 1] == '%')
+		number = slice_trim(slice_sub(s, 0, s.n - 1));
+	if (!slice_u64(number, &v))
+		return not_a(c, s);
+	return bounded(c, s, v, ret);
+}
+
 static bool is_never(const struct conf_value_ctx *c, struct slice s)
 {
 	return c->directive->max == CONF_NEVER &&
@@ -408,6 +421,7 @@ struct type_parser {
 static const struct type_parser parsers[CONF_TYPE_COUNT] = {
 	[CONF_BOOL] = {parse_bool, false, false},
 	[CONF_UINT] = {parse_uint, false, false},
+	[CONF_PERCENT] = {parse_percent, false, false},
 	[CONF_TIME] = {parse_time, false, false},
 	[CONF_TIMES] = {parse_times, false, false},
 	[CONF_BOOL_TIME] = {parse_bool_time, false, false},

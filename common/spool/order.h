@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "common/base/clock.h"
+#include "common/base/ip.h"
 #include "common/base/slice.h"
 
 enum order_kind {
@@ -21,7 +22,15 @@ enum order_kind {
 	ORDER_RESUME, /* the pause rows of this pattern are gone; try again */
 	ORDER_DELETE, /* take nothing that matches */
 	ORDER_SCHEDULE, /* forget the retry wait of matching sites; due times were moved by the committer */
-	ORDER_MOVE /* take nothing that matches: it goes to another virtual MTA */
+	ORDER_MOVE, /* take nothing that matches: it goes to another virtual MTA */
+	/*
+	 * Of those that stay, the last that matches decides; what takes back stays for as long as there is
+	 * something that it takes back for some queues only.
+	 */
+	ORDER_BACKOFF, /* stays: matching sites go into back-off, once each */
+	ORDER_NORMAL, /* matching sites go back to normal */
+	ORDER_DISABLE_SOURCE, /* stays: matching sites do not use the source */
+	ORDER_ENABLE_SOURCE /* … and do again, also when a reply had disabled it */
 };
 
 /* Which recipients. Empty slices match all. Patterns have '*' wildcards, case-insensitive. */
@@ -39,6 +48,9 @@ struct order {
 	bool retry_recipients, no_spread; /* schedule */
 	bool dsn, no_accounting; /* delete */
 	struct slice target; /* move: virtual MTA or pool */
+	struct ip source; /* disable and enable source; else IP_NONE */
+	msec_t until; /* disable source: 0 = until it is enabled */
+	struct slice reason; /* of the operator; "" for none */
 	struct slice who; /* "uid 0" */
 };
 

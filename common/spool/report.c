@@ -415,3 +415,28 @@ uint64_t report_transaction_bound(uint32_t n)
 {
 	return TRANSACTION_FIXED + TEXT_AREA + (uint64_t)n * OUTCOME_BOUND;
 }
+
+void report_notice_encode(const struct report_notice *n, struct buf *b)
+{
+	enc_u8(b, REPORT_VERSION);
+	enc_var(b, n->when);
+	enc_bytes(b, n->to);
+	enc_bytes(b, n->subject);
+	enc_bytes(b, n->text);
+	enc_var(b, n->left_out);
+}
+
+int report_notice_decode(struct slice payload, struct report_notice *ret)
+{
+	struct dec d;
+	int rc = begin(&d, payload);
+
+	if (rc < 0)
+		return rc;
+	ret->when = dec_var(&d);
+	ret->to = dec_bytes(&d);
+	ret->subject = dec_bytes(&d);
+	ret->text = dec_bytes(&d);
+	ret->left_out = dec_var32(&d);
+	return finish(&d);
+}

@@ -26,7 +26,8 @@ enum report_type {
 	REPORT_ORDER_ACK, /* answer to an order */
 	REPORT_REROUTE, /* a queue's mail goes elsewhere from now on, or no longer */
 	REPORT_MOVE, /* recipients that the worker gives up: they get another owner */
-	REPORT_WARMUP /* a day of an address that is warmed up, as its site has it */
+	REPORT_WARMUP, /* a day of an address that is warmed up, as its site has it */
+	REPORT_NOTICE /* a mail from us to an operator */
 };
 
 enum outcome_class { OUTCOME_DELIVERED = 1, OUTCOME_BOUNCED, OUTCOME_TRANSIENT };
@@ -134,6 +135,14 @@ struct report_warmup {
 	uint64_t set; /* the operator's setting that it follows */
 };
 
+/* A mail to one address about what happened to a site. */
+struct report_notice {
+	msec_t when;
+	struct slice to; /* address */
+	struct slice subject, text; /* lines, each with its LF */
+	uint32_t left_out; /* lines that the text does not have */
+};
+
 void report_transaction_encode(const struct report_transaction *t, struct buf *b);
 void report_site_encode(const struct report_site *s, struct buf *b);
 void report_park_encode(const struct report_park *p, struct buf *b);
@@ -142,6 +151,7 @@ void report_order_ack_encode(const struct report_order_ack *a, struct buf *b);
 void report_reroute_encode(const struct report_reroute *r, struct buf *b);
 void report_move_encode(const struct report_move *m, struct buf *b);
 void report_warmup_encode(const struct report_warmup *w, struct buf *b);
+void report_notice_encode(const struct report_notice *n, struct buf *b);
 
 /*
  * Decoding: slices are borrowed from the payload; arrays live in *scratch until its next use. ERR_CORRUPT for anything but
@@ -157,6 +167,7 @@ int report_order_ack_decode(struct slice payload, struct buf *scratch,
 int report_reroute_decode(struct slice payload, struct report_reroute *ret);
 int report_move_decode(struct slice payload, struct buf *scratch, struct report_move *ret);
 int report_warmup_decode(struct slice payload, struct report_warmup *ret);
+int report_notice_decode(struct slice payload, struct report_notice *ret);
 
 /* Upper bound of the ring bytes of a transaction report with n recipients: reserve before MAIL FROM. */
 uint64_t report_transaction_bound(uint32_t n);

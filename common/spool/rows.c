@@ -285,6 +285,11 @@ void row_order_encode(const struct order_row *r, struct buf *b)
 	enc_bytes(b, o->filter.envid);
 	enc_bytes(b, o->who);
 	enc_bytes(b, o->target);
+	enc_bytes(b, slice_of(o->source.b, o->source.family == IP_V4   ? 4
+					   : o->source.family == IP_V6 ? 16
+								       : 0));
+	enc_var(b, o->until);
+	enc_bytes(b, o->reason);
 	enc_u8(b, r->step);
 	enc_var(b, r->done);
 	enc_var(b, r->held);
@@ -296,6 +301,7 @@ int row_order_decode(struct slice v, struct order_row *ret)
 	struct order *o = &ret->order;
 	struct dec d;
 	uint8_t kind, flags;
+	struct slice source;
 	int rc = begin(&d, v, ORDER_VERSION);
 
 	if (rc < 0)
@@ -311,12 +317,19 @@ int row_order_decode(struct slice v, struct order_row *ret)
 	o->filter.envid = dec_bytes(&d);
 	o->who = dec_bytes(&d);
 	o->target = dec_bytes(&d);
+	source = dec_bytes(&d);
+	o->until = dec_var(&d);
+	o->reason = dec_bytes(&d);
 	ret->step = dec_u8(&d);
 	ret->done = dec_var(&d);
 	ret->held = dec_var(&d);
 	ret->position = dec_bytes(&d);
-	if (kind < ORDER_PAUSE || kind > ORDER_MOVE)
+	if (kind < ORDER_PAUSE || kind > ORDER_ENABLE_SOURCE ||
+	    (source.n && source.n != 4 && source.n != 16))
 		return ERR_CORRUPT;
+	o->source = (struct ip){.family = source.n == 4 ? IP_V4 : source.n == 16 ? IP_V6 : IP_NONE};
+	if (source.n)
+		memcpy(o->source.b, source.p, source.n);
 	o->kind = (enum order_kind)kind;
 	o->retry_recipients = flags & ORDER_RETRY_RECIPIENTS;
 	o->no_spread = flags & ORDER_NO_SPREAD;

@@ -28,7 +28,7 @@ void site_mode_encode(const struct site_mode *m, struct buf *b)
 	enc_var(b, m->until);
 	enc_why(b, m->reason);
 	enc_var(b, m->order);
-	enc_bytes(b, m->paces);
+	enc_bytes(b, m->tempos);
 	enc_bytes(b, m->disabled);
 	enc_bytes(b, m->changes);
 }
@@ -40,14 +40,14 @@ void site_mode_decode(struct dec *d, struct site_mode *ret)
 	ret->until = dec_var(d);
 	ret->reason = dec_bytes(d);
 	ret->order = dec_var(d);
-	ret->paces = dec_bytes(d);
+	ret->tempos = dec_bytes(d);
 	ret->disabled = dec_bytes(d);
 	ret->changes = dec_bytes(d);
 	if (ret->mode > SITE_BACKOFF)
 		d->bad = true;
 }
 
-void site_pace_encode(const struct site_pace *p, struct buf *b)
+void site_tempo_encode(const struct site_tempo *p, struct buf *b)
 {
 	enc_address(b, &p->ip);
 	enc_u8(b, p->phase);
@@ -83,7 +83,7 @@ static bool taken(struct slice *list, const struct dec *d)
 	return dec_ok(d);
 }
 
-bool site_pace_next(struct slice *list, struct site_pace *ret)
+bool site_tempo_next(struct slice *list, struct site_tempo *ret)
 {
 	struct dec d = dec_of(list->p, list->n);
 

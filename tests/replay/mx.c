@@ -8,6 +8,7 @@
 
 struct session {
 	unsigned number;
+	struct ip source;
 	struct buf in;
 	bool in_data, gone, mail;
 	unsigned accepted; /* recipients of this transaction */
@@ -24,7 +25,8 @@ static struct mx_entry *note(struct mx *mx, const struct session *s, enum mx_eve
 		mx->journal = xreallocarray(mx->journal, mx->entries ? 2 * mx->entries : 1,
 					    sizeof(*mx->journal));
 	e = &mx->journal[mx->entries++];
-	*e = (struct mx_entry){.at = fake_elapsed(), .what = what, .connection = s->number};
+	*e = (struct mx_entry){
+		.at = fake_elapsed(), .what = what, .connection = s->number, .source = s->source};
 	slice_copy(line, e->text, sizeof(e->text));
 	return e;
 }
@@ -145,6 +147,7 @@ static void on_open(struct fake_peer *p, void *arg)
 	struct session *s = xcalloc(1, sizeof(*s));
 
 	s->number = ++mx->connections;
+	s->source = *fake_peer_source(p);
 	fake_peer_set_state(p, s);
 	if (++mx->open > mx->peak)
 		mx->peak = mx->open;

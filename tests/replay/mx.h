@@ -28,6 +28,7 @@ struct mx_entry {
 	usec_t at; /* fake_elapsed() */
 	enum mx_event what;
 	unsigned connection; /* from 1 */
+	struct ip source; /* of the connection */
 	char text[200]; /* the command line; for MX_DONE the recipients of the transaction */
 	char reply[80];
 };

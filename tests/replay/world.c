@@ -583,3 +583,12 @@ void world_move_at(struct world *x, usec_t at, const char *queue, const char *ta
 	o->target = xstrdup(target);
 	o->order.target = slice_str(o->target);
 }
+
+void world_source_order_at(struct world *x, usec_t at, enum order_kind kind, const char *queue,
+			   const char *source, msec_t until)
+{
+	struct order_job *o = order_at(x, at, kind, queue);
+
+	o->order.until = until;
+	cr_assert(ip_parse(slice_str(source), &o->order.source));
+}

@@ -97,6 +97,9 @@ void world_order_at(struct world *x, usec_t at, enum order_kind kind, const char
 
 /* A move of what matches the pattern to a virtual MTA or pool. */
 void world_move_at(struct world *x, usec_t at, const char *queue, const char *target);
+/* Disables or enables a source address; until: wall, 0 = until it is enabled. */
+void world_source_order_at(struct world *x, usec_t at, enum order_kind kind, const char *queue,
+			   const char *source, msec_t until);
 
 size_t world_count(const struct world *x, char type);
 const struct world_record *world_nth(const struct world *x, char type, size_t i);

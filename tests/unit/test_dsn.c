@@ -1,4 +1,4 @@
-/* links: common/base common/conf common/acct common/mail spooler/dsn.c spooler/dsn_row.c spooler/dsn_build.c spooler/dsn_text.c */
+/* links: common/base common/conf common/acct common/mail spooler/dsn.c spooler/dsn_row.c spooler/dsn_build.c spooler/dsn_notice.c spooler/dsn_text.c */
 #include <criterion/criterion.h>
 #include <pthread.h>
 #include <stdatomic.h>

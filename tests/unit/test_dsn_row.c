@@ -57,6 +57,36 @@ Test(dsn_row, comes_back_as_it_was)
 	buf_done(&scratch);
 }
 
+Test(dsn_row, mail_to_an_operator_is_told_apart)
+{
+	struct report_notice n = {.when = 9,
+				  .to = slice_str("ops@y.example"),
+				  .subject = slice_str("back-off of x/a"),
+				  .text = slice_str("line\n"),
+				  .left_out = 2},
+			     n2;
+	struct buf b = BUF_INIT, scratch = BUF_INIT;
+	struct dsn_row r;
+
+	sample(&b);
+	cr_assert_not(dsn_notice_is(buf_slice(&b)));
+	buf_clear(&b);
+	cr_assert_not(dsn_notice_is(buf_slice(&b)));
+	dsn_notice_encode(&n, &b);
+	cr_assert(dsn_notice_is(buf_slice(&b)));
+	cr_assert_eq(dsn_row_decode(buf_slice(&b), &scratch, &r), ERR_VERSION);
+	cr_assert_eq(dsn_notice_decode(buf_slice(&b), &n2), 0);
+	cr_assert(n2.when == 9 && slice_eq(n2.to, n.to) && slice_eq(n2.subject, n.subject) &&
+		  slice_eq(n2.text, n.text) && n2.left_out == 2);
+	for (size_t i = 1; i < b.n; i++)
+		cr_assert_eq(dsn_notice_decode(slice_of(b.p, i), &n2), ERR_CORRUPT, "cut at %zu",
+			     i);
+	b.p[0]++;
+	cr_assert_eq(dsn_notice_decode(buf_slice(&b), &n2), ERR_VERSION);
+	buf_done(&b);
+	buf_done(&scratch);
+}
+
 Test(dsn_row, damage_is_found_or_harmless)
 {
 	struct buf b = BUF_INIT, scratch = BUF_INIT;

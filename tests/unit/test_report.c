@@ -160,6 +160,12 @@ Test(report, others_come_back_as_they_were)
 				.items = items,
 				.item_count = 2},
 			   m2;
+	struct report_notice n = {.when = 6,
+				  .to = lit("ops@x"),
+				  .subject = lit("s"),
+				  .text = lit("t\n"),
+				  .left_out = 3},
+			     n2;
 	struct buf b = BUF_INIT, scratch = BUF_INIT;
 
 	report_site_encode(&s, &b);
@@ -193,6 +199,11 @@ Test(report, others_come_back_as_they_were)
 	cr_assert_eq(report_move_decode(buf_slice(&b), &scratch, &m2), 0);
 	cr_assert(m2.queue == 5 && m2.reselect && slice_eq(m2.target, m.target) &&
 		  m2.item_count == 2 && m2.items[0].rcpt == 2);
+	buf_clear(&b);
+	report_notice_encode(&n, &b);
+	cr_assert_eq(report_notice_decode(buf_slice(&b), &n2), 0);
+	cr_assert(n2.when == 6 && slice_eq(n2.to, n.to) && slice_eq(n2.subject, n.subject) &&
+		  slice_eq(n2.text, n.text) && n2.left_out == 3);
 	buf_done(&b);
 	buf_done(&scratch);
 }
@@ -227,6 +238,7 @@ Test(report, random_damage_never_reads_outside)
 	struct report_move move;
 	struct report_reroute reroute;
 	struct report_site site;
+	struct report_notice notice;
 	struct buf b = BUF_INIT, scratch = BUF_INIT;
 	int i;
 
@@ -243,6 +255,7 @@ Test(report, random_damage_never_reads_outside)
 		(void)report_site_decode(slice_of(copy, b.n), &site);
 		(void)report_move_decode(slice_of(copy, b.n), &scratch, &move);
 		(void)report_reroute_decode(slice_of(copy, b.n), &reroute);
+		(void)report_notice_decode(slice_of(copy, b.n), &notice);
 		free(copy);
 	}
 	buf_done(&b);

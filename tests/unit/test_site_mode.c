@@ -4,7 +4,7 @@
 
 #include "common/spool/site_mode.h"
 
-static void same(const struct site_pace *a, const struct site_pace *b)
+static void same(const struct site_tempo *a, const struct site_tempo *b)
 {
 	cr_assert(ip_eq(&a->ip, &b->ip));
 	cr_assert(a->phase == b->phase && a->rate == b->rate && a->entry == b->entry &&
@@ -15,35 +15,35 @@ static void same(const struct site_pace *a, const struct site_pace *b)
 
 Test(site_mode, lists_come_back_as_they_were)
 {
-	struct site_pace p[] = {{.ip = {IP_V4, {192, 0, 2, 1}},
-				 .phase = 2,
-				 .rate = 36000,
-				 .entry = 18000,
-				 .good = 40000,
-				 .cut = 1,
-				 .next = 2,
-				 .step = 5,
-				 .stay = 12,
-				 .patience = 12,
-				 .connections = 10},
-				{.ip = {IP_V6, {0x20, 1}}},
-				{.ip = {.family = IP_NONE}, .rate = UINT64_MAX}},
-			 p2;
+	struct site_tempo p[] = {{.ip = {IP_V4, {192, 0, 2, 1}},
+				  .phase = 2,
+				  .rate = 36000,
+				  .entry = 18000,
+				  .good = 40000,
+				  .cut = 1,
+				  .next = 2,
+				  .step = 5,
+				  .stay = 12,
+				  .patience = 12,
+				  .connections = 10},
+				 {.ip = {IP_V6, {0x20, 1}}},
+				 {.ip = {.family = IP_NONE}, .rate = UINT64_MAX}},
+			  p2;
 	struct site_disabled x = {.ip = {IP_V4, {192, 0, 2, 2}},
 				  .since = 7,
 				  .why = SLICE_LIT("550 blocked")},
 			     x2;
 	struct site_change c = {.at = 8, .mode = SITE_BACKOFF, .why = SLICE_LIT("421")}, c2;
-	struct buf paces = BUF_INIT, disabled = BUF_INIT, changes = BUF_INIT, all = BUF_INIT;
+	struct buf tempos = BUF_INIT, disabled = BUF_INIT, changes = BUF_INIT, all = BUF_INIT;
 	struct site_mode m = {.mode = SITE_BACKOFF, .since = 3, .order = 12}, m2;
 	struct dec d;
 
 	for (size_t i = 0; i < ARRAY_SIZE(p); i++)
-		site_pace_encode(&p[i], &paces);
+		site_tempo_encode(&p[i], &tempos);
 	site_disabled_encode(&x, &disabled);
 	site_change_encode(&c, &changes);
 	site_change_encode(&c, &changes);
-	m.paces = buf_slice(&paces);
+	m.tempos = buf_slice(&tempos);
 	m.disabled = buf_slice(&disabled);
 	m.changes = buf_slice(&changes);
 	site_mode_encode(&m, &all);
@@ -52,10 +52,10 @@ Test(site_mode, lists_come_back_as_they_were)
 	cr_assert(dec_end(&d));
 	cr_assert(m2.mode == SITE_BACKOFF && m2.since == 3 && m2.order == 12);
 	for (size_t i = 0; i < ARRAY_SIZE(p); i++) {
-		cr_assert(site_pace_next(&m2.paces, &p2));
+		cr_assert(site_tempo_next(&m2.tempos, &p2));
 		same(&p2, &p[i]);
 	}
-	cr_assert_not(site_pace_next(&m2.paces, &p2));
+	cr_assert_not(site_tempo_next(&m2.tempos, &p2));
 	cr_assert(site_disabled_next(&m2.disabled, &x2));
 	cr_assert(ip_eq(&x2.ip, &x.ip) && x2.since == 7 && x2.until == 0 &&
 		  slice_eq(x2.why, x.why));
@@ -63,7 +63,7 @@ Test(site_mode, lists_come_back_as_they_were)
 	cr_assert(site_change_next(&m2.changes, &c2) && site_change_next(&m2.changes, &c2));
 	cr_assert(c2.at == 8 && c2.mode == SITE_BACKOFF && slice_eq(c2.why, c.why));
 	cr_assert_not(site_change_next(&m2.changes, &c2));
-	buf_done(&paces);
+	buf_done(&tempos);
 	buf_done(&disabled);
 	buf_done(&changes);
 	buf_done(&all);
@@ -71,15 +71,15 @@ Test(site_mode, lists_come_back_as_they_were)
 
 Test(site_mode, damaged_bytes_end_a_list_and_do_no_harm)
 {
-	struct site_pace p = {.ip = {IP_V4, {192, 0, 2, 1}}, .rate = 1}, p2;
+	struct site_tempo p = {.ip = {IP_V4, {192, 0, 2, 1}}, .rate = 1}, p2;
 	struct site_mode m = {.mode = SITE_BACKOFF, .reason = SLICE_LIT("x")}, m2;
 	struct buf b = BUF_INIT, all = BUF_INIT;
 
-	site_pace_encode(&p, &b);
+	site_tempo_encode(&p, &b);
 	for (size_t n = 0; n < b.n; n++) {
 		struct slice cut = slice_of(b.p, n);
 
-		cr_assert_not(site_pace_next(&cut, &p2), "%zu of %zu bytes", n, b.n);
+		cr_assert_not(site_tempo_next(&cut, &p2), "%zu of %zu bytes", n, b.n);
 		cr_assert_eq(cut.n, 0);
 	}
 	site_mode_encode(&m, &all);

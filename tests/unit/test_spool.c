@@ -122,7 +122,7 @@ Test(spool, rows_come_back_as_they_were)
 	cr_assert(s2.retry_at == 4 && slice_eq(s2.reason, s.reason));
 	cr_assert(s2.mode.mode == SITE_BACKOFF && s2.mode.until == 9 &&
 		  slice_eq(s2.mode.reason, s.mode.reason) &&
-		  slice_eq(s2.mode.disabled, s.mode.disabled) && s2.mode.paces.n == 0);
+		  slice_eq(s2.mode.disabled, s.mode.disabled) && s2.mode.tempos.n == 0);
 	buf_clear(&b);
 	row_order_encode(&o, &b);
 	cr_assert_eq(row_order_decode(buf_slice(&b), &o2), 0);
