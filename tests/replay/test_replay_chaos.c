@@ -32,6 +32,19 @@
 	"max-smtp-out = " out "\nmax-msg-per-connection = " messages                               \
 	"\nmax-rcpt-per-message = " rcpts "\n"
 
+/* What replies of flaky() and others do to sites, sources and queues. */
+#define PATTERNS                                                                              \
+	"[smtp-pattern-list some]\n"                                                          \
+	"reply = /not now/ skip-mx\nreply = /busy/ defer-queue=2m\n"                          \
+	"reply = /bye/ mode=backoff, backoff-to-normal-after=5m, defer-queue\n"               \
+	"reply = /too many/ disable-source-ip reenable-after=3m\n"                            \
+	"reply = /unknown/ retry-rcpt\nreply = /4\\.2\\.0 greylisted/ bounce-rcpt\n"          \
+	"reply = /^local: .*closed/ skip-mx\nreply = /^local: DNS/ defer-queue=7m\n"          \
+	"[smtp-pattern-list all]\nreply = /4\\.2\\.0 later/ reroute=b\n"                      \
+	"reply = /5\\.3\\.2 no/ bounce-queue\nreply = /^220/ mode=normal\n"                   \
+	"[domain *]\nsmtp-pattern-list = some\n[domain d4.test/a]\nsmtp-pattern-list = all, " \
+	"some\n"
+
 enum mood { WELL, DEFERS, FLAKY, GONE, MOODS };
 
 struct place {
@@ -201,10 +214,14 @@ static void something(void *arg ATTR_UNUSED)
 	unsigned what = dice(100);
 
 	static const char *const confs[] = {
-		CONF, CONF_WITH("1", "1", "1"), CONF_WITH("20", "0", "100"),
+		CONF,
+		CONF_WITH("1", "1", "1"),
+		CONF_WITH("20", "0", "100"),
 		CONF "[domain d2.test/a, d3.test/a]\nreroute-to-virtual-mta = b\n",
 		CONF "[domain d3.test/a]\nreroute-to-virtual-mta = p\n"
-		     "[domain d3.test/b, d4.test/b]\nreroute-to-virtual-mta = a\n"};
+		     "[domain d3.test/b, d4.test/b]\nreroute-to-virtual-mta = a\n",
+		CONF PATTERNS,
+		CONF_WITH("20", "0", "100") PATTERNS};
 
 	x.route = dice(5) ? "a" : "p";
 

@@ -541,3 +541,35 @@ Test(patterns, silence_after_the_dot_is_a_delivery_where_told)
 		finish();
 	}
 }
+
+/* --- many at once --- */
+
+Test(patterns, several_connections_that_hear_the_same_skip_one_host)
+{
+	start("reply = /elsewhere/ skip-mx", "max-smtp-out = 8\n");
+	refuses(&mx1, MX_RCPT, "451 4.3.0 elsewhere", 1000000);
+	for (int i = 0; i < 200; i++)
+		world_send(&x, "s@sender.test", "a@x.test b@x.test");
+	world_run(&x, 50 * USEC_PER_SEC);
+	cr_assert_eq(mx2.delivered, 400);
+	cr_assert_leq(mx1.transactions, 8, "%u transactions at the host to skip", mx1.transactions);
+	cr_assert_eq(world_count(&x, 't'), 0);
+	finish();
+}
+
+Test(patterns, a_queue_that_is_larger_than_ring_and_memory_bounces_all)
+{
+	const struct shm_config was = world_shm;
+
+	world_shm.ring_size = 1 << 16;
+	start("reply = /permanently deferred/ bounce-queue", "max-smtp-out = 4\n");
+	refuses(&mx1, MX_MAIL, "550 5.7.1 permanently deferred", 4);
+	for (int i = 0; i < 3000; i++)
+		world_send(&x, "s@sender.test", "a@x.test b@x.test");
+	world_run(&x, 5 * MINUTE);
+	cr_assert_eq(world_left(&x), 0);
+	cr_assert_eq(mx1.delivered, 0, "%u delivered", mx1.delivered);
+	cr_assert_eq(world_count(&x, 'b'), 6000);
+	finish();
+	world_shm = was;
+}
