@@ -88,6 +88,8 @@ static const struct column queue_fields[] = {
 	{"bytes", "kB", COL_BYTES},
 	{"in_hand", "in hand", COL_COUNT},
 	{"connections", "connections", COL_COUNT},
+	{"rerouted_to", "goes through", COL_NAME},
+	{"rerouted_by", "by", COL_TEXT},
 	{"retry_position", "failures in a row", COL_COUNT},
 	{"next_retry", "next retry", COL_WHEN},
 	{"next_expiry", "next expiry", COL_WHEN},

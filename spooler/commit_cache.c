@@ -12,6 +12,7 @@ static struct commit_vmta *vmta_add(struct commit *c, uint32_t id, struct slice 
 
 	v->id = id;
 	v->name = slice_dup(name);
+	v->conf = conf_vmta_find(c->conf, name);
 	HASH_ADD(by_id, c->vmta_by_id, id, sizeof(v->id), v);
 	HASH_ADD_KEYPTR(by_name, c->vmta_by_name, v->name, strlen(v->name), v);
 	return v;

@@ -122,19 +122,16 @@ static bool is_zero(const struct conf_per_day *list)
 	return i == list->n;
 }
 
-static const struct conf_vmtas *list_for(const struct commit *c, const struct commit_route *r,
-					 const struct commit_vmta *v)
+static const struct conf_vmtas *list_for(const struct commit_route *r, const struct commit_vmta *v)
 {
-	const struct conf_vmta *warm = conf_vmta_find(c->conf, slice_str(v->name));
-
-	if (warm && warm->cold.n)
-		return &warm->cold;
-	return warm && r->pool && r->pool->cold.n ? &r->pool->cold : NULL;
+	if (v->conf && v->conf->cold.n)
+		return &v->conf->cold;
+	return v->conf && r->pool && r->pool->cold.n ? &r->pool->cold : NULL;
 }
 
 int cold_choose(struct commit *c, const struct commit_route *r, struct commit_qent **q)
 {
-	const struct conf_vmtas *list = list_for(c, r, (*q)->vmta);
+	const struct conf_vmtas *list = list_for(r, (*q)->vmta);
 	const struct conf_domain *set = (*q)->settings;
 	struct commit_vmta *v = (*q)->vmta;
 	char room[SPOOL_NAME_KEY_MAX];

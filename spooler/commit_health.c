@@ -104,12 +104,19 @@ static bool is_disabled_source(const struct commit *c, struct slice list, const 
 static bool all_disabled(const struct commit *c, const struct commit_vmta *v,
 			 const struct spool_site *site)
 {
-	const struct conf_vmta *conf = conf_vmta_find(c->conf, slice_str(v->name));
+	const struct conf_vmta *conf = v->conf;
 	size_t n = conf ? conf->smtp_source_host.n : 0, i = 0;
 
 	while (i < n && is_disabled_source(c, site->mode.disabled, &conf->smtp_source_host.v[i].ip))
 		i++;
 	return n > 0 && i == n;
+}
+
+bool health_all_well(struct commit *c)
+{
+	if (!c->ill_known)
+		learn(c);
+	return !c->ill;
 }
 
 bool health_is_disabled(struct commit *c, const struct commit_vmta *v, struct slice domain)
@@ -119,9 +126,7 @@ bool health_is_disabled(struct commit *c, const struct commit_vmta *v, struct sl
 	struct spool_key k;
 	struct slice name;
 
-	if (!c->ill_known)
-		learn(c);
-	if (!c->ill)
+	if (health_all_well(c))
 		return false;
 	name = health_site(c, domain, room, sizeof(room));
 	k = key_u32_name(v->id, name);
@@ -159,7 +164,7 @@ bool health_is_poor(struct commit *c, const struct commit_vmta *v, struct slice 
 	struct slice name = health_site(c, domain, room, sizeof(room));
 	struct spool_site site;
 
-	if (is_warming(c, conf_vmta_find(c->conf, slice_str(v->name)), domain))
+	if (is_warming(c, v->conf, domain))
 		return true;
 	return spool_site_get(write_read(c->w), v->id, name, &site) == 0 &&
 	       site.mode.mode != SITE_NORMAL;

@@ -222,14 +222,16 @@ int pool_pick(struct commit *c, struct commit_route *r, const struct pool_wish *
 	const struct conf_pool *conf = r->pool;
 	struct commit_pool *p = r->state;
 	size_t i, usable = 0;
+	bool plain;
 	int rc = p ? 0 : load(c, conf, &r->state);
 
 	if (rc < 0)
 		return rc;
 	p = r->state;
 	turn_day(c, p);
+	plain = !wish->not_count && !wish->better && health_all_well(c);
 	for (i = 0; i < conf->member_count; i++)
-		usable += p->v[i].usable = is_usable(c, conf->members[i], wish);
+		usable += p->v[i].usable = plain || is_usable(c, conf->members[i], wish);
 	if (!usable && wish->not_count)
 		return ERR_NOT_FOUND;
 	for (i = 0; !usable && i < conf->member_count; i++)

@@ -41,6 +41,7 @@
 struct commit_vmta {
 	uint32_t id;
 	char *name;
+	const struct conf_vmta *conf; /* NULL: not configured */
 	bool ring; /* its worker gets a bell after this commit */
 	UT_hash_handle by_id, by_name;
 };
@@ -284,6 +285,8 @@ void cold_trim(struct commit *c);
 /* commit_health.c */
 /* The name of a domain's site row, as far as it is known here; may be in room (n bytes). */
 struct slice health_site(struct commit *c, struct slice domain, char *room, size_t n);
+/* No site has a disabled source. */
+bool health_all_well(struct commit *c);
 /* All its sources are disabled for the destination. */
 bool health_is_disabled(struct commit *c, const struct commit_vmta *v, struct slice domain);
 /* The destination is in back-off there, or the virtual MTA is being warmed up. */

@@ -41,8 +41,7 @@ uint64_t commit_rate_ahead(const struct spool_rate *r, uint64_t boot, usec_t now
 	return r->ahead > elapsed ? r->ahead - elapsed : 0;
 }
 
-static struct spool_key rate_key(enum rate_scope scope, enum rate_measure measure,
-				 const char *name)
+static struct spool_key rate_key(enum rate_scope scope, enum rate_measure measure, const char *name)
 {
 	struct spool_key k = key_name(slice_str(STATE_RATE));
 	const char of[2] = {(char)('a' + scope), (char)('a' + measure)};

@@ -20,7 +20,9 @@
 
 #define REPLY_LASTS (10 * 60 * MSEC_PER_SEC)
 #define MOVE_CHUNK 500 /* under way to the committer at a time, so that feeders never wait long */
-#define QUEUES_PER_BURST 100
+#define QUEUES_PER_BURST 500
+#define LOADS_PER_BURST 200
+#define BY_SETTING "reroute-to-virtual-mta"
 #define ASK_AGAIN (60 * USEC_PER_SEC) /* after a refusal */
 
 enum state {
@@ -49,7 +51,8 @@ struct reroutes {
 	TAILQ_HEAD(, rerouting) list;
 	uint32_t count;
 	uint64_t moved; /* ring position behind the last report of a move */
-	bool loaded; /* what an earlier worker has begun */
+	bool loaded; /* all queues with a row were looked at with this configuration */
+	uint32_t load_after, conf_gen;
 };
 
 struct reroutes *reroutes_new(struct worker *w)
@@ -71,9 +74,13 @@ bool reroute_is_active(const struct queue *q)
 	return q->reroute && q->reroute->target && q->reroute->state != REFUSED;
 }
 
+/* What the settings say is looked at again when mail comes, and with each configuration. */
 bool reroute_keeps(const struct queue *q)
 {
-	return q->reroute != NULL;
+	const struct rerouting *x = q->reroute;
+
+	return x && !(x->target && x->state == LEAVING && !x->reply_target &&
+		      strcmp(x->why, BY_SETTING) == 0);
 }
 
 const char *reroute_target(const struct queue *q)
@@ -166,7 +173,7 @@ static const char *wanted(const struct queue *q, const char **ret_why)
 		return set->backoff_reroute_to_virtual_mta;
 	}
 	if (set->reroute_to_virtual_mta && leads_away(q, set->reroute_to_virtual_mta)) {
-		*ret_why = "reroute-to-virtual-mta";
+		*ret_why = BY_SETTING;
 		return set->reroute_to_virtual_mta;
 	}
 	return warmup_overflow(q->site, ret_why);
@@ -311,14 +318,18 @@ bool reroute_may_want(struct worker *w, struct spool_read *r, struct slice domai
 }
 
 /* Queues without mail, too: nobody else would end their reroutes. */
-static void load_all(struct reroutes *x, struct spool_read *r)
+static void load_some(struct reroutes *x, struct spool_read *r)
 {
 	struct spool_reroute row;
-	uint32_t queue = 0;
 
-	while (spool_reroute_next(r, x->w->vmta_id, &queue, &row) > 0)
-		(void)queue_get(x->w, r, queue);
-	x->loaded = true;
+	for (int i = 0; i < LOADS_PER_BURST; i++) {
+		if (spool_reroute_next(r, x->w->vmta_id, &x->load_after, &row) <= 0) {
+			x->loaded = true;
+			return;
+		}
+		(void)queue_get(x->w, r, x->load_after);
+	}
+	feed_wake(x->w->feed);
 }
 
 /* --- the mail --- */
@@ -433,8 +444,13 @@ void reroutes_burst(struct reroutes *x, struct spool_read *r)
 	uint32_t turns = x->count < QUEUES_PER_BURST ? x->count : QUEUES_PER_BURST;
 	struct rerouting *q;
 
+	if (x->conf_gen != x->w->conf_gen) { /* another one may want other things */
+		x->conf_gen = x->w->conf_gen;
+		x->loaded = false;
+		x->load_after = 0;
+	}
 	if (!x->loaded)
-		load_all(x, r);
+		load_some(x, r);
 	if (x->w->stopping)
 		return;
 	while (turns-- && (q = TAILQ_FIRST(&x->list))) {

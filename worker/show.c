@@ -19,6 +19,7 @@
 #include "worker/mode.h"
 #include "worker/tempo.h"
 #include "worker/queue.h"
+#include "worker/reroute.h"
 #include "worker/retry.h"
 #include "worker/site.h"
 #include "worker/slots.h"
@@ -372,6 +373,8 @@ static json_t *describe(const struct worker *w, const struct queue *q)
 	json_object_set_new(o, "last_error", text_or_empty(last_error(s)));
 	json_object_set_new(o, "waiting_for", waiting_for(q, next_retry));
 	json_object_set_new(o, "site", text_or_empty(s->name));
+	json_object_set_new(o, "rerouted_to", text_or_empty(reroute_target(q)));
+	json_object_set_new(o, "rerouted_by", text_or_empty(reroute_why(q)));
 	json_object_set_new(o, "retry_position", json_integer((json_int_t)s->retry_position));
 	json_object_set_new(o, "mx", show_mx(s));
 	json_object_set_new(o, "limits", show_limits(w, s));

@@ -96,3 +96,20 @@ def test_mail_is_moved_by_command_and_by_configuration(make_sluice, receiver, dn
     send(sluice, 20, 1, "a")
     receiver.wait("messages", 9)
     assert by_source(receiver) == {"b": 6, "c": 3}
+    shown = sluice.cli("show", "queue", "example.test/a")
+    assert (shown["rerouted_to"], shown["rerouted_by"]) == ("c", "reroute-to-virtual-mta")
+
+
+def test_a_throttled_queue_goes_through_another_address(make_sluice, receiver, dns):
+    dns.domain("example.test", "127.0.1.1")
+    receiver.script([{"stage": "rcpt", "source": "127.0.0.11", "reply": "450 4.7.1 slow down"}])
+    sluice = make_sluice(smtp_port=receiver.port, vmtas=VMTAS, domains={
+        "*": {"smtp-pattern-list": "here", "backoff-reroute-to-virtual-mta": "b"}},
+        extra="[smtp-pattern-list here]\nreply = /slow down/ mode=backoff\n").start()
+    send(sluice, 0, 10, "a")
+    receiver.wait("messages", 10)
+    assert by_source(receiver) == {"b": 10}
+    assert sluice.cli("show", "queue", "example.test/a")["rerouted_to"] == "b"
+    send(sluice, 10, 1, "a")
+    receiver.wait("messages", 11)
+    assert [r.vmta for r in sluice.wait_records(1, "d", "r10@example.test")] == ["b"]

@@ -353,12 +353,12 @@ Test(cold, one_without_a_usable_source_takes_none)
 
 /* --- another member, later --- */
 
-static void report_move(struct shm_ring *ring, uint32_t queue, const char *target, uint64_t msgid,
-			uint32_t n)
+static void report_move(struct shm_ring *ring, uint32_t queue, bool reselect, const char *target,
+			uint64_t msgid, uint32_t n)
 {
 	struct report_park_item items[16];
 	struct report_move m = {.queue = queue,
-				.reselect = true,
+				.reselect = reselect,
 				.target = slice_str(target),
 				.items = items,
 				.item_count = n};
@@ -392,13 +392,13 @@ Test(reselect, takes_a_member_that_is_well_and_not_again_within_the_interval)
 	went("a");
 	report_disabled(a, "x.example", NULL, true);
 	report_disabled(b, "x.example", NULL, true);
-	report_move(a, queue_of_first(100), "p", 100, 1);
+	report_move(a, queue_of_first(100), true, "p", 100, 1);
 	went("c");
-	report_move(a, queue_of_first(100), "p", 100, 1);
+	report_move(a, queue_of_first(100), true, "p", 100, 1);
 	went("c");
 	clock_fake(USEC_PER_SEC, NOON + 3600 * 1000);
 	report_disabled(b, "x.example", NULL, false);
-	report_move(a, queue_of_first(100), "p", 100, 1);
+	report_move(a, queue_of_first(100), true, "p", 100, 1);
 	went("b");
 	finish();
 }
@@ -414,7 +414,7 @@ Test(reselect, stays_where_no_member_is_better)
 	post("p", "x.example", 1);
 	report_disabled(a, "x.example", NULL, true);
 	report_disabled(b, "x.example", "127.0.0.2", false);
-	report_move(a, queue_of_first(100), "p", 100, 1);
+	report_move(a, queue_of_first(100), true, "p", 100, 1);
 	went("a");
 	finish();
 }
@@ -430,7 +430,31 @@ Test(reselect, never_chooses_a_member_that_is_being_warmed_up)
 	next_id = 100;
 	post("p", "x.example", 1);
 	report_disabled(a, "x.example", NULL, true);
-	report_move(a, queue_of_first(100), "p", 100, 1);
+	report_move(a, queue_of_first(100), true, "p", 100, 1);
 	went("a");
+	finish();
+}
+
+Test(move, to_where_nobody_is_waits_and_to_where_mail_is_discarded_ends)
+{
+	struct spool_recipient r;
+	struct shm_ring *a;
+
+	start(HEAD "[domain x.example/b]\ntype = discard\n");
+	a = fix_worker(&f, 0, "a", 1);
+	next_id = 100;
+	post("a", "x.example", 3);
+	report_move(a, queue_of_first(100), false, "gone", 100, 1);
+	cr_assert(fix_recipient(&f, 100, 0, &r));
+	cr_assert(!r.fresh && r.due == NOON + 60000, "not at once again");
+	report_move(a, r.queue + 1, false, "b", 100, 3);
+	went("aaa");
+	report_move(a, r.queue, false, "b", 100, 2);
+	went("a");
+	cr_assert_eq(fix_records(&f, ACCT_DELIVERED), 2);
+	report_move(a, r.queue, false, "c", 100, 3);
+	went("c");
+	cr_assert(fix_recipient(&f, 100, 2, &r));
+	cr_assert_eq(r.due, NOON, "since it came");
 	finish();
 }
