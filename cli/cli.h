@@ -66,6 +66,8 @@ struct cli {
 	X(PHASE, "phase", TEXT, "phase", "PHASE",                                                  \
 	  "connect, dns, greeting, ehlo, starttls, mail, rcpt (if not given), data or dot")        \
 	X(CONTENT, "content", FLAG, "content", "", "print the message itself")                     \
+	X(SOURCE_IP, "source-ip", TEXT, "source_ip", "IP", "from this local address")              \
+	X(LOG_DATA, "log-data", FLAG, "log_data", "", "show the message itself, too")              \
 	X(MAN, "man", FLAG, "man", "", "print the manual page")
 
 enum option_id {

@@ -446,6 +446,7 @@ static const struct command {
 	{"show pools", RIGHT_READ, BY_SPOOLER, NULL},
 	{"reset pool", RIGHT_CHANGE, BY_SPOOLER, NULL},
 	{"show queue", RIGHT_READ, BY_WORKER, NULL},
+	{"trace", RIGHT_CHANGE, BY_WORKER, NULL},
 	{"resolve", RIGHT_READ, BY_RESOLVER, NULL},
 	{"clear dnscache", RIGHT_CHANGE, BY_RESOLVER, NULL},
 };

@@ -15,6 +15,7 @@
 #include "worker/site.h"
 #include "worker/slots.h"
 #include "worker/sources.h"
+#include "worker/trace.h"
 #include "worker/transaction.h"
 #include "worker/warmup.h"
 
@@ -95,6 +96,7 @@ bool connection_input_unasked(const struct connection *c)
 
 static void connection_release(struct connection *c)
 {
+	trace_closed(c);
 	TAILQ_REMOVE(&c->site->connections, c, link);
 	loop_timer_free(c->timer);
 	reply_done(&c->reply);
@@ -195,6 +197,7 @@ static void tell_site(struct connection *c, const struct judgement *j)
 static void connection_failed(struct connection *c, const struct judgement *j, bool polite)
 {
 	counter_add(c->w->counters, COUNTER_CONNECT_FAILURES, 1);
+	trace_failed(c, j->o.text);
 	if (polite) {
 		say_quit(c);
 		tell_site(c, j);
@@ -406,6 +409,7 @@ static void handshake_failed(struct connection *c, const char *why)
 		return;
 	}
 	hosts_no_tls(c->w->hosts, &c->ip, c->port);
+	trace_failed(c, why);
 	log_debug(NULL, "TLS handshake failed, again in clear", LOG_S("host", c->host),
 		  LOG_S("why", why));
 	connection_end(c, true, ABORT_TIME);
@@ -549,6 +553,7 @@ static void on_reply(struct connection *c)
 	};
 	enum connection_step next;
 
+	trace_reply_code(c, c->reply.code);
 	if (c->step < STEP_ready && c->step != STEP_starttls && connection_input_unasked(c)) {
 		connection_lost(c, "connection given up: replies that were not asked for");
 		return;
@@ -590,6 +595,7 @@ static void connection_lost(struct connection *c, const char *what)
 		events_add(c->w, &c->site->events, "connection to %s lost while %s: %s", c->host,
 			   transaction_doing(c->txn), what);
 		transaction_on_loss(c->txn, what);
+		trace_failed(c, what);
 		return;
 	}
 	if (c->step == STEP_ready) {
@@ -637,6 +643,7 @@ static void on_connected(struct connection *c)
 	hosts_reachable(c->w->hosts, &c->ip, c->port);
 	if (stream_local(c->stream, &ip, &port))
 		c->source_ip = ip;
+	trace_connected(c);
 	go(c, STEP_greeting);
 }
 
@@ -675,6 +682,7 @@ static void on_stream(struct stream *stream, enum stream_event what, void *arg)
 		on_connected(c);
 		break;
 	case STREAM_TLS_READY:
+		trace_tls(c);
 		/* RFC 3207 4.2: what was said before does not count. */
 		c->offers = 0;
 		c->size_max = 0;
@@ -723,6 +731,7 @@ void connection_open(struct site *s, const struct route_target *t, const struct 
 	counter_add(s->w->counters, COUNTER_CONNECTIONS_OUT, 1);
 	counter_add(s->w->counters, COUNTER_CONNECTIONS_OUT_OPEN, 1);
 	c->stream = stream_connect(s->w->loop, &c->source_ip, &c->ip, c->port, on_stream, c);
+	trace_connection(c);
 	stream_strict_time(c->stream); /* RFC 5321 4.5.3.2: times are those of whole replies */
 	c->step = STEP_connect;
 	stream_timeout(c->stream, step_timeout(c, STEP_connect), 0);

@@ -19,6 +19,7 @@
 
 #define FRESH_AT_ONCE 400
 #define WAKE_AT_ONCE 200
+#define AHEAD_ROWS 100 /* looked at for a message that is taken before its time */
 #define DUE_AT_ONCE 400
 #define PARK_BATCHES 64
 #define WAKE_GAP (20 * USEC_PER_MSEC) /* between two walks over the wake table */
@@ -416,6 +417,50 @@ static size_t due_queue(struct feed *f, struct spool_read *r, struct queue *q)
 	if (more && !q->refill_listed)
 		refill_list(f, q);
 	return n;
+}
+
+/* The lane whose first row is due first. False: the queue has no deferred mail. */
+static bool first_lane(struct spool_read *r, const struct queue *q, uint8_t *ret)
+{
+	msec_t first = UINT64_MAX, due;
+	bool found = false;
+	uint8_t at = 0;
+
+	for (unsigned lane = 0; lane <= UINT8_MAX; lane = at + 1u) {
+		at = (uint8_t)lane;
+		if (!spool_due_lane(r, q->id, &at, &due))
+			break;
+		if (due < first) {
+			first = due;
+			*ret = at;
+			found = true;
+		}
+	}
+	return found;
+}
+
+bool feed_take_ahead(struct feed *f, struct queue *q)
+{
+	struct spool_due_pos pos = {.started = false};
+	struct spool_due_row rows[AHEAD_ROWS];
+	struct spool_read *r;
+	uint64_t msgid = 0;
+	uint8_t lane = 0;
+	size_t n = 0;
+
+	if (spool_read_begin(f->w->spool, &r) < 0)
+		return false;
+	if (first_lane(r, q, &lane))
+		n = spool_due_scan(r, q->id, lane, UINT64_MAX, &pos, rows, AHEAD_ROWS);
+	for (size_t i = 0; i < n; i++) {
+		if (inhand_find(f->w->inhand, rows[i].msgid, rows[i].rcpt) ||
+		    (msgid && rows[i].msgid != msgid))
+			continue;
+		if (take(f, r, q, rows[i].msgid, rows[i].rcpt, spool_lane_class(lane), false))
+			msgid = rows[i].msgid;
+	}
+	spool_read_end(r);
+	return msgid != 0;
 }
 
 static void read_due(struct feed *f, struct spool_read *r)

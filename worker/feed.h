@@ -9,6 +9,8 @@
 #ifndef SLUICE_WORKER_FEED_H
 #define SLUICE_WORKER_FEED_H
 
+#include <stdbool.h>
+
 struct feed;
 struct queue;
 struct worker;
@@ -22,6 +24,11 @@ void feed_wake(struct feed *f);
 void feed_refill(struct feed *f, struct queue *q);
 /* It goes away. */
 void feed_forget(struct feed *f, struct queue *q);
+/*
+ * Takes the message of the queue that is due first, though its time may not have come: somebody wants to see
+ * it go. False: there is none but what is in hand.
+ */
+bool feed_take_ahead(struct feed *f, struct queue *q);
 /* Walk the wake table again from its start (orders have moved rows). */
 void feed_rewind(struct feed *f);
 

@@ -7,6 +7,7 @@
 #include "worker/site.h"
 #include "worker/slots.h"
 #include "worker/sources.h"
+#include "worker/trace.h"
 #include "worker/warmup.h"
 #include "worker/wants.h"
 
@@ -39,7 +40,10 @@ static bool depends_on_target(enum limit_kind kind)
 static bool choose_source(struct site *s, const struct route_target *t, struct source *ret)
 {
 	size_t n = s->w->vmta->smtp_source_host.n;
+	const struct ip *traced = trace_source(s);
 
+	if (traced && sources_named(s, traced, ret))
+		return paces_may_open(s, t, &ret->ip);
 	do {
 		sources_next(s, t->ip.family, ret);
 		if (ret->ip.family == IP_NONE)
@@ -52,13 +56,14 @@ static bool choose_source(struct site *s, const struct route_target *t, struct s
 
 /* With a place in all caps. */
 static bool open_now(struct site *s, const struct route_target *t, const struct source *source,
-		     struct slots_hold *hold)
+		     const struct wants *x, struct slots_hold *hold)
 {
 	if (!paces_open(s, t, &source->ip)) {
 		slots_put_back(s->w, hold);
 		return false;
 	}
 	warmup_expect(s, &source->ip);
+	trace_caps(s, t, &source->ip, x, NULL);
 	connection_open(s, t, source, hold);
 	return true;
 }
@@ -80,10 +85,12 @@ static bool try_one(struct site *s, struct route_target *t, struct attempt *a,
 	at.source = &source.ip;
 	wants_make(x, s, &at);
 	if (slots_take(s, x, &hold, ret_by, &a->why)) {
-		a->paced = !open_now(s, t, &source, &hold);
+		a->paced = !open_now(s, t, &source, x, &hold);
 		*ret_by = NULL;
 		return !a->paced;
 	}
+	if (*ret_by)
+		trace_caps(s, t, &source.ip, x, *ret_by);
 	if (!a->by)
 		a->by = *ret_by;
 	return false;

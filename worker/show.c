@@ -24,6 +24,7 @@
 #include "worker/site.h"
 #include "worker/slots.h"
 #include "worker/sources.h"
+#include "worker/trace.h"
 #include "worker/warmup.h"
 
 #define ANSWER_TIME (10 * USEC_PER_SEC)
@@ -426,11 +427,28 @@ static void answer(struct worker *w, struct stream *s, const json_t *request)
 	write_line(s, json_pack("{s:s}", "status", "success"));
 }
 
+static bool is_trace(struct worker *w, int fd, const json_t *request)
+{
+	const char *command = json_string_value(json_object_get(request, "command"));
+	const json_t *args = json_object_get(request, "args");
+	const char *name = json_string_value(json_object_get(args, "queue"));
+
+	if (!command || strcmp(command, "trace") != 0)
+		return false;
+	trace_answer(w, name ? find(w, name) : NULL, fd, args);
+	return true;
+}
+
 void show_answer(struct worker *w, int fd, struct slice line)
 {
 	json_t *request = json_loadb(line.p, line.n, 0, NULL);
-	struct stream *s = stream_accepted(w->loop, fd, on_stream, NULL);
+	struct stream *s;
 
+	if (is_trace(w, fd, request)) {
+		json_decref(request);
+		return;
+	}
+	s = stream_accepted(w->loop, fd, on_stream, NULL);
 	stream_pause_input(s, true);
 	answer(w, s, request);
 	json_decref(request);

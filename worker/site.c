@@ -27,6 +27,7 @@
 #include "worker/site_orders.h"
 #include "worker/slots.h"
 #include "worker/sources.h"
+#include "worker/trace.h"
 #include "worker/verdict.h"
 #include "worker/warmup.h"
 
@@ -152,6 +153,7 @@ void site_leave(struct queue *q)
 {
 	struct site *s = q->site;
 
+	trace_queue_gone(q);
 	TAILQ_REMOVE(&s->queues, q, in_site);
 	if (TAILQ_EMPTY(&s->queues))
 		site_free(s);
@@ -171,7 +173,7 @@ void site_configure(struct site *s, const struct conf_domain *set)
 bool site_is_idle(const struct site *s)
 {
 	return s->slots == 0 && !s->query && !s->wanting && s->parcels == 0 && !s->report_due &&
-	       warmup_is_settled(s) && !notice_pending(s);
+	       !s->trace && warmup_is_settled(s) && !notice_pending(s);
 }
 
 bool site_in_retry(const struct site *s)
@@ -381,6 +383,7 @@ void site_fail(struct site *s, const struct outcome *o, const struct site_place 
 	site_set_reached(s, false);
 	if (s->route)
 		route_unskip(s->route);
+	trace_site_failed(s, o, now + delay);
 	if (o->class == OUTCOME_BOUNCED) {
 		(void)verdict_waiting(s, o);
 		return;
@@ -654,6 +657,7 @@ static void site_on_answer(struct site *s, struct route *r, bool fresh)
 {
 	struct outcome o;
 
+	trace_route(s, r);
 	lookup_count(s->w->sites, r->status == DNS_TEMPFAIL || r->status == DNS_LOOP);
 	switch (r->status) {
 	case DNS_OK:
@@ -718,8 +722,10 @@ static void site_resolve(struct site *s)
 static bool target_usable(const struct route_target *t, void *arg)
 {
 	struct site *s = arg;
+	const struct ip *source = trace_source(s);
 
-	if (!sources_has(s, t->ip.family) || t->skip_until > loop_now(s->w->loop))
+	if (!sources_has(s, t->ip.family) || t->skip_until > loop_now(s->w->loop) ||
+	    (source && source->family != t->ip.family))
 		return false;
 	/* A site whose own retry time has come finds out for itself, unless another one has just done so. */
 	return !hosts_is_unreachable(s->w->hosts, &t->ip, t->port, s->failed_at);
@@ -731,6 +737,8 @@ bool site_wants_connection(struct site *s)
 		return false;
 	if (s->slots >= mode_max_smtp_out(s) || warmup_holds(s))
 		return false;
+	if (trace_wants(s))
+		return paces_may_connect(s);
 	if (s->connecting > s->ready || s->connecting >= s->parcels)
 		return false; /* first see how those do */
 	if (s->ready > 0 && loop_now(s->w->loop) < s->hold_until)

@@ -99,6 +99,7 @@ struct site {
 	struct site_reply *replies; /* at most max-events-recorded */
 	uint32_t reply_count;
 	struct events *events;
+	struct trace *trace; /* trace.h; NULL: none */
 };
 
 struct sites *sites_new(struct worker *w);

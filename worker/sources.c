@@ -91,6 +91,19 @@ void sources_next(struct site *s, uint8_t family, struct source *ret)
 	}
 }
 
+bool sources_named(const struct site *s, const struct ip *source, struct source *ret)
+{
+	const struct conf_source_hosts *h = &s->w->vmta->smtp_source_host;
+
+	for (size_t i = 0; i < h->n; i++) {
+		if (!ip_eq(&h->v[i].ip, source) || !usable(s, &h->v[i], source->family))
+			continue;
+		*ret = (struct source){.ip = h->v[i].ip, .host = h->v[i].host};
+		return true;
+	}
+	return false;
+}
+
 /* --- disabled ones --- */
 
 static void retire_connections(struct site *s, const struct ip *source)

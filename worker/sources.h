@@ -31,6 +31,8 @@ struct source {
 bool sources_has(const struct site *s, uint8_t family);
 /* The next one of that family (sources_has()), one that has room for a connection if there is any. */
 void sources_next(struct site *s, uint8_t family, struct source *ret);
+/* This one, with its EHLO name; false: the virtual MTA has it not, or the site does not use it. */
+bool sources_named(const struct site *s, const struct ip *source, struct source *ret);
 
 /*
  * The site uses this address no more for so long (0: reenable-source-ip-after of the site;

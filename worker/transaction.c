@@ -17,6 +17,7 @@
 #include "worker/mode.h"
 #include "worker/post.h"
 #include "worker/site.h"
+#include "worker/trace.h"
 #include "worker/transaction_parts.h"
 #include "worker/warmup.h"
 
@@ -592,6 +593,7 @@ static bool begin(struct connection *c, struct parcel *p, uint32_t n, uint64_t r
 	t->next = UINT32_MAX;
 	next_rcpt(t);
 	lease_set_message(c->w->shm, c->w->h->slot, c->hold.lease, t->msgid);
+	trace_begun(t);
 	send_envelope(t);
 	return true;
 }
@@ -601,7 +603,7 @@ enum transaction_start transaction_begin(struct connection *c)
 	struct paces_ticket paces;
 	struct parcel *p;
 
-	while (!c->closing && paces_may_send(c) && (p = site_next(c->site))) {
+	while (!c->closing && paces_may_send(c) && (p = trace_next(c))) {
 		uint32_t n = warm_enough(c, how_many(c, p));
 		uint64_t bound;
 

@@ -14,6 +14,7 @@
 #include "worker/reroute.h"
 #include "worker/retry.h"
 #include "worker/site.h"
+#include "worker/trace.h"
 
 /* Connections lost under a recipient, before its message was sent, that are not its fault. */
 #define STRIKES_MAX 2
@@ -230,6 +231,7 @@ static void note_replies(struct transaction *t)
 
 void transaction_report(struct transaction *t)
 {
+	trace_outcomes(t);
 	note_replies(t);
 	report(t, false);
 	report(t, true);

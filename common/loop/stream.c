@@ -313,6 +313,8 @@ static enum stream_io fill_input(struct stream *s, size_t *ret_total)
 				s->in_head = 0;
 			}
 			buf_add(&s->in, scratch, got);
+			if (s->tap)
+				s->tap(s->tap_arg, false, slice_of(scratch, got));
 		}
 		*ret_total += got;
 	} while (io == STREAM_IO_OK && s->ssl && *ret_total < READ_MAX);
@@ -382,6 +384,12 @@ void stream_queue_flush(struct stream *s)
 	loop_defer(s->loop, on_flush, s);
 }
 
+void stream_tap(struct stream *s, stream_tap_cb *cb, void *arg)
+{
+	s->tap = cb;
+	s->tap_arg = arg;
+}
+
 void stream_write(struct stream *s, const void *p, size_t n)
 {
 	invariant(s->magic == STREAM_MAGIC && !s->dead);
@@ -391,6 +399,8 @@ void stream_write(struct stream *s, const void *p, size_t n)
 	if (stream_output_pending(s) == 0)
 		s->write_since = loop_now(s->loop);
 	buf_add(&s->out, p, n);
+	if (s->tap)
+		s->tap(s->tap_arg, true, slice_of(p, n));
 	s->drained_owed = true;
 	if (!s->out_blocked)
 		stream_queue_flush(s);

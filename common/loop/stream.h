@@ -97,6 +97,13 @@ bool stream_peer(const struct stream *s, struct ip *ret_ip, uint16_t *ret_port);
  */
 bool stream_source_for(const struct ip *dest, struct ip *ret);
 
+/*
+ * Shows every byte as the owner sees it, outside of TLS: out when it is written, in when it has come,
+ * before the owner hears of it. NULL: no more. cb must not touch this stream.
+ */
+typedef void stream_tap_cb(void *arg, bool out, struct slice bytes);
+void stream_tap(struct stream *s, stream_tap_cb *cb, void *arg);
+
 /* Closes when pending output has left, at most `within`; the owner gets no more events. */
 void stream_close_after_flush(struct stream *s, usec_t within);
 /* Closes at once (RST when abort, so that a half-written transaction never looks complete). */

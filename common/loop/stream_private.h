@@ -39,6 +39,8 @@ struct stream {
 	usec_t timer_due;
 	stream_cb *cb;
 	void *arg;
+	stream_tap_cb *tap;
+	void *tap_arg;
 
 	struct buf in, out;
 	size_t in_head, out_head; /* consumed, or written */

@@ -48,6 +48,8 @@ struct stream {
 	struct loop *l;
 	stream_cb *cb;
 	void *arg;
+	stream_tap_cb *tap;
+	void *tap_arg;
 	struct fake_peer *peer;
 	struct ip source, dest;
 	uint16_t port;
@@ -202,6 +204,8 @@ static void on_arrival(void *arg)
 
 	if (s && !is_end)
 		buf_add(&s->in, f->data.p, f->data.n);
+	if (s && !is_end && s->tap)
+		s->tap(s->tap_arg, false, buf_slice(&f->data));
 	flight_free(f);
 	if (!s)
 		return;
@@ -378,9 +382,17 @@ static void on_flush(void *arg)
 		emit(s, STREAM_DRAINED);
 }
 
+void stream_tap(struct stream *s, stream_tap_cb *cb, void *arg)
+{
+	s->tap = cb;
+	s->tap_arg = arg;
+}
+
 void stream_write(struct stream *s, const void *p, size_t n)
 {
 	buf_add(&s->out, p, n);
+	if (s->tap)
+		s->tap(s->tap_arg, true, slice_of(p, n));
 	if (s->flush_queued)
 		return;
 	s->flush_queued = true;
