@@ -9,6 +9,13 @@ struct attempt {
 	void (*gave_up)(const struct conf_reply *line);
 };
 
+/* Of a reply of one line both are the same. */
+static struct attempt attempt_of(struct slice subject, struct slice raw,
+				 void (*gave_up)(const struct conf_reply *line))
+{
+	return (struct attempt){subject, slice_eq(subject, raw) ? slice_str("") : raw, gave_up};
+}
+
 static bool try_regex(const struct conf_reply *line, struct slice s, const struct attempt *a)
 {
 	enum regex_result rc = regex_match(line->regex, s);
@@ -54,7 +61,7 @@ bool conf_replies_match(const struct conf_pattern_lists *lists, struct slice sub
 			struct slice raw, void (*gave_up)(const struct conf_reply *line),
 			struct conf_reply_hits *ret)
 {
-	const struct attempt a = {subject, raw, gave_up};
+	const struct attempt a = attempt_of(subject, raw, gave_up);
 	bool any = false;
 
 	*ret = (struct conf_reply_hits){.mode = NULL};
@@ -75,7 +82,7 @@ bool conf_replies_match_success(const struct conf_pattern_lists *lists, struct s
 				struct slice raw, void (*gave_up)(const struct conf_reply *line),
 				struct conf_reply_hits *ret)
 {
-	const struct attempt a = {subject, raw, gave_up};
+	const struct attempt a = attempt_of(subject, raw, gave_up);
 
 	*ret = (struct conf_reply_hits){.mode = NULL};
 	for (size_t i = 0; i < lists->n && !ret->mode; i++) {

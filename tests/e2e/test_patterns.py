@@ -11,7 +11,8 @@ reply = /block list/ disable-source-ip, retry-rcpt
 [bounce-category-patterns]
 pattern = /x-mas/ seasonal
 """
-OWN = {"*": {"smtp-pattern-list": "own", "retry-after": "1s", "max-smtp-out": "1"}}
+OWN = {"*": {"smtp-pattern-list": "own", "retry-after": "1s", "backoff-retry-after": "1s",
+             "max-smtp-out": "1"}}
 
 
 def show(sluice, queue):

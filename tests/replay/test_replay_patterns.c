@@ -357,6 +357,34 @@ Test(patterns, blocked_sources_bounce_none_of_many)
 	finish();
 }
 
+static const char *slow_then_fine(struct mx *m ATTR_UNUSED, enum mx_event what,
+				  unsigned c ATTR_UNUSED, const char *line ATTR_UNUSED)
+{
+	if (what != MX_RCPT)
+		return NULL;
+	return fake_elapsed() < 5 * MINUTE ? "451 4.7.0 temporarily deferred" : "250 2.1.5 welcome";
+}
+
+/* A mode shows in what belongs to it: the retry times. */
+Test(patterns, modes_come_and_go_with_replies)
+{
+	start("reply = /temporarily deferred/ mode=backoff\nreply = /welcome/ mode=normal",
+	      "backoff-retry-after = 7m\nretry-recipients-after = 1s\n");
+	mx1.answer = slow_then_fine;
+	world_send(&x, "s@sender.test", "a@x.test");
+	world_run(&x, 8 * MINUTE);
+	cr_assert_eq(mx_count(&mx1, MX_RCPT), 2);
+	cr_assert_geq(mx_nth(&mx1, MX_RCPT, 1)->at, 7 * MINUTE);
+	cr_assert_eq(world_count(&x, 'd'), 1);
+	refuses(&mx1, MX_RCPT, "450 4.2.0 greylisted", 1);
+	world_send(&x, "s@sender.test", "b@x.test");
+	world_run(&x, 17 * MINUTE);
+	cr_assert_eq(world_count(&x, 'd'), 1, "10 m again, not 7");
+	world_run(&x, 19 * MINUTE);
+	cr_assert_eq(world_count(&x, 'd'), 2);
+	finish();
+}
+
 /* --- our own texts --- */
 
 Test(patterns, own_texts_match_with_local_in_front)
