@@ -107,6 +107,18 @@ void change_print_reload(struct cli *cli, const json_t *result)
 	      cli->out);
 }
 
+void change_print_warmup(struct cli *cli, const json_t *result)
+{
+	static const char *const keys[] = {"day"};
+
+	if (json_integer_value(json_object_get(result, "day")))
+		print_counts(cli, result, "the warm-up goes on with day %", keys);
+	fputs(json_is_true(json_object_get(result, "paused"))
+		      ? "paused: the next days have the number of this one\n"
+		      : "the next days follow the schedule\n",
+	      cli->out);
+}
+
 void change_print_drain(struct cli *cli, const json_t *result ATTR_UNUSED)
 {
 	fputs("done: see show status\n", cli->out);

@@ -60,6 +60,9 @@ struct cli {
 	X(ERRORS, "errors", FLAG, "errors", "", "only queues with an error")                       \
 	X(SORT, "sort", SORT, "sort", "BY", "by recipients, bytes or name")                        \
 	X(MAX, "max maxitems", NUMBER, "max", "N", "at most N rows; 0: all")                       \
+	X(DAY, "day", NUMBER, "day", "N", "go on with day N of the schedule")                      \
+	X(PAUSE, "pause", FLAG, "pause", "", "the next days repeat the number of this one")        \
+	X(RESUME, "resume", FLAG, "resume", "", "the next days follow the schedule again")         \
 	X(OFF, "off", FLAG, "off", "", "accept new mail again")                                    \
 	X(TO_VMTA, "to-vmta", TEXT, "to_vmta", "VMTA", "virtual MTA or pool that takes them")      \
 	X(FROM, "from", TEXT, "from", "ADDRESS", "sender; <> for the null sender")                 \

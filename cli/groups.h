@@ -8,7 +8,7 @@
 
 /* show.c */
 extern const struct column show_queue_columns[], show_vmta_columns[], show_pool_columns[],
-	show_limit_columns[], show_setting_columns[], show_paused_columns[],
+	show_limit_columns[], show_warmup_columns[], show_setting_columns[], show_paused_columns[],
 	show_disabled_columns[];
 int show_settings_run(struct cli *cli, const struct invocation *i);
 int show_version_run(struct cli *cli, const struct invocation *i);
@@ -33,6 +33,7 @@ void change_print_set_queue(struct cli *cli, const json_t *result);
 void change_print_disable(struct cli *cli, const json_t *result);
 void change_print_enable(struct cli *cli, const json_t *result);
 void change_print_reload(struct cli *cli, const json_t *result);
+void change_print_warmup(struct cli *cli, const json_t *result);
 void change_print_drain(struct cli *cli, const json_t *result);
 void change_print_shutdown(struct cli *cli, const json_t *result);
 

@@ -72,6 +72,23 @@ const struct column show_disabled_columns[] = {
 	{NULL, NULL, COL_TEXT},
 };
 
+const struct column show_warmup_columns[] = {
+	{"ip", "IP", COL_NAME},
+	{"site", "SITE", COL_NAME},
+	{"warm_up", "WARM-UP", COL_NAME},
+	{"day", "DAY", COL_COUNT},
+	{"number", "NUMBER", COL_COUNT},
+	{"used", "USED", COL_COUNT},
+	{"left", "LEFT", COL_COUNT},
+	{"attempted", "TRIED", COL_COUNT},
+	{"transient", "TRANSIENT", COL_COUNT},
+	{"policy", "POLICY", COL_COUNT},
+	{"paused", "PAUSED", COL_YES},
+	{"last_days", "LAST DAYS", COL_TEXT},
+	{"why", "WHY", COL_TEXT},
+	{NULL, NULL, COL_TEXT},
+};
+
 /* --- show queue --- */
 
 static const struct column queue_fields[] = {

@@ -445,6 +445,8 @@ static const struct command {
 	{"move", RIGHT_CHANGE, BY_SPOOLER, NULL},
 	{"show pools", RIGHT_READ, BY_SPOOLER, NULL},
 	{"reset pool", RIGHT_CHANGE, BY_SPOOLER, NULL},
+	{"show warmup", RIGHT_READ, BY_SPOOLER, NULL},
+	{"set warmup", RIGHT_CHANGE, BY_SPOOLER, NULL},
 	{"show queue", RIGHT_READ, BY_WORKER, NULL},
 	{"trace", RIGHT_CHANGE, BY_WORKER, NULL},
 	{"resolve", RIGHT_READ, BY_RESOLVER, NULL},

@@ -21,6 +21,7 @@
 #include "common/shm/shm.h"
 #include "common/spool/order.h"
 #include "common/spool/spool.h"
+#include "common/spool/warmup.h"
 #include "spooler/accountant.h"
 #include "spooler/intake.h"
 
@@ -107,6 +108,38 @@ int commit_pools_show(struct commit *c, struct spool_write *w,
 		      void (*each)(const struct commit_pool_row *row, void *arg), void *arg);
 /* A pool's counts and turns begin anew. Likewise. ERR_NOT_FOUND: there is no such pool. */
 int commit_pool_reset(struct commit *c, struct spool_write *w, struct slice pool);
+
+/* --- warm-ups (commit_warmup.c), from a job --- */
+
+struct commit_warmup_change {
+	uint64_t day; /* of the schedule from now on; 0: as it is */
+	bool pause, resume;
+};
+/* *ret_refused (heap): why nothing was changed; NULL: *ret_set is what holds now. */
+int commit_warmup_set(struct commit *c, struct spool_write *w, const struct ip *ip,
+		      const struct commit_warmup_change *change, struct warmup_setting *ret_set,
+		      char **ret_refused) WARN_UNUSED;
+
+/* An address at a site, as it is today. */
+struct commit_warmup_state {
+	const struct conf_warmup *rules;
+	const char *vmta;
+	struct ip ip;
+	struct slice site; /* "": none yet */
+	struct warmup_row row;
+	struct warmup_setting set;
+};
+struct commit_warmup_walk {
+	struct spool_key after; /* n == 0: from the first one */
+	void (*each)(const struct commit_warmup_state *s, void *arg);
+	void *arg;
+};
+#define COMMIT_WARMUP_ROWS 200
+/* The next rows, at most COMMIT_WARMUP_ROWS. 1 = there may be more, 0 = that was the last, or an error. */
+int commit_warmup_show(struct commit *c, struct spool_write *w,
+		       struct commit_warmup_walk *walk) WARN_UNUSED;
+/* All addresses that a warm-up is configured for, whether they have rows or not. */
+void commit_warmup_unused(struct commit *c, struct commit_warmup_walk *walk);
 
 /* Counts live recipients after a start, at most max rows; true when all are counted. */
 bool commit_recount(struct commit *c, size_t max);

@@ -8,8 +8,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#include "common/acct/status.h"
-
 /* --- the message in question --- */
 
 static void log_unreadable(uint64_t msgid, const char *what, int rc)
@@ -395,40 +393,6 @@ int apply_transaction(struct commit *c, const struct report_transaction *t)
 	for (i = 0; rc == 0 && i < t->outcome_count; i++)
 		rc = apply_outcome(c, t, &t->outcomes[i]);
 	return rc < 0 ? rc : subject_end(c);
-}
-
-static bool is_about_policy(const struct commit *c, const struct report_outcome *o)
-{
-	const char *category;
-
-	if (o->class != OUTCOME_BOUNCED)
-		return false;
-	category = acct_category_of(c->conf, ACCT_BOUNCED, o->code, o->enhanced, o->text);
-	return strcmp(category, acct_category_name(ACCT_CATEGORY_POLICY_RELATED)) == 0 ||
-	       strcmp(category, acct_category_name(ACCT_CATEGORY_SPAM_RELATED)) == 0;
-}
-
-int count_warmup(struct commit *c, const struct commit_vmta *v, const struct report_transaction *t)
-{
-	ptrdiff_t slash = slice_rchr(t->site, '/');
-	struct slice site = slash < 0 ? t->site : slice_sub(t->site, 0, (size_t)slash);
-	uint64_t attempted = 0, transient = 0, policy = 0;
-	uint32_t i;
-
-	for (i = 0; i < t->outcome_count; i++) {
-		const struct report_outcome *o = &t->outcomes[i];
-
-		attempted += o->attempted;
-		transient += o->attempted && o->class == OUTCOME_TRANSIENT;
-		policy += o->attempted && is_about_policy(c, o);
-	}
-	return spool_warmup_count(c->w, v->id, &t->source_ip, site, t->warmup_day, attempted,
-				  transient, policy);
-}
-
-int apply_warmup(struct commit *c, const struct commit_vmta *v, const struct report_warmup *r)
-{
-	return spool_warmup_take(c->w, v->id, &r->source_ip, r->site, &r->day, r->set);
 }
 
 /* --- what is not about recipients --- */

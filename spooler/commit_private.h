@@ -14,6 +14,7 @@
  *     commit_health.c   what is known of a virtual MTA at a destination
  *     commit_move.c     recipients that change their virtual MTA
  *     commit_recount.c  live counts after a start
+ *     commit_warmup.c   counts and settings of addresses that are warmed up
  *     commit_tidy.c     queues without mail are removed
  *
  * Everything in memory that a transaction changes is put back when it fails: numbers from a copy,
@@ -260,7 +261,6 @@ void record_fill(struct commit *c, struct acct_record *a, enum acct_type type,
 int apply_transaction(struct commit *c, const struct report_transaction *t);
 /* Its outcomes, in the warm-up of the source address; whatever has become of the recipients. */
 int count_warmup(struct commit *c, const struct commit_vmta *v, const struct report_transaction *t);
-int apply_warmup(struct commit *c, const struct commit_vmta *v, const struct report_warmup *r);
 int apply_site(struct commit *c, struct commit_vmta *v, const struct report_site *s);
 int apply_park(struct commit *c, const struct report_park *p);
 int apply_wake(struct commit *c, const struct report_wake *k);
@@ -331,6 +331,11 @@ void standing_publish(struct commit *c);
 void standing_abort(struct commit *c);
 void standing_ack(struct commit *c, uint32_t slot, const struct report_order_ack *a);
 void standing_free(struct commit *c);
+
+/* commit_warmup.c */
+/* Outcomes, in the warm-up of their source address; whatever has become of the recipients. */
+int count_warmup(struct commit *c, const struct commit_vmta *v, const struct report_transaction *t);
+int apply_warmup(struct commit *c, const struct commit_vmta *v, const struct report_warmup *r);
 
 /* commit_rates.c */
 int commit_rates_load(struct commit *c);

@@ -96,6 +96,8 @@ static const struct {
 	{"move", query_move},
 	{"show pools", query_pools},
 	{"reset pool", query_reset_pool},
+	{"show warmup", query_warmup},
+	{"set warmup", query_set_warmup},
 };
 
 static void answer(struct query *y)

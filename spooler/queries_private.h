@@ -1,7 +1,7 @@
 /*
  * queries_private.h - one control connection while it is being answered: queries.c has the threads and
  * the table of commands, queries_show.c what reads, queries_expiry.c when queues expire, queries_change.c
- * what gives orders, queries_pools.c pools.
+ * what gives orders, queries_pools.c pools, queries_warmup.c warm-ups.
  */
 #ifndef SLUICE_SPOOLER_QUERIES_PRIVATE_H
 #define SLUICE_SPOOLER_QUERIES_PRIVATE_H
@@ -62,6 +62,9 @@ void query_schedule(struct query *y, const json_t *args);
 void query_move(struct query *y, const json_t *args);
 void query_pools(struct query *y, const json_t *args);
 void query_reset_pool(struct query *y, const json_t *args);
+
+void query_warmup(struct query *y, const json_t *args);
+void query_set_warmup(struct query *y, const json_t *args);
 
 /* The first fresh recipients of queues, by queue. Free it. */
 struct fresh_expiries *fresh_expiries_read(struct query *y);

@@ -390,12 +390,13 @@ static bool waits_for_new_mail(const struct queue *q)
 	       !warmup_until(q->site);
 }
 
-/* Until when new mail should not come up; 0: now. */
+/* Until when new mail should not come up; 0: now. What a warm-up holds is due: its wake row alone waits. */
 static msec_t full_until(const struct queue *q)
 {
-	bool retry = !q->site->set->retry_upon_new_mail && !q->site->no_source;
+	bool retry =
+		site_in_retry(q->site) && !q->site->set->retry_upon_new_mail && !q->site->no_source;
 
-	return retry ? site_blocked_until(q->site) : warmup_until(q->site);
+	return retry ? q->site->retry_at : 0;
 }
 
 msec_t queue_not_before(const struct queue *q)

@@ -46,7 +46,7 @@ struct warmup {
 	const struct conf_warmup *rules;
 	uint32_t today; /* that the rows were rolled to */
 	uint32_t conf_gen; /* that rules are of */
-	uint64_t orders_seen;
+	uint64_t orders_seen; /* 0: perhaps not all */
 	struct warm_source *v;
 	size_t n;
 	struct loop_timer *timer; /* the first next_at */
@@ -240,7 +240,6 @@ static void read_all(struct warmup *m, struct spool_read *r)
 {
 	m->today = today(m->s->w);
 	m->conf_gen = m->s->w->conf_gen;
-	m->orders_seen = duties_seq(m->s->w->duties);
 	for (size_t i = 0; i < m->n; i++)
 		source_read(m, &m->v[i], r);
 	set_timer(m);
@@ -249,9 +248,11 @@ static void read_all(struct warmup *m, struct spool_read *r)
 static void read_again(struct warmup *m)
 {
 	struct spool_read *r;
+	uint64_t seq = duties_seq(m->s->w->duties); /* before what is read */
 
 	if (spool_read_begin(m->s->w->spool, &r) < 0)
 		return;
+	m->orders_seen = seq;
 	read_all(m, r);
 	spool_read_end(r);
 }
@@ -332,7 +333,19 @@ void warmup_free(struct site *s)
 	s->warmup = NULL;
 }
 
-void warmup_configure(struct site *s)
+/* What waited for the next day need not. */
+static void release(struct site *s)
+{
+	struct queue *q;
+
+	TAILQ_FOREACH(q, &s->queues, in_site) {
+		queue_publish(q);
+		queue_want_due(q);
+		(void)post_wake(s->w->post, q->id, 0); /* no room: the sweep sees to it */
+	}
+}
+
+static void configure(struct site *s)
 {
 	const struct conf_warmup *rules = rules_of(s);
 
@@ -349,6 +362,15 @@ void warmup_configure(struct site *s)
 	s->warmup->rules = rules;
 	take_sources(s->warmup);
 	read_again(s->warmup);
+}
+
+void warmup_configure(struct site *s)
+{
+	bool held = warmup_until(s) != 0;
+
+	configure(s);
+	if (held && !warmup_until(s))
+		release(s);
 }
 
 /* --- asking --- */
@@ -628,11 +650,24 @@ static bool is_target_family(const struct site *s, uint8_t family)
 	return !s->route;
 }
 
+/* Connections that will take the next messages as soon as they may: when the committer has committed. */
+static uint32_t ready_soon(const struct site *s)
+{
+	const struct connection *c;
+	uint32_t n = 0;
+
+	TAILQ_FOREACH(c, &s->connections, link)
+		n += is_free(c) && warmup_is_ready(s, &c->source_ip);
+	return n;
+}
+
 bool warmup_holds(const struct site *s)
 {
 	const struct warmup *m = s->warmup;
 	bool any = false;
 
+	if (m && ready_soon(s) >= s->parcels)
+		return true;
 	for (size_t i = 0; m && i < m->n; i++) {
 		const struct warm_source *x = &m->v[i];
 

@@ -14,6 +14,7 @@
 #include "common/base/err.h"
 #include "common/base/xalloc.h"
 #include "common/spool/spool_private.h"
+#include "common/spool/warmup.h"
 #include "common/spool/write.h"
 
 #define CHUNK 1000
@@ -305,6 +306,14 @@ static void check_reroute(struct check *c, struct slice key, struct slice value)
 			 queue, vmta);
 }
 
+static void check_quota(struct check *c, struct slice key, struct slice value)
+{
+	int rc = warmup_check(key, value);
+
+	if (rc < 0)
+		complain(c, "%.*s: %s", SLICE_ARG(slice_from(key, 8)), err_text(rc));
+}
+
 static void check_order(struct check *c, struct slice key, struct slice value)
 {
 	struct order_row o;
@@ -332,6 +341,7 @@ static const struct rule {
 	{SPOOL_SITE, 0, check_site},
 	{SPOOL_REROUTE, 8, check_reroute},
 	{SPOOL_ORDER, 8, check_order},
+	{SPOOL_QUOTA, 0, check_quota},
 };
 
 static bool key_fits(const struct rule *rule, struct slice key)

@@ -296,6 +296,19 @@ static bool parse_name(struct slice name, struct ip *ret_source, struct slice *r
 	return ip_parse(ip, ret_source);
 }
 
+int warmup_check(struct slice key, struct slice value)
+{
+	struct warmup_setting set;
+	struct warmup_row row;
+	struct slice site;
+	struct ip ip;
+
+	if (key.n < 8 || !slice_istarts(slice_from(key, 8), PREFIX))
+		return 0;
+	return parse_name(slice_from(key, 8), &ip, &site) ? warmup_row_decode(value, &row)
+							  : warmup_setting_decode(value, &set);
+}
+
 int spool_warmup_next(struct spool_read *r, struct spool_key *after, uint32_t *ret_vmta,
 		      struct ip *ret_source, struct slice *ret_site, struct warmup_row *ret)
 {
@@ -303,11 +316,11 @@ int spool_warmup_next(struct spool_read *r, struct spool_key *after, uint32_t *r
 	int more;
 
 	while ((more = read_seek(r, SPOOL_QUOTA, after, after->n > 0, &key, &value)) > 0) {
-		if (key.n < 8 || key.n > sizeof(after->b))
-			return ERR_CORRUPT;
+		if (key.n > sizeof(after->b))
+			return ERR_SYS;
 		memcpy(after->b, key.p, key.n);
 		after->n = key.n;
-		if (!parse_name(slice_from(key, 8), ret_source, ret_site))
+		if (key.n < 8 || !parse_name(slice_from(key, 8), ret_source, ret_site))
 			continue;
 		*ret_vmta = be32_get(key.p);
 		more = warmup_row_decode(value, ret);

@@ -105,6 +105,9 @@ int spool_warmup_next(struct spool_read *r, struct spool_key *after, uint32_t *r
 		      struct ip *ret_source, struct slice *ret_site,
 		      struct warmup_row *ret) WARN_UNUSED;
 
+/* A key and value of table quota: 0, also when it is none of a warm-up; or what is wrong with the value. */
+int warmup_check(struct slice key, struct slice value) WARN_UNUSED;
+
 /*
  * For the committer: warmup_take(), warmup_count() and a new setting, in the write transaction. A row that cannot be read
  * begins anew. 0, or an error of write.h.

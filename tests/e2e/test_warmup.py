@@ -59,3 +59,52 @@ def test_mail_over_the_number_goes_through_another_virtual_mta(make_sluice, rece
     assert sources == {"127.0.0.11": 3, "127.0.0.12": 7}
     sluice.wait_records(10, "d")
     assert sorted(r.vmta for r in sluice.records("d")) == 3 * ["new"] + 7 * ["old"]
+
+
+def test_operators_see_warm_ups_and_set_their_day(make_sluice, receiver, dns, noon):
+    dns.domain("one.test", "127.0.1.1")
+    dns.domain("two.test", "127.0.1.2")
+    dns.domain("spam.test", "127.0.1.3")
+    sluice = make_sluice(smtp_port=receiver.port, env=noon, vmtas={
+        "new": ["127.0.0.11 new1.sluice.test", "127.0.0.12 new2.sluice.test"]}, extra=(
+        "[warm-up fresh]\nvirtual-mta = new\nschedule = 2,5,9\npace = none\n")).start()
+    idle, _ = sluice.rows("show", "warmup")
+    assert {k: idle[k] for k in ("ip", "site", "warm_up", "vmta", "day", "number", "used", "left")} == {
+        "ip": "127.0.0.11", "site": "", "warm_up": "fresh", "vmta": "new", "day": 1, "number": 2,
+        "used": 0, "left": 2}
+    receiver.script(rules=[{"stage": "rcpt", "domain": "spam.test",
+                            "reply": "550 5.7.1 this is spam"}])
+    sluice.inject("", "m@spam.test")
+    sluice.wait_records(1, "b")
+    fill(sluice, 8, "one.test")
+    sluice.wait_queued(4)
+
+    def rows(site="one.test"):
+        return {r["ip"]: r for r in sluice.rows("show", "warmup") if r["site"] == site}
+
+    wait_until(lambda: sum(r["attempted"] for r in rows().values()) == 4)
+    assert [r["used"] for r in rows().values()] == [2, 2]
+    spam, = rows("spam.test").values()
+    assert (spam["attempted"], spam["policy"], spam["used"]) == (1, 1, 1)
+    refused = sluice.run("set", "warmup", "127.0.0.11", "--day", "4")
+    assert refused.returncode == 1 and "its schedule has 3 days" in refused.stderr
+    refused = sluice.run("set", "warmup", "127.0.0.99", "--pause")
+    assert refused.returncode == 1 and "no warm-up holds for 127.0.0.99" in refused.stderr
+    said = sluice.run("set", "warmup", "127.0.0.11", "--day", "2", "--pause").stdout
+    assert "goes on with day 2" in said and "paused" in said
+    receiver.wait("messages", 7)  # three more from that address: of 5, two are tried already
+    sluice.wait_queued(1)
+    row = rows()["127.0.0.11"]
+    assert (row["day"], row["number"], row["used"], row["paused"]) == (2, 5, 5, True)
+    assert row["why"] == "set by an operator"
+    sluice.stop()
+    sluice.start()
+    assert rows()["127.0.0.11"] == row
+    fill(sluice, 20, "two.test")  # also holds for sites that had no mail before
+    receiver.wait("messages", 7 + 5 + 2)
+    assert rows("two.test")["127.0.0.11"]["number"] == 5
+    said = sluice.run("set", "warmup", "127.0.0.11", "--resume").stdout
+    assert "the next days follow the schedule" in said
+    assert not rows()["127.0.0.11"]["paused"]
+    table = sluice.run("show", "warmup").stdout
+    assert "NUMBER" in table and "two.test" in table

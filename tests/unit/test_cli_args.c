@@ -60,6 +60,8 @@ Test(cli_args, find_the_command_and_make_its_request)
 		 "{\"no_spread\":true,\"queue\":\"-x/a\"}"},
 		{"resolve Example.com", "resolve", "{\"domain\":\"Example.com\"}"},
 		{"clear dns *", "clear dnscache", "{\"domain\":\"*\"}"},
+		{"set warm 192.0.2.1 --day 3 --pause", "set warmup",
+		 "{\"day\":3,\"pause\":true,\"ip\":\"192.0.2.1\"}"},
 		{"reload --dry-run", "reload", "{\"dry_run\":true}"},
 		{"inject -f a@b c@d e@f", "inject", "{\"from\":\"a@b\"}"},
 	};

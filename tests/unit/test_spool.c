@@ -373,6 +373,7 @@ Test(spool, check_finds_rows_that_belong_to_nothing)
 		"message 10: 0 recipients are left, not 2",
 		"not in the index of jobs",
 		"the index of queue names has a row without a queue",
+		"warm-up:192.0.2.1 d.test: ",
 	};
 	struct spool_message m = message();
 	struct spool_recipient r = recipient();
@@ -397,6 +398,8 @@ Test(spool, check_finds_rows_that_belong_to_nothing)
 	cr_assert_eq(write_put(w, SPOOL_JOB, &k, slice_of("", 0)), 0);
 	cr_assert_eq(put_number(w, SPOOL_BODY, key_u64(8)), 0);
 	cr_assert_eq(put_number(w, SPOOL_QUEUE_NAME, key_u32_name(1, slice_str("d"))), 0);
+	k = key_quota(1, 0, slice_str("warm-up:192.0.2.1 d.test"));
+	cr_assert_eq(put_number(w, SPOOL_QUOTA, k), 0);
 	m.body = SPOOL_BODY_TABLE;
 	buf_clear(&b);
 	row_message_encode(&m, &b);
