@@ -26,8 +26,8 @@
 #define IDLE_LEAST (100 * USEC_PER_MSEC)
 /* How often an idle one asks whether somebody else waits for its place. */
 #define IDLE_LOOK (20 * USEC_PER_MSEC)
-/* … when it has been idle for longer than IDLE_LEAST */
-#define IDLE_LOOK_LATER (250 * USEC_PER_MSEC)
+/* … the longer it has been idle, the more rarely */
+#define IDLE_LOOK_MOST (500 * USEC_PER_MSEC)
 
 static const struct {
 	const char *name, *doing;
@@ -518,7 +518,11 @@ static void on_timer(void *arg)
 	if (keep < IDLE_LEAST)
 		keep = IDLE_LEAST;
 	idle = loop_now(c->w->loop) - c->idle_since;
-	look = idle > IDLE_LEAST ? IDLE_LOOK_LATER : IDLE_LOOK;
+	look = idle / 8;
+	if (look < IDLE_LOOK)
+		look = IDLE_LOOK;
+	if (look > IDLE_LOOK_MOST)
+		look = IDLE_LOOK_MOST;
 	if (idle >= keep || yields(c, true))
 		say_quit(c);
 	else

@@ -14,6 +14,7 @@
 #include "worker/duties.h"
 #include "worker/mode.h"
 #include "worker/notice.h"
+#include "worker/paces.h"
 #include "worker/post.h"
 #include "worker/reroute.h"
 #include "worker/reselect.h"
@@ -137,6 +138,7 @@ static void queue_reconfigure(struct queue *q, void *arg)
 	q->site->provider = conf_provider_of_domain(q->w->conf, slice_str(q->domain));
 	site_configure(q->site, q->set);
 	warmup_configure(q->site);
+	paces_reset(q->site);
 	paused = duties_pause(q->w->duties, slice_str(q->name));
 	if (paused == q->paused) {
 		reroute_look(q);

@@ -167,7 +167,6 @@ void site_configure(struct site *s, const struct conf_domain *set)
 	events_add(s->w, &s->events, "new settings by a reload");
 	if (s->route)
 		s->route->expires = 0;
-	paces_reset(s);
 }
 
 bool site_is_idle(const struct site *s)

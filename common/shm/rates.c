@@ -9,7 +9,7 @@
 #include "common/base/macros.h"
 #include "common/shm/layout.h"
 
-#define SWEEP_EVERY (USEC_PER_SEC * RATE_NSEC)
+#define SWEEP_AT_ONCE 2048 /* entries that are looked at for reuse */
 #define LOOK_AT_ONCE 1024 /* entries, holding the mutex */
 #define OLD_ROW 1 /* of rate_entry.saved: there is a row, but it does not say what the clock says */
 
@@ -221,14 +221,14 @@ static void entry_free(struct rates *r, uint32_t i)
 	r->t->free = i;
 }
 
+/* A part of the full table each time, so that nobody waits long for the mutex. */
 static void sweep(struct rates *r)
 {
-	if (r->t->swept && r->now < r->t->swept + SWEEP_EVERY)
-		return;
-	r->t->swept = r->now ? r->now : 1;
-	for (uint32_t i = 1; i <= r->t->high; i++)
-		if (is_idle(r, &r->entries[i]))
-			entry_free(r, i);
+	for (uint32_t n = 0; n < SWEEP_AT_ONCE && n < r->t->high; n++) {
+		r->t->swept = r->t->swept % r->t->high + 1;
+		if (is_idle(r, &r->entries[r->t->swept]))
+			entry_free(r, r->t->swept);
+	}
 }
 
 static uint32_t alloc(struct rates *r)

@@ -29,7 +29,7 @@ struct rates_table {
 	uint32_t begun; /* rates_begin() was called */
 	uint32_t unclean;
 	uint64_t began; /* ns */
-	uint64_t swept; /* ns: when the full table was last searched for idle entries */
+	uint32_t swept; /* up to here idle entries were looked for */
 	_Alignas(64) _Atomic uint64_t moves;
 };
 

@@ -29,7 +29,7 @@ struct shm_config {
 	uint32_t max_live_queues; /* queue slots; rounded up to a power of two */
 	uint32_t max_limits; /* entries of the limit table; 0 = 16384 */
 	uint32_t max_leases; /* leases per worker; 0 = 4096 */
-	uint32_t max_rates; /* rate clocks; 0 = 262144 */
+	uint32_t max_rates; /* rate clocks; 0 = 1048576 */
 };
 
 /* Never returns NULL; fatal() when memory cannot be had. Pages are touched only when used. */
