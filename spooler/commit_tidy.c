@@ -46,18 +46,10 @@ static bool site_is_quiet(struct spool_read *r, const struct spool_queue *q)
 				       site.retry_at + QUIET_DAYS * DAY_MSEC < clock_wall());
 }
 
-/* Its mail goes elsewhere: what is new must find the row that says where. */
-static bool is_rerouted(struct spool_read *r, const struct spool_queue *q)
-{
-	struct spool_reroute x;
-
-	return spool_reroute_get(r, q->vmta, q->id, &x) != ERR_NOT_FOUND;
-}
-
 static bool is_quiet(const struct commit *c, struct spool_read *r, const struct spool_queue *q)
 {
 	return q->day + QUIET_DAYS < commit_day(clock_wall()) && !shm_queue_find(c->shm, q->id) &&
-	       site_is_quiet(r, q) && !is_rerouted(r, q) && spool_due_first(r, q->id) == UINT64_MAX;
+	       site_is_quiet(r, q) && spool_due_first(r, q->id) == UINT64_MAX;
 }
 
 /* --- in the transaction --- */
@@ -106,7 +98,7 @@ static bool is_touched(const struct commit *c, uint32_t id)
 static int drop_queue(struct commit_tidy *t, uint32_t id)
 {
 	struct commit *c = t->c;
-	struct spool_key k = key_u32(id), name;
+	struct spool_key k = key_u32(id), name, reroute;
 	struct spool_queue q;
 	int rc = spool_queue_get(write_read(c->w), id, &q);
 
@@ -117,7 +109,10 @@ static int drop_queue(struct commit_tidy *t, uint32_t id)
 		return 0;
 	q.domain = commit_keep_slice(c, q.domain);
 	name = key_u32_name(q.vmta, q.domain);
+	reroute = key_reroute(q.vmta, id);
 	rc = write_delete(c->w, SPOOL_SITE, &name); /* the same key */
+	if (rc == 0 || rc == ERR_NOT_FOUND) /* asked for again when mail comes again */
+		rc = write_delete(c->w, SPOOL_REROUTE, &reroute);
 	if (rc == 0 || rc == ERR_NOT_FOUND)
 		rc = write_delete(c->w, SPOOL_QUEUE_NAME, &name);
 	if (rc == 0)

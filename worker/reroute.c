@@ -211,7 +211,7 @@ static void begin(struct queue *q, const char *target, const char *why)
 	queue_push_wake(q);
 }
 
-/* The mail that is left, and new mail, go on from here. */
+/* The mail that is left, and new mail, go on from here. No connection is given work: a read may be under way. */
 static void stay(struct queue *q)
 {
 	q->full = 0;
@@ -219,7 +219,6 @@ static void stay(struct queue *q)
 	(void)post_wake(q->w->post, q->id, 0); /* no room: the sweep sees to it */
 	q->wake_position = post_position(q->w->post);
 	queue_want_due(q);
-	site_kick(q->site);
 }
 
 static void end(struct queue *q)

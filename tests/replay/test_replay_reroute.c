@@ -367,6 +367,8 @@ Test(reselect, leaves_a_virtual_mta_in_back_off_once)
 	world_run(&x, 5 * MINUTE);
 	cr_assert_eq(in_queue("there.test", "a"), 1, "chosen by name: it stays");
 	cr_assert_eq(in_queue("there.test", "b"), 20);
+	run_as("b", 5 * MINUTE);
+	cr_assert_eq(in_queue("there.test", "b"), 20, "the other one is no better");
 	mx.answer = NULL;
 	run_as("b", 2 * HOUR);
 	run_as("a", MINUTE);

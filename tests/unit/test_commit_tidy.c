@@ -92,11 +92,16 @@ Test(tidy, queue_goes_a_day_after_its_last_mail_and_its_id_never_comes_again, .i
      .fini = teardown)
 {
 	struct report_wake wake = {.at = 5};
+	struct report_reroute reroute = {.target = SLICE_LIT("b"), .why = SLICE_LIT("test")};
 	struct buf b = BUF_INIT;
 	uint32_t id;
 
 	fix_put(&f, 1, "x.example", "a");
-	wake.queue = id = queue_id("x.example");
+	wake.queue = reroute.queue = id = queue_id("x.example");
+	report_reroute_encode(&reroute, &b);
+	cr_assert(ring_put(ring, REPORT_REROUTE, b.p, b.n));
+	buf_clear(&b);
+	cr_assert_eq(fix_commit(&f, NULL), 0);
 	go_to(START + DAY);
 	deliver(1);
 	go_to(START + 2 * DAY);
