@@ -9,14 +9,14 @@
 #include "worker/events.h"
 #include "worker/resume.h"
 #include "worker/notice.h"
+#include "worker/paces.h"
 #include "worker/tempo.h"
 #include "worker/site.h"
 #include "worker/site_orders.h"
 #include "worker/sources.h"
 
 #define HOUR (3600 * USEC_PER_SEC)
-#define TEMPO_WINDOW \
-	(10 * USEC_PER_SEC) /* in which a found rate is kept, where it is fast enough */
+#define TEMPO_WINDOW (9 * USEC_PER_SEC) /* in which a found rate is kept, where it is fast enough */
 #define TEMPO_LEAST 20 /* recipients in such a window */
 
 struct change {
@@ -72,7 +72,10 @@ void mode_free(struct site *s)
 /* No twin says what to do: it is found out. */
 static bool finds_out(const struct site *s)
 {
-	return s->set->backoff_max_smtp_out == 0;
+	const struct conf_domain *set = s->set;
+
+	return set->backoff_max_smtp_out == 0 && set->backoff_max_msg_rate.n == 0 &&
+	       set->backoff_max_connect_rate.n == 0 && set->backoff_max_data_volume_rate.n == 0;
 }
 
 static uint64_t per_hour(const struct conf_rate *r)
@@ -92,7 +95,7 @@ static struct backoff_rule rule_of(const struct site *s)
 		.hold = set->backoff_hold / USEC_PER_MSEC,
 		.interval = set->backoff_recover_interval / USEC_PER_MSEC,
 		.floor = per_hour(&set->backoff_min_msg_rate),
-		.normal = BACKOFF_NO_LIMIT,
+		.normal = per_hour(&set->max_msg_rate),
 	};
 }
 
@@ -124,6 +127,7 @@ static void mode_change(struct site *s, bool backoff, const char *why)
 	log_info(NULL, "the mode of a site has changed", LOG_S("queue", s->label),
 		 LOG_S("mode", name), LOG_S("why", why));
 	events_add(s->w, &s->events, "mode is %s: %s", name, why);
+	paces_reset(s);
 	notice_add(s, NOTICE_MODE, "%s is in mode %s: %s", s->label, name, why);
 	site_save(s);
 	m->unsaved = false;
@@ -187,9 +191,14 @@ void mode_delivered(struct site *s, const struct ip *source, uint32_t recipients
 	}
 }
 
+bool mode_finds_out(const struct site *s)
+{
+	return mode_is_backoff(s) && finds_out(s);
+}
+
 bool mode_absorbs(const struct site *s)
 {
-	return mode_is_backoff(s) && finds_out(s) && tempo_accepted(s) > 0;
+	return mode_finds_out(s) && tempo_accepted(s) > 0;
 }
 
 static void tick_backoff(struct site *s)
@@ -351,17 +360,24 @@ void mode_set_order(struct site *s, uint64_t order)
 	s->mode->unsaved = true;
 }
 
+/* The twin, where there is one, in back-off. */
+static struct conf_rate twin(const struct site *s, const struct conf_rate *normal,
+			     const struct conf_rate *backoff)
+{
+	return mode_is_backoff(s) && backoff->n ? *backoff : *normal;
+}
+
 struct conf_rate mode_msg_rate(const struct site *s)
 {
-	return s->set->max_msg_rate;
+	return twin(s, &s->set->max_msg_rate, &s->set->backoff_max_msg_rate);
 }
 
 struct conf_rate mode_connect_rate(const struct site *s)
 {
-	return s->set->max_connect_rate;
+	return twin(s, &s->set->max_connect_rate, &s->set->backoff_max_connect_rate);
 }
 
 struct conf_rate mode_data_rate(const struct site *s)
 {
-	return s->set->max_data_volume_rate;
+	return twin(s, &s->set->max_data_volume_rate, &s->set->backoff_max_data_volume_rate);
 }

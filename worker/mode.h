@@ -44,6 +44,8 @@ bool mode_is_backoff(const struct site *s);
 msec_t mode_since(const struct site *s);
 /* Recipients were delivered from this source, in a transaction that began then (wall time). */
 void mode_delivered(struct site *s, const struct ip *source, uint32_t recipients, msec_t began);
+/* In back-off each source address has a rate that is found out. */
+bool mode_finds_out(const struct site *s);
 /*
  * A refusal of this kind is answered by going slower, not by leaving the host alone: the site is in
  * back-off, finds its rate by trying, and got something through in the last minute.

@@ -13,7 +13,7 @@
 #include "worker/site.h"
 
 /* To connect, for recipients (and the pools), for bytes. */
-static_assert(4 + 5 + CONF_CAPPED_POOLS_MAX + 3 <= RATE_WANTS_MAX, "all rates of an action fit");
+static_assert(4 + 6 + CONF_CAPPED_POOLS_MAX + 3 <= RATE_WANTS_MAX, "all rates of an action fit");
 
 static void add(struct pace_wants *x, enum rate_scope scope, enum rate_measure measure,
 		const char *name, const struct conf_rate *rate, uint64_t tokens)
@@ -56,6 +56,19 @@ void pace_wants_begin(struct pace_wants *x, const struct site *s, const struct p
 		snprintf(x->by_provider, sizeof(x->by_provider), "%s %s", x->provider->name, ip);
 }
 
+/* What back-off has found for the address; where the system chooses it, for whatever it chooses. */
+static void add_found(struct pace_wants *x, uint64_t recipients)
+{
+	static const struct ip any = {.family = IP_NONE};
+	bool chosen = x->s->w->vmta->smtp_source_host.n > 0;
+	struct conf_rate rate;
+
+	if (chosen && !x->source)
+		return;
+	rate = mode_source_msg_rate(x->s, chosen ? x->source : &any);
+	add(x, RATE_BACKOFF, RATE_MESSAGES, chosen ? x->by_source : x->s->label, &rate, recipients);
+}
+
 static const struct conf_rate *of_source(const struct pace_wants *x,
 					 const struct conf_ip_rates *rates)
 {
@@ -90,6 +103,7 @@ uint64_t pace_wants_messages(struct pace_wants *x, const struct queue *q, uint64
 		add(x, RATE_MEMBER, RATE_MESSAGES, q->name, &q->own->max_msg_rate, recipients);
 	add(x, RATE_SOURCE_IP, RATE_MESSAGES, x->by_source,
 	    of_source(x, &s->set->source_ip_max_msg_rate), recipients);
+	add_found(x, recipients);
 	add(x, RATE_VMTA, RATE_MESSAGES, s->w->vmta_name, &v->max_msg_rate, recipients);
 	for (size_t i = 0; i < v->pool_count; i++)
 		add(x, RATE_POOL, RATE_MESSAGES, v->pools[i]->name, &v->pools[i]->max_msg_rate,
@@ -169,8 +183,8 @@ bool pace_by_source(const struct site *s)
 {
 	const struct conf_domain *d = s->set;
 
-	return d->source_ip_max_msg_rate.n || d->source_ip_max_connect_rate.n ||
-	       d->source_ip_max_data_volume_rate.n ||
+	return mode_finds_out(s) || d->source_ip_max_msg_rate.n ||
+	       d->source_ip_max_connect_rate.n || d->source_ip_max_data_volume_rate.n ||
 	       (s->provider && s->provider->source_ip_max_msg_rate.n);
 }
 
@@ -198,6 +212,7 @@ static const struct {
 	[RATE_POOL] = {"pool-", "pool "},
 	[RATE_PROVIDER] = {"", "provider "},
 	[RATE_PROVIDER_IP] = {"source-ip-", "provider "},
+	[RATE_BACKOFF] = {"back-off: ", ""},
 };
 
 void pace_want_text(const struct pace_wants *x, size_t i, char *ret, size_t size)

@@ -18,6 +18,7 @@
 #include "worker/queue.h"
 #include "worker/route.h"
 #include "worker/site.h"
+#include "worker/sources.h"
 
 /* Between paced messages one connection is kept this long. */
 #define KEEP_PACED (30 * USEC_PER_SEC)
@@ -158,6 +159,8 @@ static int ask_sources(struct look *l, struct site *s)
 
 	if (pace_by_source(s)) {
 		for (size_t i = 0; i < h->n; i++) {
+			if (sources_is_disabled(s, &h->v[i].ip))
+				continue;
 			at.source = &h->v[i].ip;
 			connect_wants(l, s, &at);
 			if (ask(l) == 0)
@@ -377,13 +380,15 @@ bool paces_waits(const struct connection *c)
 	return c->paced_until > now || (c->site->paces && c->site->paces->queue_until > now);
 }
 
-/* The one that is kept. */
+/* The one that is kept; where addresses have rates of their own, one for each. */
 static bool is_first_waiting(const struct connection *c)
 {
+	bool by_source = pace_by_source(c->site);
 	const struct connection *o;
 
 	TAILQ_FOREACH(o, &c->site->connections, link)
-		if (o->step == STEP_ready && !o->txn && !o->closing && paces_waits(o))
+		if (o->step == STEP_ready && !o->txn && !o->closing && paces_waits(o) &&
+		    (!by_source || ip_eq(&o->source_ip, &c->source_ip)))
 			return o == c;
 	return false;
 }

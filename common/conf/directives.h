@@ -237,6 +237,12 @@ D(mx_connection_attempts, "mx-connection-attempts", UINT, "10", 1, 1000, SITE, \
   "connections that are tried, to all hosts together, before the queue waits for a retry") \
 D(backoff_max_smtp_out, "backoff-max-smtp-out", UINT, "", 1, 1000000, SITE, \
   "connections of a queue in back-off; not set: found out, see backoff-reduce") \
+D(backoff_max_connect_rate, "backoff-max-connect-rate backoff-max-conn-rate", RATE, "", 0, 0, SITE, \
+  "max-connect-rate in back-off; not set: as in normal mode") \
+D(backoff_max_msg_rate, "backoff-max-msg-rate backoff-max-msg-per-hour", RATE, "", 0, 0, SITE, \
+  "max-msg-rate in back-off; not set: found out where no backoff-max-… is set, else as in normal mode") \
+D(backoff_max_data_volume_rate, "backoff-max-data-volume-rate", VOLUME_RATE, "", 0, 0, SITE, \
+  "max-data-volume-rate in back-off; not set: as in normal mode") \
 D(backoff_retry_after, "backoff-retry-after", TIMES, "1h", CONF_SEC, CONF_YEAR, SITE, \
   "retry-after in back-off") \
 D(backoff_reduce, "backoff-reduce", PERCENT, "50%", 1, 99, SITE, \

@@ -27,13 +27,7 @@ static const struct known sections[] = {
 
 static const struct known directives[] = {
 	/* limits, rates, back-off, providers */
-	{"backoff-max-connect-rate backoff-max-msg-rate backoff-max-msg-per-hour "
-	 "backoff-max-data-volume-rate backoff-max-smtp-out "
-	 "backoff-retry-after backoff-notify backoff-to-normal-after "
-	 "backoff-to-normal-after-delivery backoff-upon-all-sources-disabled backoff-reduce "
-	 "backoff-min-msg-rate backoff-hold backoff-recover-interval backoff-recover-step "
-	 "reenable-source-ip-after "
-	 "disabled-source-ip-notify disable-mx-rollup queue-to "
+	{"disable-mx-rollup queue-to "
 	 "queue-priority delivery-priority",
 	 LATER},
 	/* pools */

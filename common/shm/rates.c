@@ -21,6 +21,7 @@ static const char *const scope_names[] = {
 	[RATE_POOL] = "pool",
 	[RATE_PROVIDER] = "provider",
 	[RATE_PROVIDER_IP] = "provider source-ip",
+	[RATE_BACKOFF] = "back-off",
 };
 static_assert(ARRAY_SIZE(scope_names) == RATE_SCOPE_COUNT, "each scope has a name");
 

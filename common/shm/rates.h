@@ -35,12 +35,13 @@ enum rate_scope {
 	RATE_POOL,
 	RATE_PROVIDER,
 	RATE_PROVIDER_IP, /* "provider address" */
+	RATE_BACKOFF, /* "queue/vmta address": what back-off has found */
 	RATE_SCOPE_COUNT
 };
 enum rate_measure { RATE_MESSAGES, RATE_CONNECTS, RATE_BYTES, RATE_MEASURE_COUNT };
 
 #define RATE_NAME_MAX 160
-#define RATE_WANTS_MAX 16
+#define RATE_WANTS_MAX 20
 #define RATE_KEEP_OVER (10 * USEC_PER_SEC) /* windows longer than this survive a restart */
 
 struct rate_want {

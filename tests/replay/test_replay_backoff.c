@@ -120,7 +120,8 @@ static const char *greylist(struct mx *m, enum mx_event what, unsigned c ATTR_UN
 
 Test(backoff, retry_times_are_those_of_backoff)
 {
-	start("[domain *]\nretry-after = 10m\nbackoff-retry-after = 20m,40m\n");
+	start("[domain *]\nretry-after = 10m\nbackoff-retry-after = 20m,40m\nbackoff-max-smtp-out "
+	      "= 20\n");
 	mx.answer = greylist;
 	world_order_at(&x, MINUTE, ORDER_BACKOFF, "slow.test/a", false);
 	fake_at(MINUTE + USEC_PER_SEC, send_some, NULL);
@@ -283,4 +284,167 @@ Test(backoff, backoff_begins_when_all_sources_are_disabled_where_that_is_set)
 	world_run(&x, 2 * MINUTE);
 	cr_assert_eq(notices(), 2, "one of the source, one of the mode");
 	finish();
+}
+
+/* --- rates --- */
+
+static void send_many(void *arg)
+{
+	for (size_t i = *(const size_t *)arg; i--;)
+		world_send(&x, "s@sender.test", "a@slow.test");
+}
+
+static size_t between(enum mx_event what, usec_t from, usec_t until)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < mx.entries; i++)
+		n += mx.journal[i].what == what && mx.journal[i].at >= from &&
+		     mx.journal[i].at < until;
+	return n;
+}
+
+/* In back-off from the second minute on; so many messages come in the third one. */
+static void run_twin(const char *conf, size_t n)
+{
+	static size_t many;
+
+	many = n;
+	start(conf);
+	world_order_at(&x, MINUTE, ORDER_BACKOFF, "*/a", false);
+	fake_at(2 * MINUTE, send_many, &many);
+	world_run(&x, 20 * MINUTE);
+	cr_assert_eq(world_left(&x), 0, "the normal rate has no limit");
+}
+
+Test(backoff, twin_of_the_message_rate_holds)
+{
+	run_twin("[domain *]\nbackoff-max-msg-rate = 60/m\nbackoff-to-normal-after = 5m\n", 600);
+	cr_assert(between(MX_MAIL, 2 * MINUTE, 3 * MINUTE) <= 60);
+	cr_assert(between(MX_MAIL, 3 * MINUTE, 4 * MINUTE) <= 60);
+	cr_assert(between(MX_MAIL, 3 * MINUTE, 4 * MINUTE) >= 50);
+	finish();
+}
+
+Test(backoff, twin_of_the_connection_rate_holds)
+{
+	run_twin("[domain *]\nbackoff-max-connect-rate = 6/m\nbackoff-to-normal-after = 5m\n"
+		 "max-msg-per-connection = 1\n",
+		 60);
+	cr_assert(between(MX_OPEN, 3 * MINUTE, 4 * MINUTE) <= 6);
+	cr_assert(between(MX_OPEN, 3 * MINUTE, 4 * MINUTE) >= 5);
+	finish();
+}
+
+Test(backoff, twin_of_the_data_rate_holds)
+{
+	run_twin("[domain *]\nbackoff-max-data-volume-rate = 2K/m\n"
+		 "backoff-to-normal-after = 5m\n",
+		 100);
+	/* a message of this world has between 50 and 200 bytes */
+	cr_assert(between(MX_DONE, 3 * MINUTE, 4 * MINUTE) <= 40);
+	cr_assert(between(MX_DONE, 3 * MINUTE, 4 * MINUTE) >= 5);
+	finish();
+}
+
+/* --- the allowance of a receiver is found --- */
+
+/* Answers 421 or 4xx to what is above `allow` recipients in 10 s and source address. */
+static struct {
+	unsigned allow;
+	bool close; /* 421 at MAIL, else 450 at RCPT */
+	struct {
+		msec_t window;
+		unsigned n;
+	} of[2]; /* by the last byte of the source, 1 and 2 */
+	/* in the last quarter of each level */
+	usec_t measured_from;
+	unsigned long tried, taken[2];
+} throttle;
+
+static const char *on_throttle(struct mx *m, enum mx_event what, unsigned c ATTR_UNUSED,
+			       const char *line ATTR_UNUSED)
+{
+	const struct mx_entry *e = &m->journal[m->entries - 1];
+	bool measured = fake_elapsed() >= throttle.measured_from;
+	msec_t window = fake_elapsed() / (10 * USEC_PER_SEC);
+	size_t i = e->source.b[3] == 2;
+
+	if (what != (throttle.close ? MX_MAIL : MX_RCPT))
+		return NULL;
+	if (throttle.of[i].window != window) {
+		throttle.of[i].window = window;
+		throttle.of[i].n = 0;
+	}
+	throttle.tried += measured;
+	if (throttle.of[i].n == throttle.allow)
+		return throttle.close ? "421 4.7.28 too many recipients, slow down"
+				      : "450 4.7.28 too many recipients, slow down";
+	throttle.of[i].n++;
+	throttle.taken[i] += measured;
+	return NULL;
+}
+
+/* There is always mail; the journal of what is over is not needed. */
+static void refill(void *arg ATTR_UNUSED)
+{
+	uint64_t left = world_left(&x);
+
+	mx.entries = 0;
+	for (uint64_t n = left; n < 2500; n++)
+		world_send(&x, "s@sender.test", "a@slow.test");
+	fake_at(fake_elapsed() + 30 * USEC_PER_SEC, refill, NULL);
+}
+
+static void check_level(unsigned allow, usec_t from, unsigned sources)
+{
+	usec_t measured = 10 * MINUTE;
+	double full;
+
+	throttle.allow = allow;
+	throttle.measured_from = from + 15 * MINUTE;
+	throttle.tried = throttle.taken[0] = throttle.taken[1] = 0;
+	world_run(&x, throttle.measured_from + measured);
+	full = (double)allow * (double)measured / (10.0 * USEC_PER_SEC);
+	for (unsigned i = 0; i < sources; i++)
+		cr_expect((double)throttle.taken[i] >= 0.85 * full,
+			  "%u in 10 s, source %u: %.1f%% used", allow, i,
+			  100.0 * (double)throttle.taken[i] / full);
+	cr_expect(throttle.tried - throttle.taken[0] - throttle.taken[1] < throttle.tried / 100,
+		  "%u in 10 s: %lu of %lu were refused", allow,
+		  throttle.tried - throttle.taken[0] - throttle.taken[1], throttle.tried);
+}
+
+#define ONE_PATTERN                                                        \
+	"[domain *]\nsmtp-pattern-list = slow\n[smtp-pattern-list slow]\n" \
+	"reply = /too many recipients/ mode=backoff\n"
+
+static void find_allowance(const char *conf, bool close, unsigned sources)
+{
+	memset(&throttle, 0, sizeof(throttle));
+	throttle.close = close;
+	start(conf);
+	fake_latency(20 * USEC_PER_MSEC);
+	mx.answer = on_throttle;
+	fake_at(0, refill, NULL);
+	check_level(100, 0, sources);
+	check_level(40, 25 * MINUTE, sources);
+	check_level(200, 50 * MINUTE, sources);
+	world_free(&x);
+	mx_done(&mx);
+}
+
+Test(backoff, allowance_is_found_and_used, .timeout = 120)
+{
+	find_allowance(ONE_PATTERN, false, 1);
+}
+
+Test(backoff, allowance_is_found_also_where_connections_are_closed, .timeout = 120)
+{
+	find_allowance(ONE_PATTERN, true, 1);
+}
+
+Test(backoff, each_source_has_an_allowance_of_its_own, .timeout = 120)
+{
+	find_allowance(TWO_SOURCES ONE_PATTERN, false, 2);
 }
