@@ -69,6 +69,8 @@ static const char *target_state(const struct site *s, const struct route_target 
 		return "no source address";
 	if (hosts_is_unreachable(s->w->hosts, &t->ip, t->port, 0))
 		return "unreachable";
+	if (t->skip_until > loop_now(s->w->loop))
+		return "skipped";
 	if (t->failed)
 		return "failed";
 	return hosts_has_no_tls(s->w->hosts, &t->ip, t->port) ? "TLS failed" : "ok";

@@ -28,6 +28,12 @@ static void start(const char *lines, const char *more)
 	fake_dns_mx("x.test", "10 mx1.x.test " MX1 "; 20 mx2.x.test " MX2);
 }
 
+/* The same without PIPELINING, and with STARTTLS that both hosts offer. */
+static void offer(const char *extensions)
+{
+	mx1.extensions = mx2.extensions = extensions;
+}
+
 static void finish(void)
 {
 	world_check(&x);
@@ -67,6 +73,8 @@ static const struct {
 	{MX_RCPT, "RCPT", false},    {MX_DATA, "DATA", true}, {MX_DONE, "dot", true},
 };
 
+static const char *const offers[] = {"PIPELINING 8BITMIME SIZE DSN", "SIZE"};
+
 /* --- skip-mx --- */
 
 Test(patterns, skip_mx_goes_to_the_next_host_at_once_in_every_phase)
@@ -75,16 +83,19 @@ Test(patterns, skip_mx_goes_to_the_next_host_at_once_in_every_phase)
 					      "421 4.3.2 go elsewhere"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(phases); i++)
-		for (size_t k = 0; k < ARRAY_SIZE(replies); k++) {
+		for (size_t k = 0; k < 2 * ARRAY_SIZE(replies); k++) {
+			const char *text = replies[k / 2];
+
 			start("reply = /go elsewhere/ skip-mx", "");
-			refuses(&mx1, phases[i].what, replies[k], 100);
+			offer(offers[k % 2]);
+			refuses(&mx1, phases[i].what, text, 100);
 			world_send(&x, "s@sender.test", "a@x.test");
 			world_run(&x, 30 * USEC_PER_SEC);
-			cr_expect_eq(world_count(&x, 'd'), 1, "%s %s", phases[i].name, replies[k]);
-			cr_expect_eq(mx2.delivered, 1, "%s %s", phases[i].name, replies[k]);
+			cr_expect_eq(world_count(&x, 'd'), 1, "%s %s", phases[i].name, text);
+			cr_expect_eq(mx2.delivered, 1, "%s %s", phases[i].name, text);
 			cr_expect_eq(world_count(&x, 't') + world_count(&x, 'b') +
 					     world_count(&x, 'q'),
-				     0, "%s %s: untouched", phases[i].name, replies[k]);
+				     0, "%s %s: untouched", phases[i].name, text);
 			finish();
 		}
 }
@@ -146,20 +157,22 @@ Test(patterns, defer_queue_makes_the_site_wait_in_every_phase)
 					      "421 4.7.0 slow down"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(phases); i++)
-		for (size_t k = 0; k < ARRAY_SIZE(replies); k++) {
+		for (size_t k = 0; k < 2 * ARRAY_SIZE(replies); k++) {
+			const char *text = replies[k / 2];
+
 			start("reply = /slow down/ defer-queue=25m", "");
-			refuses(&mx1, phases[i].what, replies[k], 1);
+			offer(offers[k % 2]);
+			refuses(&mx1, phases[i].what, text, 1);
 			world_send(&x, "s@sender.test", "a@x.test");
 			world_run(&x, 24 * MINUTE);
-			cr_expect_eq(mx1.connections, 1, "%s %s", phases[i].name, replies[k]);
-			cr_expect_eq(mx2.connections, 0, "%s %s", phases[i].name, replies[k]);
-			cr_expect_eq(world_count(&x, 'q'), 1, "%s %s", phases[i].name, replies[k]);
-			cr_expect_str_eq(world_nth(&x, 'q', 0)->text, replies[k]);
+			cr_expect_eq(mx1.connections, 1, "%s %s", phases[i].name, text);
+			cr_expect_eq(mx2.connections, 0, "%s %s", phases[i].name, text);
+			cr_expect_eq(world_count(&x, 'q'), 1, "%s %s", phases[i].name, text);
+			cr_expect_str_eq(world_nth(&x, 'q', 0)->text, text);
 			cr_expect_eq(world_count(&x, 't') + world_count(&x, 'b'), 0,
-				     "%s %s: the recipient has not failed", phases[i].name,
-				     replies[k]);
+				     "%s %s: the recipient has not failed", phases[i].name, text);
 			world_run(&x, 26 * MINUTE);
-			cr_expect_eq(world_count(&x, 'd'), 1, "%s %s", phases[i].name, replies[k]);
+			cr_expect_eq(world_count(&x, 'd'), 1, "%s %s", phases[i].name, text);
 			finish();
 		}
 }
@@ -289,6 +302,49 @@ Test(patterns, bounce_queue_bounces_all_that_the_queue_has)
 		world_run(&x, 3 * MINUTE);
 		cr_expect_eq(world_count_rcpt(&x, 'd', "later@x.test"), 1,
 			     "%s: what comes later is not meant", phases[i].name);
+		finish();
+	}
+}
+
+Test(patterns, a_look_up_that_fails_can_bounce_the_queue)
+{
+	start("reply = /^local: DNS .*refused by policy/ bounce-queue", "");
+	fake_dns_status("gone.test", DNS_TEMPFAIL, "refused by policy");
+	world_send(&x, "s@sender.test", "a@gone.test b@gone.test c@x.test");
+	world_run(&x, MINUTE);
+	cr_assert_eq(world_count_rcpt(&x, 'b', "a@gone.test"), 1);
+	cr_assert_eq(world_count_rcpt(&x, 'b', "b@gone.test"), 1);
+	cr_assert_eq(world_count_rcpt(&x, 'd', "c@x.test"), 1);
+	finish();
+}
+
+/* --- TLS --- */
+
+Test(patterns, a_refused_starttls_counts_where_a_line_says_so)
+{
+	static const struct {
+		const char *lines, *more;
+		unsigned mx1, mx2;
+		size_t q;
+	} cases[] = {
+		{"", "", 1, 0, 0}, /* in clear */
+		{"reply = /not now/ mode=backoff", "", 1, 0, 0},
+		{"reply = /not now/ skip-mx", "", 0, 1, 0},
+		{"reply = /not now/ skip-mx", "require-starttls = yes\n", 0, 1, 0},
+		{"reply = /not now/ defer-queue=1h", "", 0, 0, 1},
+		{"reply = /^local: TLS is required/ defer-queue=1h", "require-starttls = yes\n", 0,
+		 0, 1},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		start(cases[i].lines, cases[i].more);
+		offer("PIPELINING STARTTLS");
+		refuses(&mx1, MX_STARTTLS, "454 4.7.0 TLS not now", 100);
+		world_send(&x, "s@sender.test", "a@x.test");
+		world_run(&x, 30 * MINUTE);
+		cr_expect_eq(mx1.delivered, cases[i].mx1, "%zu", i);
+		cr_expect_eq(mx2.delivered, cases[i].mx2, "%zu", i);
+		cr_expect_eq(world_count(&x, 'q'), cases[i].q, "%zu", i);
 		finish();
 	}
 }
