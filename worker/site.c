@@ -116,12 +116,6 @@ static void site_set_reached(struct site *s, bool reached)
 		inhand_set_reached(s->w->inhand, q, reached);
 }
 
-static void reply_forget(struct site_reply *r)
-{
-	free(r->text);
-	free(r->pattern);
-}
-
 static void site_free(struct site *s)
 {
 	struct connection *c;
@@ -131,9 +125,7 @@ static void site_free(struct site *s)
 	slots_unwant(s);
 	route_query_cancel(s->query);
 	route_free(s->route);
-	for (uint32_t i = 0; i < s->reply_count; i++)
-		reply_forget(&s->replies[i]);
-	free(s->replies);
+	site_notes_free(s);
 	events_free(s->w, &s->events);
 	mode_free(s);
 	paces_free(s);
@@ -252,57 +244,6 @@ void site_report_again(struct site *s)
 {
 	if (s->report_due)
 		site_report(s, false);
-}
-
-static void drop_oldest_reply(struct site *s)
-{
-	uint32_t oldest = 0;
-
-	for (uint32_t i = 1; i < s->reply_count; i++)
-		if (s->replies[i].last < s->replies[oldest].last)
-			oldest = i;
-	reply_forget(&s->replies[oldest]);
-	s->replies[oldest] = s->replies[--s->reply_count];
-}
-
-/* The entry of this text, in place of the oldest if it is new; NULL when none are to be kept. */
-static struct site_reply *reply_of(struct site *s, const struct outcome *o)
-{
-	struct site_reply *r = NULL;
-
-	for (uint32_t i = 0; i < s->reply_count && !r; i++)
-		if (strcmp(s->replies[i].text, o->text) == 0)
-			r = &s->replies[i];
-	if (!r && s->set->max_events_recorded == 0)
-		return NULL;
-	while (!r && s->reply_count >= s->set->max_events_recorded)
-		drop_oldest_reply(s);
-	if (!r) {
-		s->replies = xreallocarray(s->replies, s->reply_count + 1, sizeof(*s->replies));
-		r = &s->replies[s->reply_count++];
-		*r = (struct site_reply){.text = xstrdup(o->text)};
-	}
-	r->last = loop_wall(s->w->loop);
-	return r;
-}
-
-void site_note(struct site *s, const struct outcome *o)
-{
-	struct site_reply *r = reply_of(s, o);
-
-	if (r)
-		r->count++;
-}
-
-void site_note_pattern(struct site *s, const struct outcome *o, const char *pattern)
-{
-	struct site_reply *r = reply_of(s, o);
-
-	if (!r || (r->pattern && strcmp(r->pattern, pattern) == 0))
-		return;
-	free(r->pattern);
-	r->pattern = xstrdup(pattern);
-	events_add(s->w, &s->events, "%s matches %s", o->text, pattern);
 }
 
 void site_own_hold(const struct site *s, char *ret)

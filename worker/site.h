@@ -142,6 +142,7 @@ void site_delivered(struct site *s);
 void site_note(struct site *s, const struct outcome *o);
 /* Which lines of pattern lists matched it. */
 void site_note_pattern(struct site *s, const struct outcome *o, const char *pattern);
+void site_notes_free(struct site *s);
 /* A reply says that the next mail host is to be used: this one is not, for a minute or until nobody is left. */
 void site_skip_host(struct site *s, const struct outcome *o, const struct site_place *at);
 
