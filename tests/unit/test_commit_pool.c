@@ -201,6 +201,28 @@ Test(pool, daily_counts_begin_at_midnight_and_the_day_never_goes_back)
 	finish();
 }
 
+/* The map is too small for the body: nothing of the transaction has happened. */
+Test(pool, mail_that_is_refused_is_not_counted)
+{
+	const char *address = "user@example", *domain = "x.example", *route = "p";
+	char *body = xmalloc(6 << 20);
+
+	setenv("TZ", "UTC", 1);
+	clock_fake(USEC_PER_SEC, NOON);
+	fix_init_size(&f, 4 << 20);
+	set_conf(HEAD SEQUENTIAL);
+	post("p", "x.example", 2);
+	memset(body, 'x', 6 << 20);
+	body[(6 << 20) - 1] = '\0';
+	cr_assert_lt(fix_commit(&f, fix_message(&f, next_id++, body, 1, &address, &domain, &route)),
+		     0);
+	cr_assert_eq(stored_count("a"), 2);
+	post("p", "x.example", 3);
+	went("aaabb");
+	free(body);
+	finish();
+}
+
 static int run_reset(struct commit *c, struct spool_write *w, struct commit_job *j ATTR_UNUSED)
 {
 	return commit_pool_reset(c, w, slice_str("P"));
