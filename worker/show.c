@@ -66,7 +66,7 @@ static json_t *time_or_null(msec_t t)
 static const char *target_state(const struct site *s, const struct route_target *t)
 {
 	if (!sources_has(s, t->ip.family))
-		return "no source address";
+		return warmup_holds(s) ? "warm-up" : "no source address";
 	if (hosts_is_unreachable(s->w->hosts, &t->ip, t->port, 0))
 		return "unreachable";
 	if (t->skip_until > loop_now(s->w->loop))

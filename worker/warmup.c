@@ -1,8 +1,6 @@
 #include "worker/warmup.h"
 
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "common/base/err.h"
 #include "common/base/localday.h"
@@ -18,50 +16,14 @@
 #include "worker/events.h"
 #include "worker/post.h"
 #include "worker/site.h"
-#include "worker/sources.h"
+#include "worker/warmup_state.h"
 
 /* What is asked for at a time: a part of the day's number, which is what a worker that dies loses. */
 #define PART 32
 #define PART_MAX 500
 /* With an even pace, no transaction takes more than this part of the day's number. */
 #define EVEN_PART 100
-/* Mail that would wait longer for its turn goes to where the overflow is. */
-#define OVERFLOW_WAIT (60 * USEC_PER_SEC)
-#define ROLLUP ".rollup" /* of the names of providers' sites */
-
-struct warm_source {
-	struct ip ip;
-	struct warmup_setting set;
-	struct warmup_row row; /* its first day's `granted` is what was asked for */
-	uint64_t begun; /* recipients today */
-	uint64_t usable; /* of granted, what is committed */
-	uint64_t position; /* in the ring, behind the last report */
-	bool unsaid; /* there was no room in the ring */
-	usec_t next_at; /* even pace */
-};
-
-struct warmup {
-	unsigned magic;
-	struct site *s;
-	const struct conf_warmup *rules;
-	uint32_t today; /* that the rows were rolled to */
-	uint32_t conf_gen; /* that rules are of */
-	uint64_t orders_seen; /* 0: perhaps not all */
-	struct warm_source *v;
-	size_t n;
-	struct loop_timer *timer; /* the first next_at */
-	bool overflows; /* until a source is ready again */
-	bool waiting; /* for a commit: in the list */
-	TAILQ_ENTRY(warmup) link;
-};
-
 #define WARMUP_MAGIC 0x7761726du
-
-struct warmups {
-	TAILQ_HEAD(, warmup) waiting;
-	uint32_t today;
-	msec_t begins, ends; /* of today */
-};
 
 struct warmups *warmups_new(struct worker *w)
 {
@@ -92,8 +54,7 @@ static uint32_t today(struct worker *w)
 	return ws->today;
 }
 
-/* Of the present day of a source: behind that of the clock when the clock went back. */
-static msec_t day_end(const struct warmup *m, const struct warm_source *x)
+msec_t warm_day_end(const struct warmup *m, const struct warm_source *x)
 {
 	const struct warmups *ws = m->s->w->warmups;
 	uint32_t day = warmup_today(&x->row)->day;
@@ -103,7 +64,7 @@ static msec_t day_end(const struct warmup *m, const struct warm_source *x)
 	return day == ws->today ? ws->ends : localday_start(day + 1);
 }
 
-static uint64_t left(const struct warm_source *x)
+uint64_t warm_left(const struct warm_source *x)
 {
 	uint64_t number = warmup_today(&x->row)->number;
 
@@ -113,19 +74,19 @@ static uint64_t left(const struct warm_source *x)
 /* Time to the next recipient, when the rest is spread evenly over the rest of the day. */
 static usec_t interval(const struct warmup *m, const struct warm_source *x)
 {
-	msec_t end = day_end(m, x), now = loop_wall(m->s->w->loop);
+	msec_t end = warm_day_end(m, x), now = loop_wall(m->s->w->loop);
 
-	return end > now && left(x) ? (end - now) * USEC_PER_MSEC / left(x) : 0;
+	return end > now && warm_left(x) ? (end - now) * USEC_PER_MSEC / warm_left(x) : 0;
 }
 
-static bool is_even(const struct warmup *m)
+bool warm_is_even(const struct warmup *m)
 {
 	return m->rules->pace == CONF_PACE_EVEN;
 }
 
-static bool is_time(const struct warmup *m, const struct warm_source *x)
+bool warm_is_time(const struct warmup *m, const struct warm_source *x)
 {
-	return !is_even(m) || loop_now(m->s->w->loop) >= x->next_at;
+	return !warm_is_even(m) || loop_now(m->s->w->loop) >= x->next_at;
 }
 
 static void set_timer(struct warmup *m)
@@ -133,9 +94,9 @@ static void set_timer(struct warmup *m)
 	usec_t now = loop_now(m->s->w->loop), first = USEC_INFINITY;
 
 	for (size_t i = 0; i < m->n; i++)
-		if (left(&m->v[i]) && m->v[i].next_at > now && m->v[i].next_at < first)
+		if (warm_left(&m->v[i]) && m->v[i].next_at > now && m->v[i].next_at < first)
 			first = m->v[i].next_at;
-	if (is_even(m) && first != USEC_INFINITY)
+	if (warm_is_even(m) && first != USEC_INFINITY)
 		loop_timer_set(m->timer, first - now);
 	else
 		loop_timer_clear(m->timer);
@@ -407,9 +368,9 @@ static void ask(struct warmup *m, struct warm_source *x, uint64_t wanted)
 
 	if (part > PART_MAX)
 		part = PART_MAX;
-	if (is_even(m) || part < wanted)
+	if (warm_is_even(m) || part < wanted)
 		part = wanted;
-	upto = part < left(x) ? x->begun + part : number;
+	upto = part < warm_left(x) ? x->begun + part : number;
 	if (is_on_its_way(m, x) || upto <= x->usable)
 		return;
 	x->row.days[0].last = loop_wall(m->s->w->loop);
@@ -492,7 +453,7 @@ void warmup_tick(struct site *s)
 
 /* --- whether and how many --- */
 
-static bool is_free(const struct connection *c)
+bool warm_is_free(const struct connection *c)
 {
 	return c->step <= STEP_ready && !c->txn && !c->closing;
 }
@@ -501,7 +462,7 @@ bool warmup_is_ready(const struct site *s, const struct ip *source)
 {
 	const struct warm_source *x = find(s, source);
 
-	return !x || (left(x) && is_time(s->warmup, x));
+	return !x || (warm_left(x) && warm_is_time(s->warmup, x));
 }
 
 bool warmup_allows(const struct site *s, const struct ip *source)
@@ -513,24 +474,25 @@ bool warmup_allows(const struct site *s, const struct ip *source)
 	if (!x)
 		return true;
 	TAILQ_FOREACH(c, &s->connections, link)
-		used += ip_eq(&c->source_ip, source) && is_free(c);
-	return left(x) > used && is_time(s->warmup, x) && !(is_even(s->warmup) && used);
+		used += ip_eq(&c->source_ip, source) && warm_is_free(c);
+	return warm_left(x) > used && warm_is_time(s->warmup, x) &&
+	       !(warm_is_even(s->warmup) && used);
 }
 
 static uint64_t most_at_once(const struct warmup *m, const struct warm_source *x, uint64_t wanted)
 {
 	uint64_t part = warmup_today(&x->row)->number / EVEN_PART;
 
-	if (is_even(m) && wanted > part)
+	if (warm_is_even(m) && wanted > part)
 		wanted = part ? part : 1;
-	return wanted < left(x) ? wanted : left(x);
+	return wanted < warm_left(x) ? wanted : warm_left(x);
 }
 
 void warmup_expect(struct site *s, const struct ip *source)
 {
 	struct warm_source *x = find(s, source);
 
-	if (x && left(x) && x->usable <= x->begun)
+	if (x && warm_left(x) && x->usable <= x->begun)
 		ask(s->warmup, x, 1);
 }
 
@@ -543,11 +505,11 @@ uint32_t warmup_room(struct site *s, const struct ip *source, uint32_t wanted, u
 	*ret_wait = 0;
 	if (!x)
 		return wanted;
-	if (!left(x)) {
+	if (!warm_left(x)) {
 		*ret_wait = USEC_INFINITY;
 		return 0;
 	}
-	if (!is_time(s->warmup, x)) {
+	if (!warm_is_time(s->warmup, x)) {
 		*ret_wait = x->next_at - now;
 		return 0;
 	}
@@ -576,157 +538,4 @@ void warmup_undo(struct site *s, const struct ip *source, uint32_t day, uint32_t
 
 	if (x && day && warmup_today(&x->row)->day == day && x->begun >= n)
 		x->begun -= n;
-}
-
-/* --- holding --- */
-
-msec_t warmup_until(const struct site *s)
-{
-	const struct warmup *m = s->warmup;
-	msec_t first = 0;
-
-	for (size_t i = 0; m && i < m->n; i++) {
-		const struct warm_source *x = &m->v[i];
-		msec_t end;
-
-		if (sources_is_disabled(s, &x->ip))
-			continue;
-		if (left(x))
-			return 0;
-		end = day_end(m, x);
-		if (!first || end < first)
-			first = end;
-	}
-	return first > loop_wall(s->w->loop) ? first : 0;
-}
-
-/* How long what waits, and one more, would wait for its turn; 0: not at all. */
-static usec_t expected_wait(const struct warmup *m)
-{
-	usec_t now = loop_now(m->s->w->loop), first = USEC_INFINITY;
-	uint64_t number = 0;
-	msec_t end = 0;
-
-	for (size_t i = 0; i < m->n; i++) {
-		const struct warm_source *x = &m->v[i];
-
-		if (!left(x) || sources_is_disabled(m->s, &x->ip))
-			continue;
-		number += left(x);
-		end = day_end(m, x);
-		if (x->next_at <= now)
-			return 0;
-		if (x->next_at - now < first)
-			first = x->next_at - now;
-	}
-	if (number == 0 || end <= loop_wall(m->s->w->loop))
-		return 0;
-	return first + m->s->parcels * ((end - loop_wall(m->s->w->loop)) * USEC_PER_MSEC / number);
-}
-
-const char *warmup_overflow(const struct site *s, const char **ret_why)
-{
-	struct warmup *m = s->warmup;
-	usec_t wait;
-
-	if (!m || !m->rules->overflow)
-		return NULL;
-	if (warmup_until(s)) {
-		m->overflows = true;
-		*ret_why = "the warm-up has used up its day";
-		return m->rules->overflow;
-	}
-	wait = is_even(m) ? expected_wait(m) : 0;
-	m->overflows = wait > OVERFLOW_WAIT || (m->overflows && wait);
-	*ret_why = "the warm-up spreads its number over the day";
-	return m->overflows ? m->rules->overflow : NULL;
-}
-
-static bool is_target_family(const struct site *s, uint8_t family)
-{
-	for (uint32_t i = 0; s->route && i < s->route->count; i++)
-		if (s->route->targets[i].ip.family == family)
-			return true;
-	return !s->route;
-}
-
-/* Connections that will take the next messages as soon as they may: when the committer has committed. */
-static uint32_t ready_soon(const struct site *s)
-{
-	const struct connection *c;
-	uint32_t n = 0;
-
-	TAILQ_FOREACH(c, &s->connections, link)
-		n += is_free(c) && warmup_is_ready(s, &c->source_ip);
-	return n;
-}
-
-bool warmup_holds(const struct site *s)
-{
-	const struct warmup *m = s->warmup;
-	bool any = false;
-
-	if (m && ready_soon(s) >= s->parcels)
-		return true;
-	for (size_t i = 0; m && i < m->n; i++) {
-		const struct warm_source *x = &m->v[i];
-
-		if (sources_is_disabled(s, &x->ip) || !is_target_family(s, x->ip.family))
-			continue;
-		if (warmup_allows(s, &x->ip))
-			return false;
-		any = true;
-	}
-	return any;
-}
-
-static msec_t goes_on_at(const struct warmup *m, const struct warm_source *x)
-{
-	usec_t now = loop_now(m->s->w->loop);
-
-	if (!left(x))
-		return day_end(m, x);
-	return loop_wall(m->s->w->loop) +
-	       (x->next_at > now ? (x->next_at - now) / USEC_PER_MSEC : 0);
-}
-
-static void text_of(const struct warmup *m, const struct warm_source *x, char *ret)
-{
-	const struct warmup_day *d = warmup_today(&x->row);
-	char ip[IP_TEXT_MAX], when[CLOCK_TEXT_MAX], start[LOCALDAY_TEXT_MAX];
-	struct slice site = slice_str(m->s->name);
-
-	if (slice_iends(site, ROLLUP))
-		site.n -= strlen(ROLLUP);
-	clock_iso(goes_on_at(m, x), when);
-	if (m->today < m->rules->start)
-		snprintf(ret, SHM_QUEUE_TEXT, "warm-up %s: starts on %s", m->rules->name,
-			 localday_text(m->rules->start, start));
-	else /* of the time, hours and minutes */
-		snprintf(ret, SHM_QUEUE_TEXT,
-			 "warm-up %s: day %u, %llu of %llu to %.*s from %s, until %.5s",
-			 m->rules->name, d->step + 1, (unsigned long long)x->begun,
-			 (unsigned long long)d->number, SLICE_ARG(site), ip_text(&x->ip, ip),
-			 when + 11);
-}
-
-void warmup_hold_text(const struct site *s, char *ret)
-{
-	const struct warmup *m = s->warmup;
-	const struct warm_source *first = NULL;
-
-	*ret = '\0';
-	if (!m || !warmup_holds(s))
-		return;
-	/* the one that goes on first */
-	for (size_t i = 0; i < m->n; i++) {
-		const struct warm_source *x = &m->v[i];
-
-		if (sources_is_disabled(s, &x->ip) || !is_target_family(s, x->ip.family))
-			continue;
-		if (!first || (left(x) && (!left(first) || x->next_at < first->next_at)))
-			first = x;
-	}
-	if (first && (!left(first) || !is_time(m, first)))
-		text_of(m, first, ret);
 }
