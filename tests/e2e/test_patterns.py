@@ -12,7 +12,7 @@ reply = /block list/ disable-source-ip, retry-rcpt
 pattern = /x-mas/ seasonal
 """
 OWN = {"*": {"smtp-pattern-list": "own", "retry-after": "1s", "backoff-retry-after": "1s",
-             "max-smtp-out": "1"}}
+             "max-smtp-out": "1", "backoff-max-smtp-out": "1"}}
 
 
 def show(sluice, queue):
