@@ -351,8 +351,27 @@ static int collect(int argc, char **argv, struct cli *cli, struct invocation *i,
 	return 0;
 }
 
+/* "-f" and such, where the command has the option. */
+static bool short_option(const struct invocation *i, const char *word, enum option_id *ret)
+{
+	static const struct {
+		const char *word;
+		enum option_id o;
+	} known[] = {{"-f", OPTION_FROM}, {"-r", OPTION_RCPT}, {"-H", OPTION_HEADER}};
+
+	for (size_t k = 0; k < ARRAY_SIZE(known); k++) {
+		if (strcmp(word, known[k].word) != 0 ||
+		    !(i->cmd->options & UINT32_C(1) << known[k].o))
+			continue;
+		*ret = known[k].o;
+		return true;
+	}
+	return false;
+}
+
 static int parse_rest(char **rest, int n, struct invocation *i)
 {
+	enum option_id o;
 	size_t words = 0, used = 0;
 	bool plain = false;
 	int at, err;
@@ -367,9 +386,10 @@ static int parse_rest(char **rest, int n, struct invocation *i)
 	for (at = (int)used; !err && at < n; at++) {
 		if (!plain && strcmp(rest[at], "--") == 0)
 			plain = true;
-		else if (!plain && strcmp(rest[at], "-f") == 0 && i->cmd->options & OPT(FROM))
-			err = at + 1 < n ? option_value(i, OPTION_FROM, rest[++at])
-					 : cli_error(CLI_USAGE, "-f needs an address");
+		else if (!plain && short_option(i, rest[at], &o))
+			err = at + 1 < n ? option_value(i, o, rest[++at])
+					 : cli_error(CLI_USAGE, "%s needs a value: %s", rest[at],
+						     rows[o].arg);
 		else if (!plain && strncmp(rest[at], "--", 2) == 0)
 			err = option_take(i, n, rest, &at);
 		else if (!plain && rest[at][0] == '-' && rest[at][1])

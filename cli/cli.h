@@ -71,6 +71,8 @@ struct cli {
 	X(CONTENT, "content", FLAG, "content", "", "print the message itself")                     \
 	X(SOURCE_IP, "source-ip", TEXT, "source_ip", "IP", "from this local address")              \
 	X(LOG_DATA, "log-data", FLAG, "log_data", "", "show the message itself, too")              \
+	X(CLIENT, "client", TEXT, "client", "IP", "address of the feeder")                         \
+	X(HEADER, "header", TEXT, "header", "'X: y'", "a header of the message")                   \
 	X(MAN, "man", FLAG, "man", "", "print the manual page")
 
 enum option_id {

@@ -21,6 +21,9 @@ void status_print(struct cli *cli, const json_t *status);
 /* trace.c */
 int trace_run(struct cli *cli, const struct invocation *i);
 
+/* route.c */
+int route_check_run(struct cli *cli, const struct invocation *i);
+
 /* change.c */
 void change_print_delete(struct cli *cli, const json_t *result);
 void change_print_move(struct cli *cli, const json_t *result);

@@ -281,6 +281,10 @@ struct conf_setting {
 void conf_show_settings(const struct conf *c, struct slice domain, struct slice vmta,
 			void (*each)(const struct conf_setting *s, void *arg), void *arg);
 
+/* Likewise what holds for a client: conf_source_for(). */
+void conf_show_source(const struct conf *c, const struct ip *ip, const char *name,
+		      void (*each)(const struct conf_setting *s, void *arg), void *arg);
+
 /* Generated reference: one table in Markdown for each scope. */
 void conf_print_reference(FILE *to);
 /* "SCOPE KEYWORD" for every keyword that the parser takes, aliases too, one a line. */

@@ -17,10 +17,10 @@ static unsigned rank(const struct cidr *c)
 	return 1u + c->bits;
 }
 
-const struct conf_source *conf_source_for(const struct conf *c, const struct ip *ip,
-					  const char *name)
+/* For each directive the slot that applies, NULL for the default. */
+static void choose(const struct conf *c, const struct ip *ip, const char *name,
+		   const struct conf_slot **chosen)
 {
-	const struct conf_slot *chosen[SOURCE_ROWS] = {NULL};
 	const struct conf_section *named =
 		name ? conf_section_find(c, CONF_SCOPE_SOURCE, slice_str(name)) : NULL;
 	unsigned below = UINT32_MAX;
@@ -43,5 +43,35 @@ const struct conf_source *conf_source_for(const struct conf *c, const struct ip 
 		conf_choose(&best->own, chosen);
 		below = rank(&best->cidr);
 	}
+}
+
+const struct conf_source *conf_source_for(const struct conf *c, const struct ip *ip,
+					  const char *name)
+{
+	const struct conf_slot *chosen[SOURCE_ROWS] = {NULL};
+
+	choose(c, ip, name, chosen);
 	return conf_intern(c, &c->source_cache, SOURCE_SCOPE, chosen);
+}
+
+void conf_show_source(const struct conf *c, const struct ip *ip, const char *name,
+		      void (*each)(const struct conf_setting *s, void *arg), void *arg)
+{
+	const struct conf_slot *chosen[SOURCE_ROWS] = {NULL};
+
+	choose(c, ip, name, chosen);
+	for (size_t i = 0; i < SOURCE_ROWS; i++) {
+		const struct conf_directive *d = &SOURCE_SCOPE->rows[i];
+		const struct conf_slot *slot = chosen[i];
+		char *keyword = slice_dup(conf_words_first(d->keywords));
+		struct conf_setting s = {.keyword = keyword, .value = *d->def ? d->def : "\"\""};
+
+		if (slot) {
+			s.value = slot->secret ? "***" : slot->text;
+			s.origin = slot->at;
+			s.section = slot->section;
+		}
+		each(&s, arg);
+		free(keyword);
+	}
 }
