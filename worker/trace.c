@@ -99,6 +99,8 @@ static void tell(struct trace *t, const char *kind, json_t *text, json_t *more)
 }
 
 static void vsay(struct trace *t, const char *kind, json_t *more, const char *fmt, va_list ap)
+	ATTR_PRINTF(4, 0);
+static void vsay(struct trace *t, const char *kind, json_t *more, const char *fmt, va_list ap)
 {
 	char *text = NULL;
 
