@@ -562,7 +562,7 @@ static void on_reply(struct connection *c)
 		connection_lost(c, "connection given up: replies that were not asked for");
 		return;
 	}
-	if (c->reply.code < 400)
+	if (c->reply.code < 400 && (c->txn || c->step < STEP_ready))
 		judge_granted(c->site, &c->reply);
 	if (c->step == STEP_ready && c->txn) {
 		transaction_on_reply(c->txn, &c->reply);

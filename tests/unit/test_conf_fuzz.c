@@ -17,6 +17,10 @@ static const char seed_text[] =
 	"2\nbounce-after = 4d12h\n"
 	"[domain $ms, [10/8]/a, \"q.com\"/pool]\nsmtp-hosts = "
 	"a.com,b.com;[192.0.2.1]:25;lookup-mx:c.com\ntype = discard\n"
+	"smtp-pattern-list = l, m\n[smtp-pattern-list l]\nreply = /^4\\d\\d (a|b)+ # c\\/d/ "
+	"mode=backoff,\n  skip-mx # e\nreply /x=y/ defer-queue=5m reroute=pool\n"
+	"[smtp-pattern-list m]\nreply = /[[:alpha:]]{2,}/ disable-source-ip,reenable-after=1h\n"
+	"[bounce-category-patterns]\npattern = /quota/ quota-issues\n"
 	"[acct-file /var/log/a.csv]\nrecords = d,b,t,tq\nrecord-fields = d rcpt, "
 	"!vmta\nuser-string = \"a # b\" \nqueue-filter = !a.com/*\n";
 
@@ -45,6 +49,14 @@ static const char *const pieces[] = {
 	"[*.]",
 	"/",
 	"/a",
+	"/ ",
+	"reply = /",
+	"reply /",
+	"(?-i)",
+	"(",
+	")*",
+	"\\/",
+	" mode=normal",
 	"\"\"",
 	"0",
 	"-1",
