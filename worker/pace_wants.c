@@ -165,6 +165,8 @@ bool pace_has_rates(const struct site *s)
 	const struct conf_vmta *v = s->w->vmta;
 	struct conf_rate m = mode_msg_rate(s), c = mode_connect_rate(s), d = mode_data_rate(s);
 
+	if (!v) /* an orphan delivers nothing */
+		return false;
 	if (has(&m) || has(&c) || has(&d) || pace_by_source(s) || has(&v->max_msg_rate) ||
 	    has(&v->max_connect_rate) || has(&v->max_data_volume_rate))
 		return true;
@@ -176,7 +178,8 @@ bool pace_has_rates(const struct site *s)
 
 bool pace_has_own_rates(const struct queue *q)
 {
-	return q->own && (has(&q->own->max_msg_rate) || has(&q->own->max_data_volume_rate));
+	return q->own && q->w->vmta &&
+	       (has(&q->own->max_msg_rate) || has(&q->own->max_data_volume_rate));
 }
 
 bool pace_by_source(const struct site *s)
