@@ -168,6 +168,8 @@ struct commit {
 	struct commit_result result;
 
 	struct commit_rates rates;
+	struct spool_key warmup_tidied; /* rows of warm-ups: the last that was looked at */
+
 	struct commit_order *orders;
 	bool ask_again; /* after a start: what workers answered before is not known */
 	bool orders_changed; /* workers must read them again after this commit */

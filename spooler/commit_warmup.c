@@ -7,6 +7,8 @@
 #include "common/acct/status.h"
 #include "common/base/localday.h"
 
+#define KEEP_DAYS 90 /* receivers forget an address that sends nothing, sooner than that */
+
 static bool is_about_policy(const struct commit *c, const struct report_outcome *o)
 {
 	const char *category;
@@ -36,9 +38,34 @@ int count_warmup(struct commit *c, const struct commit_vmta *v, const struct rep
 				  transient, policy);
 }
 
+/*
+ * With every reservation one more row is looked at: what had no mail for so long goes, so that rows of
+ * sites that were used once do not add up. A site that comes back begins anew.
+ */
+static int tidy_one(struct commit *c)
+{
+	struct spool_key *at = &c->warmup_tidied;
+	struct warmup_row row;
+	struct slice site;
+	uint32_t vmta;
+	struct ip ip;
+	int more = spool_warmup_next(write_read(c->w), at, &vmta, &ip, &site, &row);
+
+	if (more == 0)
+		at->n = 0; /* from the first one again */
+	if (more <= 0)
+		return 0; /* one that cannot be read is for spool check */
+	if (warmup_today(&row)->day + KEEP_DAYS >= localday_of(c->now))
+		return 0;
+	return write_delete(c->w, SPOOL_QUOTA, at);
+}
+
 int apply_warmup(struct commit *c, const struct commit_vmta *v, const struct report_warmup *r)
 {
-	return spool_warmup_take(c->w, v->id, &r->source_ip, r->site, &r->day, r->set);
+	int rc = tidy_one(c);
+
+	return rc < 0 ? rc
+		      : spool_warmup_take(c->w, v->id, &r->source_ip, r->site, &r->day, r->set);
 }
 
 /* --- operators --- */

@@ -19,7 +19,8 @@ Test(conf_backoff, older_names_and_percentages)
 	cr_assert_not_null(c, "%s", messages);
 	d = domain_of(c);
 	cr_expect(d->backoff_max_msg_rate.n == 500 && d->backoff_max_msg_rate.per == CONF_HOUR);
-	cr_expect(d->backoff_max_connect_rate.n == 2 && d->backoff_max_connect_rate.per == CONF_MIN);
+	cr_expect(d->backoff_max_connect_rate.n == 2 &&
+		  d->backoff_max_connect_rate.per == CONF_MIN);
 	cr_expect(d->backoff_reduce == 30 && d->backoff_recover_step == 10);
 	conf_free(c);
 	free(messages);

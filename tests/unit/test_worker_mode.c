@@ -52,8 +52,7 @@ static void setup(void)
 	w.post = post_new(&w);
 	w.duties = duties_new(&w);
 	q = (struct queue){.magic = QUEUE_MAGIC, .w = &w, .id = 7, .site = &s};
-	s = (struct site){
-		.magic = SITE_MAGIC, .w = &w, .name = name, .label = label, .set = &set};
+	s = (struct site){.magic = SITE_MAGIC, .w = &w, .name = name, .label = label, .set = &set};
 	TAILQ_INIT(&s.queues);
 	TAILQ_INIT(&s.connections);
 	TAILQ_INSERT_TAIL(&s.queues, &q, in_site);
@@ -174,7 +173,8 @@ Test(mode, comes_back_from_the_row_as_it_was, .init = setup)
 	cr_assert_eq(rate(&one), 800);
 	cr_assert(mode_change_at(&s, 2, &c) && c.mode == SITE_BACKOFF &&
 		  slice_eq_str(c.why, "421 slow down"));
-	cr_assert(mode_change_at(&s, 1, &c) && c.mode == SITE_NORMAL && slice_eq_str(c.why, "done"));
+	cr_assert(mode_change_at(&s, 1, &c) && c.mode == SITE_NORMAL &&
+		  slice_eq_str(c.why, "done"));
 	cr_assert_not(mode_change_at(&s, 3, &c));
 	buf_done(&scratch);
 }
