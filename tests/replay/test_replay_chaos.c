@@ -221,7 +221,12 @@ static void something(void *arg ATTR_UNUSED)
 		CONF "[domain d3.test/a]\nreroute-to-virtual-mta = p\n"
 		     "[domain d3.test/b, d4.test/b]\nreroute-to-virtual-mta = a\n",
 		CONF PATTERNS,
-		CONF_WITH("20", "0", "100") PATTERNS};
+		CONF_WITH("20", "0", "100") PATTERNS,
+		CONF "smtp-pattern-list = away\n[smtp-pattern-list away]\n"
+		     "reply = /greylisted/ mode=backoff, backoff-to-normal-after=20m\n"
+		     "reply = /not now/ reroute=b\n"
+		     "[domain d1.test/a, d2.test/b]\nbackoff-reroute-to-virtual-mta = p\n"
+		     "[virtual-mta-pool p]\nreselect = backoff\nreselect-interval = 5m\n"};
 
 	x.route = dice(5) ? "a" : "p";
 
