@@ -56,10 +56,11 @@ static json_t *json_id(uint64_t id)
 	return json_sprintf("%" PRIu64, id);
 }
 
-/* "domain/vmta" of a queue id; the last one is remembered, lists come in runs. */
+/* Names of a queue id; the last one is remembered, lists come in runs. */
 struct queue_name {
 	uint32_t id;
-	struct buf text;
+	struct buf text; /* "domain/vmta" */
+	struct buf site; /* "NAME.rollup/vmta" where its domain belongs to a provider, else empty */
 };
 
 static struct slice queue_name(struct spool_read *r, struct queue_name *q, uint32_t id)
@@ -70,11 +71,15 @@ static struct slice queue_name(struct spool_read *r, struct queue_name *q, uint3
 	if (q->id != id || q->text.n == 0) {
 		q->id = id;
 		buf_clear(&q->text);
+		buf_clear(&q->site);
 		if (spool_queue_get(r, id, &queue) == 0 &&
 		    spool_vmta_get(r, queue.vmta, &vmta) == 0) {
 			buf_add_slice(&q->text, queue.domain);
 			buf_add_char(&q->text, '/');
 			buf_add_slice(&q->text, vmta.name);
+			if (queue.provider.n)
+				buf_addf(&q->site, "%.*s/%.*s", SLICE_ARG(queue.provider),
+					 SLICE_ARG(vmta.name));
 		} else {
 			buf_addf(&q->text, "unknown-queue-%" PRIu32, id);
 		}
@@ -126,7 +131,10 @@ static void take_row(struct listing *l, struct spool_read *r, const struct spool
 	struct slice queue = queue_name(r, &l->queue, rc->queue);
 
 	if (!order_filter_match(&l->filter, queue, m->job, m->sender, rc->address, m->envid,
-				m->received))
+				m->received) &&
+	    (l->queue.site.n == 0 ||
+	     !order_filter_match(&l->filter, buf_slice(&l->queue.site), m->job, m->sender,
+				 rc->address, m->envid, m->received)))
 		return;
 	if (l->max && l->shown == l->max) {
 		l->more = l->ended = true;
@@ -238,6 +246,7 @@ int messages_list_run(struct cli *cli, const struct invocation *i)
 		fprintf(stderr, "there are more: --max 0 shows all\n");
 	json_decref(l.burst);
 	buf_done(&l.queue.text);
+	buf_done(&l.queue.site);
 	spool_close(s);
 	free(queue);
 	return rc;
@@ -329,6 +338,7 @@ static int message_burst(struct spool *s, uint64_t msgid, uint32_t *from, json_t
 	}
 	spool_read_end(r);
 	buf_done(&queue.text);
+	buf_done(&queue.site);
 	return err ? err : got;
 }
 

@@ -313,7 +313,7 @@ static void check_settings(struct route *r)
 	struct slice domain = slice_sub(site, 0, (size_t)slice_rchr(site, '/'));
 	json_t *rows = json_array();
 
-	conf_show_settings(r->conf, domain, vmta, add_setting, rows);
+	conf_show_settings(r->conf, r->provider, r->domain, vmta, add_setting, rows);
 	check_limits(r, conf_domain_for(r->conf, domain, vmta));
 	json_object_set_new(r->out, "settings", rows);
 }

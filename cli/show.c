@@ -182,10 +182,11 @@ int show_queue_run(struct cli *cli, const struct invocation *i)
 
 static void on_setting(const struct conf_setting *s, void *arg)
 {
-	json_t *row =
-		json_pack("{s:s, s:s, s:s?, s:s?, s:o}", "directive", s->keyword, "value", s->value,
-			  "section", s->section, "file", s->origin.line ? s->origin.file : NULL,
-			  "line", s->origin.line ? json_integer(s->origin.line) : json_null());
+	json_t *row = json_pack("{s:s, s:s, s:s?, s:s?, s:o, s:s?}", "directive", s->keyword,
+				"value", s->value, "section", s->section, "file",
+				s->origin.line ? s->origin.file : NULL, "line",
+				s->origin.line ? json_integer(s->origin.line) : json_null(),
+				"shadowed_by", s->shadowed_by);
 
 	table_add(arg, row);
 	json_decref(row);
@@ -206,7 +207,7 @@ static int settings_from_file(struct cli *cli, const struct invocation *i)
 		return cli_error(CLI_REFUSED, "there is no virtual MTA %.*s in %s", SLICE_ARG(vmta),
 				 cli->conf_path);
 	t = table_new(cli, show_setting_columns, NULL);
-	conf_show_settings(c, domain, vmta, on_setting, t);
+	conf_show_settings(c, conf_provider_of_domain(c, domain), domain, vmta, on_setting, t);
 	table_end(t);
 	return CLI_DONE;
 }

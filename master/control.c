@@ -322,7 +322,8 @@ static void do_settings(struct control *c, const json_t *args)
 		fail(c, "there is no such virtual MTA: see show vmtas");
 		return;
 	}
-	conf_show_settings(c->m->conf, domain, vmta, one_setting, c);
+	conf_show_settings(c->m->conf, conf_provider_of_domain(c->m->conf, domain), domain, vmta,
+			   one_setting, c);
 	succeed(c);
 }
 

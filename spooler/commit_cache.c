@@ -185,8 +185,38 @@ int cache_queue_stamp(struct commit *c, uint32_t id)
 	return write_put(c->w, SPOOL_QUEUE, &k, buf_slice(&c->value));
 }
 
+struct slice cache_queue_provider(struct commit *c, struct commit_qent *q)
+{
+	struct spool_queue row;
+
+	if (!q->provider && q->id && spool_queue_get(write_read(c->w), q->id, &row) == 0)
+		q->provider = slice_dup(row.provider);
+	return slice_str(q->provider ? q->provider : "");
+}
+
+int apply_member(struct commit *c, const struct report_member *m)
+{
+	struct commit_qent *q = cache_queue_by_id(c, m->queue);
+	struct spool_key k = key_u32(m->queue);
+	struct spool_queue row;
+	int rc;
+
+	if (!q)
+		return 0;
+	rc = spool_queue_get(write_read(c->w), m->queue, &row);
+	if (rc < 0)
+		return rc == ERR_NOT_FOUND ? 0 : rc;
+	free(q->provider);
+	q->provider = slice_dup(m->provider);
+	row.provider = m->provider;
+	buf_clear(&c->value);
+	row_queue_encode(&row, &c->value);
+	return write_put(c->w, SPOOL_QUEUE, &k, buf_slice(&c->value));
+}
+
 static void queue_free(struct commit_qent *q)
 {
+	free(q->provider);
 	free(q->reroute);
 	free(q);
 }

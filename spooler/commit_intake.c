@@ -32,6 +32,17 @@ static int check_routes(struct commit *c, const struct intake_message *m)
 	return 0;
 }
 
+/* queue-to: the queue of another name takes the mail. */
+static int lead_on(struct commit *c, struct commit_vmta *v, const char *name,
+		   struct commit_qent **ret)
+{
+	char *domain = slice_dup_lower(slice_str(name));
+	int rc = cache_queue(c, v, slice_str(domain), ret);
+
+	free(domain);
+	return rc;
+}
+
 static int place(struct commit *c, const struct intake_recipient *r, struct placed *ret)
 {
 	struct commit_route *route;
@@ -43,6 +54,8 @@ static int place(struct commit *c, const struct intake_recipient *r, struct plac
 		rc = cache_route_next(c, route, &wish, &v);
 	if (rc == 0)
 		rc = cache_queue(c, v, wish.domain, &ret->queue);
+	if (rc == 0 && ret->queue->settings->queue_to)
+		rc = lead_on(c, v, ret->queue->settings->queue_to, &ret->queue);
 	if (rc == 0)
 		rc = cold_choose(c, route, &ret->queue);
 	if (rc == 0)

@@ -379,19 +379,24 @@ static bool message_matches(const struct commit_order *o, const struct spool_mes
 	return order_filter_match(&f, f.queue, m->job, m->sender, f.rcpt, m->envid, m->received);
 }
 
+static struct order_queue names_of(struct commit *c, struct commit_qent *q)
+{
+	return (struct order_queue){.domain = q->domain,
+				    .provider = cache_queue_provider(c, q),
+				    .vmta = slice_str(q->vmta->name)};
+}
+
 static bool recipient_matches(struct commit *c, const struct commit_order *o,
-			      const struct spool_recipient *r, const struct commit_qent *q)
+			      const struct spool_recipient *r, struct commit_qent *q)
 {
 	const struct spool_message *m = &c->subject.m;
+	struct order_queue names;
 
 	if (m->received > o->o.created) /* workers go on with what came later */
 		return false;
-	buf_clear(&c->original);
-	buf_add_slice(&c->original, q->domain);
-	buf_add_char(&c->original, '/');
-	buf_add_str(&c->original, q->vmta->name);
-	return order_filter_match(&o->o.filter, buf_slice(&c->original), m->job, m->sender,
-				  r->address, m->envid, m->received);
+	names = names_of(c, q);
+	return order_filter_match_queue(&o->o.filter, &names, m->job, m->sender, r->address,
+					m->envid, m->received);
 }
 
 /* 1, or a negative err. */
@@ -521,14 +526,11 @@ static int take_chunk(struct commit *c, struct commit_order *o, struct chunk *k)
 
 /* --- schedule and resume --- */
 
-static bool queue_matches(struct commit *c, const struct commit_order *o,
-			  const struct commit_qent *q)
+static bool queue_matches(struct commit *c, const struct commit_order *o, struct commit_qent *q)
 {
-	buf_clear(&c->original);
-	buf_add_slice(&c->original, q->domain);
-	buf_add_char(&c->original, '/');
-	buf_add_str(&c->original, q->vmta->name);
-	return order_pattern_match(o->o.filter.queue, buf_slice(&c->original));
+	const struct order_queue names = names_of(c, q);
+
+	return order_queue_match(o->o.filter.queue, &names);
 }
 
 /* Due soon already: also what this order has moved, so that it ends. */

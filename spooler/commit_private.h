@@ -51,6 +51,7 @@ struct commit_vmta {
 struct commit_qent {
 	uint32_t id;
 	uint32_t day; /* as in its row; 0: not looked up */
+	char *provider; /* likewise; NULL: not looked up */
 	struct commit_vmta *vmta;
 	const struct conf_domain *settings;
 	struct slice domain; /* inside key */
@@ -202,6 +203,8 @@ int cache_queue(struct commit *c, struct commit_vmta *v, struct slice domain,
 int cache_queue_need_id(struct commit *c, struct commit_qent *q);
 struct commit_qent *cache_queue_by_id(struct commit *c, uint32_t id); /* NULL: no such row */
 /* It has mail today, or had: its row says so. Days since 1970. */
+/* NAME.rollup that the domain belonged to at last, or "". */
+struct slice cache_queue_provider(struct commit *c, struct commit_qent *q);
 int cache_queue_stamp(struct commit *c, uint32_t id);
 /* Its row has been removed. Between transactions. */
 void cache_queue_drop(struct commit *c, uint32_t id);
@@ -265,6 +268,7 @@ int apply_transaction(struct commit *c, const struct report_transaction *t);
 int count_warmup(struct commit *c, const struct commit_vmta *v, const struct report_transaction *t);
 int apply_site(struct commit *c, struct commit_vmta *v, const struct report_site *s);
 int apply_park(struct commit *c, const struct report_park *p);
+int apply_member(struct commit *c, const struct report_member *m);
 int apply_wake(struct commit *c, const struct report_wake *k);
 
 /* commit_pool.c */

@@ -126,6 +126,7 @@ static int apply(struct commit *c, uint32_t slot, uint8_t type, struct slice pay
 		struct report_move move;
 		struct report_warmup warmup;
 		struct report_notice notice;
+		struct report_member member;
 	} u;
 	struct commit_vmta *v;
 	int rc;
@@ -152,6 +153,9 @@ static int apply(struct commit *c, uint32_t slot, uint8_t type, struct slice pay
 	case REPORT_WAKE:
 		rc = report_wake_decode(payload, &u.wake);
 		return rc < 0 ? rc : apply_wake(c, &u.wake);
+	case REPORT_MEMBER:
+		rc = report_member_decode(payload, &u.member);
+		return rc < 0 ? rc : apply_member(c, &u.member);
 	case REPORT_ORDER_ACK:
 		rc = report_order_ack_decode(payload, &c->scratch, &u.ack);
 		if (rc == 0)

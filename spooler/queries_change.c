@@ -272,10 +272,10 @@ void query_enable_source(struct query *y, const json_t *args)
 
 /* Recipients of one message that the filter takes, but those that are where they should go. */
 static uint64_t count_message(struct spool_read *r, const struct order_filter *f,
-			      struct slice not_vmta, const struct spool_message *m,
-			      struct buf *name)
+			      struct slice not_vmta, const struct spool_message *m)
 {
 	struct spool_recipient rcpt;
+	struct order_queue names;
 	struct spool_queue q;
 	struct spool_vmta v;
 	uint32_t from = 0;
@@ -284,14 +284,11 @@ static uint64_t count_message(struct spool_read *r, const struct order_filter *f
 	while (spool_message_recipient(r, m->id, &from, &rcpt) > 0) {
 		if (spool_queue_get(r, rcpt.queue, &q) < 0 || spool_vmta_get(r, q.vmta, &v) < 0)
 			continue;
-		buf_clear(name);
-		buf_add_slice(name, q.domain);
-		buf_add_char(name, '/');
-		buf_add_slice(name, v.name);
 		if (slice_ieq(v.name, not_vmta))
 			continue;
-		n += order_filter_match(f, buf_slice(name), m->job, m->sender, rcpt.address,
-					m->envid, m->received);
+		names = (struct order_queue){q.domain, q.provider, v.name};
+		n += order_filter_match_queue(f, &names, m->job, m->sender, rcpt.address, m->envid,
+					      m->received);
 	}
 	return n;
 }
@@ -300,7 +297,6 @@ static bool count_matches(struct query *y, const struct order_filter *f, struct 
 			  uint64_t *ret)
 {
 	struct spool_message m;
-	struct buf name = BUF_INIT;
 	uint64_t after = 0;
 	int more = 1, i;
 
@@ -312,10 +308,9 @@ static bool count_matches(struct query *y, const struct order_filter *f, struct 
 			break;
 		for (i = 0; i < CHUNK && (more = spool_message_next(r, &after, &m)) != 0; i++)
 			if (more > 0)
-				*ret += count_message(r, f, not_vmta, &m, &name);
+				*ret += count_message(r, f, not_vmta, &m);
 		spool_read_end(r);
 	}
-	buf_done(&name);
 	return more == 0;
 }
 

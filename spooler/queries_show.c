@@ -17,6 +17,7 @@ struct row {
 	msec_t expiry; /* of the first recipient; 0 = not known */
 	char text[SHM_QUEUE_TEXT];
 	char *name; /* domain/vmta */
+	char *site_name; /* NAME.rollup/vmta, or NULL where the domain belongs to no provider */
 	bool paused;
 	struct spool_site site; /* reason is a copy in `reason` */
 	char *reason;
@@ -33,6 +34,7 @@ static void rows_done(struct rows *rows)
 
 	for (i = 0; i < rows->n; i++) {
 		free(rows->v[i].name);
+		free(rows->v[i].site_name);
 		free(rows->v[i].reason);
 	}
 	free(rows->v);
@@ -75,7 +77,10 @@ static void fill_row(struct spool_read *r, struct row *row)
 	row->vmta = q.vmta;
 	row->paused = q.paused;
 	row->name = xasprintf("%.*s/%.*s", SLICE_ARG(q.domain), SLICE_ARG(m.name));
-	if (spool_site_get(r, q.vmta, q.domain, &row->site) < 0)
+	if (q.provider.n)
+		row->site_name = xasprintf("%.*s/%.*s", SLICE_ARG(q.provider), SLICE_ARG(m.name));
+	if ((q.provider.n == 0 || spool_site_get(r, q.vmta, q.provider, &row->site) < 0) &&
+	    spool_site_get(r, q.vmta, q.domain, &row->site) < 0)
 		row->site = (struct spool_site){.reason = slice_of("", 0)};
 	row->reason = slice_dup(row->site.reason);
 	row->expiry = due_expiry_first(r, row->id, row->expiry, &row->first_due);
@@ -175,6 +180,17 @@ static json_t *any_text(const char *s)
 	return v;
 }
 
+/* Without the virtual MTA. */
+static json_t *site_of(const struct row *row)
+{
+	const char *name = row->site_name ? row->site_name : row->name;
+	char *site = slice_dup(slice_of(name, (size_t)(strrchr(name, '/') - name)));
+	json_t *v = any_text(site);
+
+	free(site);
+	return v;
+}
+
 static void show_queue(struct query *y, const struct row *row)
 {
 	msec_t retry = next_retry(row, clock_wall());
@@ -191,14 +207,23 @@ static void show_queue(struct query *y, const struct row *row)
 
 	if (!committer_counted(y->q->committer))
 		json_object_set_new(o, "approximate", json_true());
+	json_object_set_new(o, "site", site_of(row));
 	query_data(y, o);
+}
+
+/* By its own name or by that of its provider's site. */
+static bool is_meant(const struct row *row, struct slice pattern)
+{
+	return row->name &&
+	       (order_pattern_match(pattern, slice_str(row->name)) ||
+		(row->site_name && order_pattern_match(pattern, slice_str(row->site_name))));
 }
 
 static bool wanted(const struct row *row, const json_t *args, struct slice pattern)
 {
 	const char *mode = arg_text(args, "mode");
 
-	if (!row->name || (pattern.n && !order_pattern_match(pattern, slice_str(row->name))))
+	if (!row->name || (pattern.n && !is_meant(row, pattern)))
 		return false;
 	if (*mode && (strcmp(mode, "backoff") == 0) != (row->site.mode.mode != SITE_NORMAL))
 		return false;
@@ -248,8 +273,7 @@ uint64_t count_live_queues(struct query *y, struct slice pattern)
 	collect(y, &rows);
 	if (fill(y, &rows))
 		for (i = 0; i < rows.n; i++)
-			n += rows.v[i].name &&
-			     order_pattern_match(pattern, slice_str(rows.v[i].name));
+			n += is_meant(&rows.v[i], pattern);
 	rows_done(&rows);
 	return n;
 }

@@ -12,6 +12,7 @@
 #include "worker/hosts.h"
 #include "worker/paces.h"
 #include "worker/judge.h"
+#include "worker/shared.h"
 #include "worker/site.h"
 #include "worker/slots.h"
 #include "worker/sources.h"
@@ -78,6 +79,7 @@ void connection_place(const struct connection *c, struct site_place *ret)
 	ret->mx_ip = c->ip;
 	ret->source_ip = c->source_ip;
 	ret->mx_port = c->port;
+	ret->tls_only = c->no_tls;
 }
 
 const char *connection_doing(const struct connection *c)
@@ -246,6 +248,7 @@ static void failed_for_tls(struct connection *c, const char *why, bool polite)
 	struct judgement j;
 	struct outcome o;
 
+	c->no_tls = true;
 	outcome_local(&o, LOCAL_NO_TLS, "TLS is required: %s", why);
 	judge_local(&j, c->site, &o);
 	connection_failed(c, &j, polite);
@@ -336,14 +339,14 @@ static bool tls_wanted(const struct connection *c)
 
 	if (stream_is_tls(c->stream) || !(c->offers & OFFER_STARTTLS))
 		return false;
-	if (set->require_starttls)
+	if (c->require_tls)
 		return true;
 	return set->use_starttls && !hosts_has_no_tls(c->w->hosts, &c->ip, c->port);
 }
 
 static enum connection_step on_ehlo(struct connection *c)
 {
-	bool need = c->site->set->require_starttls && !stream_is_tls(c->stream);
+	bool need = c->require_tls && !stream_is_tls(c->stream);
 	char line[300];
 	int n;
 
@@ -392,7 +395,7 @@ static enum connection_step on_starttls(struct connection *c)
 	}
 	if (refusal_ends_it(c))
 		return STEP_gone;
-	if (c->site->set->require_starttls) {
+	if (c->require_tls) {
 		failed_for_tls(c, buf_cstr(&c->reply.text), true);
 		return STEP_gone;
 	}
@@ -404,7 +407,7 @@ static void handshake_failed(struct connection *c, const char *why)
 {
 	struct site *s = c->site;
 
-	if (s->set->require_starttls) {
+	if (c->require_tls) {
 		failed_for_tls(c, why, false);
 		return;
 	}
@@ -420,6 +423,8 @@ static void handshake_failed(struct connection *c, const char *why)
 
 static bool yields(struct connection *c, bool idle)
 {
+	if (!c->site->of && shared_should_yield(c->site, idle, c->messages))
+		return true;
 	return site_is_over(c->site) || slots_should_yield(c, idle);
 }
 
@@ -428,6 +433,7 @@ static void become_idle(struct connection *c)
 	if (c->busy)
 		c->idle_since = loop_now(c->w->loop);
 	c->busy = false;
+	c->serving = 0;
 	stream_timeout(c->stream, 0, 0);
 	if (c->closing || yields(c, true))
 		say_quit(c);
@@ -461,6 +467,7 @@ void connection_transaction_ended(struct connection *c)
 	uint64_t most = c->site->set->max_errors_per_connection;
 
 	c->txn = NULL;
+	c->serving = 0;
 	if (most && c->errors >= most)
 		c->closing = true;
 	if (c->refused_421) {
@@ -473,13 +480,23 @@ void connection_transaction_ended(struct connection *c)
 		become_idle(c);
 }
 
+bool connection_is_idle(const struct connection *c)
+{
+	return c->step == STEP_ready && !c->txn && !c->closing;
+}
+
+bool connection_is_open(const struct connection *c)
+{
+	return c->step <= STEP_ready && !c->closing;
+}
+
 struct connection *connection_idle(struct site *s)
 {
 	struct connection *c;
 
 	TAILQ_FOREACH(c, &s->connections, link)
-		if (c->step == STEP_ready && !c->txn && !c->closing &&
-		    c->paced_until <= loop_now(c->w->loop) && warmup_is_ready(s, &c->source_ip))
+		if (connection_is_idle(c) && c->paced_until <= loop_now(c->w->loop) &&
+		    warmup_is_ready(s, &c->source_ip))
 			return c;
 	return NULL;
 }
@@ -509,8 +526,8 @@ static void on_timer(void *arg)
 	}
 	if (c->step != STEP_ready || c->txn)
 		return;
-	if (c->site->parcels && !c->closing &&
-	    !paces_waits(c)) { /* there was no room in the ring */
+	if (!c->closing && !paces_waits(c) &&
+	    site_has_work(c->site, c)) { /* there was no room in the ring */
 		connection_work(c);
 		return;
 	}
@@ -712,14 +729,16 @@ static void on_stream(struct stream *stream, enum stream_event what, void *arg)
 	}
 }
 
-void connection_open(struct site *s, const struct route_target *t, const struct source *source,
-		     const struct slots_hold *hold)
+void connection_open(struct site *s, const struct queue *q, const struct route_target *t,
+		     const struct source *source, const struct slots_hold *hold)
 {
 	struct connection *c = xcalloc(1, sizeof(*c));
 
 	c->magic = CONNECTION_MAGIC;
 	c->w = s->w;
 	c->site = s;
+	c->serving = c->served = q->id;
+	c->require_tls = q->set->require_starttls;
 	c->hold = *hold;
 	c->host = xstrdup(t->host);
 	c->helo = xstrdup(source->host ? source->host : "localhost");

@@ -22,6 +22,7 @@
 
 #define CONNECTION_MAGIC 0x636f6e6eu
 
+struct queue;
 struct route_target;
 struct site;
 struct source;
@@ -73,6 +74,10 @@ struct connection {
 	struct buf esmtp; /* extensions offered, comma-separated */
 	struct reply reply;
 	struct transaction *txn;
+	uint32_t serving; /* queue that it is made for, or whose mail it carries now; 0: none */
+	uint32_t served; /* the last one */
+	bool require_tls;
+	bool no_tls; /* it failed for want of TLS */
 	bool was_ready; /* counted as such in its site */
 	bool busy; /* did something since idle_since */
 	bool connected; /* TCP is up */
@@ -90,8 +95,12 @@ struct connection {
 	TAILQ_ENTRY(connection) link;
 };
 
-void connection_open(struct site *s, const struct route_target *t, const struct source *source,
-		     const struct slots_hold *hold);
+/* q: the queue whose turn it is; its demands on TLS are the connection's. */
+void connection_open(struct site *s, const struct queue *q, const struct route_target *t,
+		     const struct source *source, const struct slots_hold *hold);
+/* Ready for a transaction; may still carry mail. */
+bool connection_is_idle(const struct connection *c);
+bool connection_is_open(const struct connection *c);
 /* A ready connection of the site without a transaction, that waits for no rate; NULL if there is none. */
 struct connection *connection_idle(struct site *s);
 /* Begins the next transaction if there is mail for it; false: none begun. */

@@ -48,6 +48,7 @@ struct worker {
 	struct inhand *inhand;
 	struct queues *queues;
 	struct sites *sites;
+	struct shared *shared;
 	struct feed *feed;
 	struct slots *slots;
 	struct hosts *hosts;

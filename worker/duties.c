@@ -12,6 +12,7 @@
 #include "worker/inhand.h"
 #include "worker/post.h"
 #include "worker/resume.h"
+#include "worker/shared.h"
 #include "worker/site.h"
 #include "worker/site_orders.h"
 #include "worker/transaction.h"
@@ -89,10 +90,35 @@ const struct order *duties_order(const struct duties *o, size_t i)
 	return i < o->n ? &o->v[i].o : NULL;
 }
 
+/* Its own name, or that of the site that it is at. */
+static bool is_meant(const struct order *o, const struct queue *q)
+{
+	return queue_matches(o, slice_str(q->name)) ||
+	       (q->site != q->home && queue_matches(o, slice_str(q->site->label)));
+}
+
 bool duties_pause(const struct duties *o, struct slice queue)
 {
 	for (size_t i = 0; i < o->n; i++)
 		if (o->v[i].o.kind == ORDER_PAUSE && queue_matches(&o->v[i].o, queue))
+			return true;
+	return false;
+}
+
+/* A queue that is not in memory. */
+static bool row_matches(const struct duties *o, const struct order *order,
+			const struct spool_queue *q)
+{
+	const struct order_queue names = {
+		.domain = q->domain, .provider = q->provider, .vmta = slice_str(o->w->vmta_name)};
+
+	return order->filter.queue.n == 0 || order_queue_match(order->filter.queue, &names);
+}
+
+bool duties_pause_row(const struct duties *o, const struct spool_queue *q)
+{
+	for (size_t i = 0; i < o->n; i++)
+		if (o->v[i].o.kind == ORDER_PAUSE && row_matches(o, &o->v[i].o, q))
 			return true;
 	return false;
 }
@@ -122,10 +148,11 @@ static bool matches(const struct order *o, struct spool_read *r, const struct qu
 		    const struct spool_message *m, uint32_t rcpt)
 {
 	struct spool_recipient row;
+	struct slice name =
+		slice_str(queue_matches(o, slice_str(q->name)) ? q->name : q->site->label);
 
-	return queue_matches(o, slice_str(q->name)) &&
-	       spool_recipient_get(r, m->id, rcpt, &row) == 0 &&
-	       recipient_matches(o, slice_str(q->name), m, &row);
+	return is_meant(o, q) && spool_recipient_get(r, m->id, rcpt, &row) == 0 &&
+	       recipient_matches(o, name, m, &row);
 }
 
 bool duties_delete_matches(const struct duties *o, struct spool_read *r, const struct queue *q,
@@ -140,6 +167,7 @@ bool duties_delete_matches(const struct duties *o, struct spool_read *r, const s
 /* --- delete --- */
 
 struct deletion {
+	struct worker *w;
 	const struct order *o;
 	struct spool_read *r;
 	struct inhand *inhand;
@@ -163,12 +191,24 @@ static void mark_leaving(const struct deletion *d, uint64_t msgid, uint32_t rcpt
 static void held_item(uint64_t msgid, uint32_t rcpt, uint32_t queue, void *arg)
 {
 	struct deletion *d = arg;
+	const struct queue *q = queue_find(d->w, queue);
 
-	(void)queue;
+	if (!q || !is_meant(d->o, q))
+		return;
 	if (d->o->kind == ORDER_MOVE)
 		mark_leaving(d, msgid, rcpt);
 	d->held = xreallocarray(d->held, d->held_count + 1, sizeof(*d->held));
 	d->held[d->held_count++] = (struct report_park_item){.msgid = msgid, .rcpt = rcpt};
+}
+
+/* What is in transactions, also of a site that the queue has left. */
+static void hold_site(struct site *s, void *arg)
+{
+	struct connection *c;
+
+	TAILQ_FOREACH(c, &s->connections, link)
+		if (c->txn)
+			transaction_each(c->txn, held_item, arg);
 }
 
 static void forget_matching(struct queue *q, struct parcel *p, struct deletion *d)
@@ -205,24 +245,21 @@ static void delete_in_lanes(struct queue *q, struct lane_list *lanes, struct del
 static void delete_in_queue(struct queue *q, void *arg)
 {
 	struct deletion *d = arg;
-	struct connection *c;
 
-	if (!queue_matches(d->o, slice_str(q->name)))
-		return;
-	for (int c2 = 0; c2 < SPOOL_CLASSES; c2++)
-		delete_in_lanes(q, &q->lanes[c2], d);
-	TAILQ_FOREACH(c, &q->site->connections, link)
-		if (c->txn)
-			transaction_each(c->txn, held_item, d);
+	if (is_meant(d->o, q))
+		for (int c = 0; c < SPOOL_CLASSES; c++)
+			delete_in_lanes(q, &q->lanes[c], d);
+	hold_site(q->home, d);
 }
 
 static bool obey_delete(struct duties *o, struct spool_read *r, const struct order *order)
 {
-	struct deletion d = {.o = order, .r = r, .inhand = o->w->inhand};
+	struct deletion d = {.w = o->w, .o = order, .r = r, .inhand = o->w->inhand};
 	struct report_order_ack ack = {.order = order->id};
 	bool ok;
 
 	queues_each(o->w, delete_in_queue, &d);
+	shared_each(o->w, hold_site, &d);
 	ack.held = d.held;
 	ack.held_count = d.held_count;
 	ok = post_ack(o->w->post, &ack);
@@ -232,26 +269,17 @@ static bool obey_delete(struct duties *o, struct spool_read *r, const struct ord
 
 /* --- schedule and resume --- */
 
-/* A queue that is not in memory: its site row and wake row are all there is. */
-static bool rouse_row(struct duties *o, struct spool_read *r, const struct order *order,
-		      const struct spool_wake_row *row)
+/* The stored retry of a site is over. False: no room in the ring. */
+static bool rouse_site(struct duties *o, struct spool_read *r, struct slice site_name)
 {
-	struct spool_queue q;
+	char *name = slice_dup(site_name), *label = xasprintf("%s/%s", name, o->w->vmta_name);
 	struct spool_site site;
-	char *name, *domain;
 	bool ok = true;
 
-	if (spool_queue_get(r, row->queue, &q) < 0)
-		return true;
-	domain = slice_dup(q.domain);
-	name = xasprintf("%s/%s", domain, o->w->vmta_name);
-	if (!queue_matches(order, slice_str(name)) || duties_pause(o, slice_str(name)))
-		goto out;
-	if (order->kind == ORDER_SCHEDULE &&
-	    spool_site_get(r, o->w->vmta_id, slice_str(domain), &site) == 0 && site.retry_at) {
+	if (spool_site_get(r, o->w->vmta_id, slice_str(name), &site) == 0 && site.retry_at) {
 		const struct report_site now = {
-			.name = slice_str(domain),
-			.queue = slice_str(name),
+			.name = slice_str(name),
+			.queue = slice_str(label),
 			.mode = site.mode,
 			.since = site.since,
 			.retry_position = site.retry_position,
@@ -263,24 +291,40 @@ static bool rouse_row(struct duties *o, struct spool_read *r, const struct order
 
 		ok = post_site(o->w->post, &now);
 	}
-	ok = ok && post_wake(o->w->post, row->queue,
-			     order->kind == ORDER_RESUME ? resume_begin(o->w, o->roused) : 0);
-	o->roused += ok;
-out:
+	free(label);
 	free(name);
-	free(domain);
 	return ok;
+}
+
+/* A queue that is not in memory: its site row and wake row are all there is. */
+static bool rouse_row(struct duties *o, struct spool_read *r, const struct order *order,
+		      const struct spool_wake_row *row)
+{
+	struct spool_queue q;
+
+	if (spool_queue_get(r, row->queue, &q) < 0 || !row_matches(o, order, &q) ||
+	    duties_pause_row(o, &q))
+		return true;
+	if (order->kind == ORDER_SCHEDULE &&
+	    (!rouse_site(o, r, q.domain) || (q.provider.n && !rouse_site(o, r, q.provider))))
+		return false;
+	if (!post_wake(o->w->post, row->queue,
+		       order->kind == ORDER_RESUME ? resume_begin(o->w, o->roused) : 0))
+		return false;
+	o->roused++;
+	return true;
 }
 
 static void rouse_queue(struct queue *q, void *arg)
 {
 	const struct order *order = arg;
 
-	if (order->kind == ORDER_SCHEDULE && queue_matches(order, slice_str(q->name)) &&
-	    !q->paused) {
+	if (order->kind != ORDER_SCHEDULE || !is_meant(order, q) || q->paused)
+		return;
+	site_schedule(q->home);
+	if (q->site != q->home)
 		site_schedule(q->site);
-		queue_want_due(q);
-	}
+	queue_want_due(q);
 }
 
 static void walk_begin(struct duties *o, const struct order *order)

@@ -15,6 +15,7 @@ struct duties;
 struct order;
 struct queue;
 struct spool_message;
+struct spool_queue;
 struct spool_read;
 struct worker;
 
@@ -32,6 +33,8 @@ const struct order *duties_order(const struct duties *o, size_t i);
 /* Whether a queue is paused. */
 bool duties_pause(const struct duties *o, struct slice queue);
 /* A delete order is being carried out: what matches it must not be taken. */
+/* The same for a queue that is not in memory. */
+bool duties_pause_row(const struct duties *o, const struct spool_queue *q);
 bool duties_deleting(const struct duties *o);
 bool duties_delete_matches(const struct duties *o, struct spool_read *r, const struct queue *q,
 			   const struct spool_message *m, uint32_t rcpt);

@@ -244,6 +244,8 @@ static void fresh_row(struct feed *f, struct spool_read *r, const struct spool_f
 	if (inhand_find(f->w->inhand, row->msgid, row->rcpt))
 		return;
 	site_new_mail(q->site);
+	if (q->home != q->site)
+		site_new_mail(q->home);
 	if (condemn_means(q, r, row->msgid, true)) {
 		park(f, q, row->msgid, row->rcpt);
 		return;

@@ -13,8 +13,8 @@ static void set_all(struct site *s, const char *text, bool own)
 {
 	struct queue *q;
 
-	TAILQ_FOREACH(q, &s->queues, in_site)
-		queue_set_limited(q, slice_str(text), own);
+	SITE_EACH_QUEUE(q, s)
+	queue_set_limited(q, slice_str(text), own);
 }
 
 /* Behind the text, which may be cut for it. */

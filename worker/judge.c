@@ -197,9 +197,9 @@ static void carry_reroute(const struct conf_reply *line, const struct outcome *o
 	char *why = why_of(line, o);
 	struct queue *q;
 
-	TAILQ_FOREACH(q, &s->queues, in_site)
-		if (!only || q == only)
-			reroute_queue(q, line->reroute, why);
+	SITE_EACH_QUEUE(q, s)
+	if (!only || q == only)
+		reroute_queue(q, line->reroute, why);
 	free(why);
 }
 
@@ -225,8 +225,8 @@ static void condemn(struct site *s, const struct judgement *j)
 	log_warn(NULL, "all mail of a queue bounces by a pattern", LOG_S("queue", s->label),
 		 LOG_S("reply", j->o.text));
 	events_add(s->w, &s->events, "all mail bounces: %s", j->o.text);
-	TAILQ_FOREACH(q, &s->queues, in_site)
-		condemn_queue(q, &j->o);
+	SITE_EACH_QUEUE(q, s)
+	condemn_queue(q, &j->o);
 }
 
 static void carry_disposition(const struct judgement *j, struct site *s,

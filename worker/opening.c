@@ -4,6 +4,7 @@
 #include "worker/connection.h"
 #include "worker/context.h"
 #include "worker/paces.h"
+#include "worker/queue.h"
 #include "worker/site.h"
 #include "worker/slots.h"
 #include "worker/sources.h"
@@ -55,24 +56,27 @@ static bool choose_source(struct site *s, const struct route_target *t, struct s
 }
 
 /* With a place in all caps. */
-static bool open_now(struct site *s, const struct route_target *t, const struct source *source,
+static bool open_now(struct queue *q, const struct route_target *t, const struct source *source,
 		     const struct wants *x, struct slots_hold *hold)
 {
+	struct site *s = q->site;
+
 	if (!paces_open(s, t, &source->ip)) {
 		slots_put_back(s->w, hold);
 		return false;
 	}
 	warmup_expect(s, &source->ip);
 	trace_caps(s, t, &source->ip, x, NULL);
-	connection_open(s, t, source, hold);
+	connection_open(s, q, t, source, hold);
 	return true;
 }
 
 /* True: opened. Else *ret_by is what has no room, NULL for what no other choice can help. */
-static bool try_one(struct site *s, struct route_target *t, struct attempt *a,
+static bool try_one(struct queue *q, struct route_target *t, struct attempt *a,
 		    const struct limit_want **ret_by)
 {
 	struct wants *x = a->by ? &a->other : &a->first;
+	struct site *s = q->site;
 	struct wants_place at = {.host = t->host, .dest = &t->ip};
 	struct slots_hold hold;
 	struct source source;
@@ -85,7 +89,7 @@ static bool try_one(struct site *s, struct route_target *t, struct attempt *a,
 	at.source = &source.ip;
 	wants_make(x, s, &at);
 	if (slots_take(s, x, &hold, ret_by, &a->why)) {
-		a->paced = !open_now(s, t, &source, x, &hold);
+		a->paced = !open_now(q, t, &source, x, &hold);
 		*ret_by = NULL;
 		return !a->paced;
 	}
@@ -97,44 +101,45 @@ static bool try_one(struct site *s, struct route_target *t, struct attempt *a,
 }
 
 /* True: opened. */
-static bool try_sources(struct site *s, struct route_target *t, struct attempt *a,
+static bool try_sources(struct queue *q, struct route_target *t, struct attempt *a,
 			const struct limit_want **ret_by)
 {
-	size_t n = s->w->vmta->smtp_source_host.n;
+	size_t n = q->w->vmta->smtp_source_host.n;
 
 	if (n > TRIES)
 		n = TRIES;
 	do {
-		if (try_one(s, t, a, ret_by))
+		if (try_one(q, t, a, ret_by))
 			return true;
 	} while (*ret_by && depends_on_source((*ret_by)->kind) && n > 1 && --n);
 	return false;
 }
 
-bool opening_try(struct site *s, struct route_target *target,
+bool opening_try(struct queue *q, struct route_target *target,
 		 bool (*usable)(const struct route_target *t, void *arg), bool *ret_everybody)
 {
-	uint32_t n = s->route->first_group < TRIES ? s->route->first_group : TRIES;
+	struct route *route = q->home->route;
+	uint32_t n = route->first_group < TRIES ? route->first_group : TRIES;
 	struct attempt a = {.by = NULL, .why = NULL};
 	const struct limit_want *by;
 	struct route_target *t = target;
 
 	for (;;) {
-		if (try_sources(s, t, &a, &by))
+		if (try_sources(q, t, &a, &by))
 			return true;
 		if (!by || !depends_on_target(by->kind) || n < 2 || --n == 0)
 			break;
-		t = route_next(s->route, usable, s);
+		t = route_next(route, usable, q);
 		if (!t || t->preference != target->preference || t == target)
 			break;
 	}
 	if (a.paced)
 		return true;
 	if (a.by) {
-		*ret_everybody = slots_held_by(s, a.by);
+		*ret_everybody = slots_held_by(q->site, a.by);
 		return false;
 	}
-	slots_held_for(s, a.why);
+	slots_held_for(q->site, a.why);
 	*ret_everybody = true;
 	return false;
 }

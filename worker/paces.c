@@ -436,7 +436,7 @@ void paces_reset(struct site *s)
 		return;
 	came_back(s);
 	s->paces->queue_until = s->paces->said_until = 0;
-	TAILQ_FOREACH(q, &s->queues, in_site)
-		q->paced_until = 0;
+	SITE_EACH_QUEUE(q, s)
+	q->paced_until = 0;
 	wake_at(s, now_of(s));
 }

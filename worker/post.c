@@ -138,6 +138,15 @@ bool post_warmup(struct post *p, const struct report_warmup *r)
 	return put_unreserved(p, REPORT_WARMUP);
 }
 
+bool post_member(struct post *p, uint32_t queue, struct slice provider)
+{
+	const struct report_member m = {.queue = queue, .provider = provider};
+
+	buf_clear(&p->b);
+	report_member_encode(&m, &p->b);
+	return put_unreserved(p, REPORT_MEMBER);
+}
+
 bool post_ack(struct post *p, const struct report_order_ack *a)
 {
 	buf_clear(&p->b);

@@ -38,6 +38,7 @@ bool post_site(struct post *p, const struct report_site *s);
 bool post_park(struct post *p, const struct report_park *k);
 bool post_wake(struct post *p, uint32_t queue, msec_t at);
 bool post_warmup(struct post *p, const struct report_warmup *r);
+bool post_member(struct post *p, uint32_t queue, struct slice provider);
 bool post_ack(struct post *p, const struct report_order_ack *a);
 bool post_reroute(struct post *p, const struct report_reroute *r);
 bool post_notice(struct post *p, const struct report_notice *n);

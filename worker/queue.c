@@ -18,6 +18,8 @@
 #include "worker/post.h"
 #include "worker/reroute.h"
 #include "worker/reselect.h"
+#include "worker/rollup.h"
+#include "worker/shared.h"
 #include "worker/site.h"
 #include "worker/warmup.h"
 #include "worker/sources.h"
@@ -75,6 +77,7 @@ void queues_free(struct queues *qs)
 		return;
 	HASH_ITER(hh, qs->by_id, q, next) {
 		HASH_DEL(qs->by_id, q);
+		rollup_end(q);
 		site_leave(q);
 		queue_free(q);
 	}
@@ -89,9 +92,11 @@ struct queue *queue_find(struct worker *w, uint32_t id)
 	return q;
 }
 
-static void queue_configure(struct queue *q)
+/* By its own name or by that of its site. */
+static bool is_paused(const struct queue *q)
 {
-	q->set = conf_domain_for(q->w->conf, slice_str(q->domain), slice_str(q->w->vmta_name));
+	return duties_pause(q->w->duties, slice_str(q->name)) ||
+	       (q->site != q->home && duties_pause(q->w->duties, slice_str(q->site->label)));
 }
 
 struct queue *queue_get(struct worker *w, struct spool_read *r, uint32_t id)
@@ -112,10 +117,11 @@ struct queue *queue_get(struct worker *w, struct spool_read *r, uint32_t id)
 	for (int c = 0; c < SPOOL_CLASSES; c++)
 		TAILQ_INIT(&q->lanes[c]);
 	q->idle_since = loop_now(w->loop);
-	queue_configure(q);
-	q->paused = duties_pause(w->duties, slice_str(q->name));
+	q->set = conf_domain_for(w->conf, slice_str(q->domain), slice_str(w->vmta_name));
 	HASH_ADD(hh, w->queues->by_id, id, sizeof(q->id), q);
 	site_join(w, r, q);
+	rollup_begin(q, r, row.provider);
+	q->paused = is_paused(q);
 	reroute_load(q, r);
 	queue_publish(q);
 	return q;
@@ -129,17 +135,11 @@ void queues_each(struct worker *w, void (*each)(struct queue *q, void *arg), voi
 		each(q, arg);
 }
 
-static void queue_reconfigure(struct queue *q, void *arg)
+/* What holds it may be another now. */
+static void queue_look_again(struct queue *q)
 {
-	bool paused;
+	bool paused = is_paused(q);
 
-	(void)arg;
-	queue_configure(q);
-	q->site->provider = conf_provider_of_domain(q->w->conf, slice_str(q->domain));
-	site_configure(q->site, q->set);
-	warmup_configure(q->site);
-	paces_reset(q->site);
-	paused = duties_pause(q->w->duties, slice_str(q->name));
 	if (paused == q->paused) {
 		reroute_look(q);
 		return;
@@ -159,8 +159,29 @@ static void queue_reconfigure(struct queue *q, void *arg)
 	reroute_look(q);
 }
 
+void queue_site_changed(struct queue *q)
+{
+	if (!q->rollup || !queue_find(q->w, q->id))
+		return;
+	queue_set_limited(q, slice_str(""), false);
+	queue_look_again(q);
+	queue_publish(q);
+	if (!queue_is_blocked(q))
+		queue_want_due(q);
+}
+
+static void queue_reconfigure(struct queue *q, void *arg)
+{
+	(void)arg;
+	rollup_configure(q);
+	warmup_configure(q->home);
+	paces_reset(q->home);
+	queue_look_again(q);
+}
+
 void queues_reconfigure(struct worker *w)
 {
+	shared_reconfigure(w);
 	queues_each(w, queue_reconfigure, NULL);
 }
 
@@ -188,11 +209,14 @@ static void queue_tidy(struct queue *q, void *arg)
 	struct worker *w = q->w;
 	usec_t now = *(const usec_t *)arg;
 
-	mode_tick(q->site);
-	sources_tick(q->site);
-	warmup_tick(q->site);
-	notice_tick(q->site, false);
-	site_report_again(q->site);
+	rollup_tick(q);
+	if (q->site == q->home) {
+		mode_tick(q->site);
+		sources_tick(q->site);
+		notice_tick(q->site, false);
+	}
+	warmup_tick(q->home);
+	site_report_again(q->home);
 	reroute_look(q);
 	reselect_look(q);
 	if (queue_is_blocked(q) && q->waiting) { /* the ring was full */
@@ -200,14 +224,16 @@ static void queue_tidy(struct queue *q, void *arg)
 		queue_push_wake(q);
 	}
 	queue_publish(q);
-	site_kick(q->site);
+	if (q->site == q->home)
+		site_kick(q->site);
 	queue_look_why(q);
 	if (q->items || q->due_more || q->condemned || q->idle_since + QUEUE_IDLE_KEEP > now ||
-	    post_committed(w->post) < q->wake_position || !site_is_idle(q->site) ||
-	    reroute_keeps(q) || reselect_keeps(q))
+	    post_committed(w->post) < q->wake_position || !site_is_idle(q->home) ||
+	    !rollup_is_idle(q) || reroute_keeps(q) || reselect_keeps(q))
 		return;
 	HASH_DEL(w->queues->by_id, q);
 	feed_forget(w->feed, q);
+	rollup_end(q);
 	site_leave(q);
 	queue_free(q);
 }
@@ -217,6 +243,7 @@ void queues_tidy(struct worker *w)
 	usec_t now = loop_now(w->loop);
 
 	queues_each(w, queue_tidy, &now);
+	shared_tidy(w);
 }
 
 /* --- what is said of limits --- */
@@ -378,16 +405,31 @@ struct parcel *queue_first(struct queue *q)
 
 /* --- blocked queues --- */
 
+/* When the later of its two sites wants it tried again; 0: neither is in retry. */
+static msec_t retry_at(const struct queue *q)
+{
+	msec_t at = site_in_retry(q->site) ? q->site->retry_at : 0;
+
+	return site_in_retry(q->home) && q->home->retry_at > at ? q->home->retry_at : at;
+}
+
+/* The same, or until the addresses of its site may be used again. */
+static msec_t blocked_until(const struct queue *q)
+{
+	msec_t retry = retry_at(q), day = warmup_until(q->site);
+
+	return day > retry ? day : retry;
+}
+
 bool queue_is_blocked(const struct queue *q)
 {
-	return q->paused || site_blocked_until(q->site) || worker_is_orphan(q->w) ||
-	       reroute_is_active(q);
+	return q->paused || blocked_until(q) || worker_is_orphan(q->w) || reroute_is_active(q);
 }
 
 /* With retry-upon-new-mail the feed must see new mail, and what waits does so in its wake row alone. */
 static bool waits_for_new_mail(const struct queue *q)
 {
-	return q->site->set->retry_upon_new_mail && site_in_retry(q->site) && !q->site->no_source &&
+	return q->site->set->retry_upon_new_mail && retry_at(q) && !q->site->no_source &&
 	       !q->paused && !worker_is_orphan(q->w) && !reroute_is_active(q) &&
 	       !warmup_until(q->site);
 }
@@ -395,10 +437,9 @@ static bool waits_for_new_mail(const struct queue *q)
 /* Until when new mail should not come up; 0: now. What a warm-up holds is due: its wake row alone waits. */
 static msec_t full_until(const struct queue *q)
 {
-	bool retry =
-		site_in_retry(q->site) && !q->site->set->retry_upon_new_mail && !q->site->no_source;
+	bool retry = !q->site->set->retry_upon_new_mail && !q->site->no_source;
 
-	return retry ? q->site->retry_at : 0;
+	return retry ? retry_at(q) : 0;
 }
 
 msec_t queue_not_before(const struct queue *q)
@@ -464,7 +505,7 @@ void queue_push_wake(struct queue *q)
 	due_begin_again(q);
 	if (post_committed(w->post) < q->wake_position)
 		return;
-	if (post_wake(w->post, q->id, forever ? WAKE_NEVER : site_blocked_until(q->site)))
+	if (post_wake(w->post, q->id, forever ? WAKE_NEVER : blocked_until(q)))
 		q->wake_position = post_position(w->post);
 }
 
@@ -480,7 +521,7 @@ void queue_want_due(struct queue *q)
 void queue_publish(struct queue *q)
 {
 	struct shm_queue *s = shm_queue_find(q->w->shm, q->id);
-	bool retry = site_in_retry(q->site);
+	msec_t retry = retry_at(q);
 	uint32_t flags = 0;
 
 	if (!s)

@@ -44,10 +44,14 @@ struct queue {
 	uint32_t id;
 	char *domain; /* lower-case */
 	char *name; /* "domain/vmta" */
-	const struct conf_domain *set;
+	const struct conf_domain
+		*set; /* message directives are its own also while it is rolled up */
 	const struct conf_domain
 		*own; /* caps and rates for it alone inside a provider's site; NULL: not in one */
-	struct site *site;
+	uint64_t own_max_smtp_out; /* likewise; 0: none */
+	struct site *site; /* where its mail goes through */
+	struct site *home; /* of its domain: the same, or it is rolled up */
+	struct rollup *rollup; /* rollup.h */
 	TAILQ_ENTRY(queue) in_site;
 
 	bool paused;
@@ -103,6 +107,9 @@ void queue_remove(struct queue *q, struct item *it);
 uint32_t queue_lane_waiting(const struct queue *q, uint8_t class, uint8_t job);
 /* Any parcel, the most urgent first; stays where it is. NULL when nothing waits. */
 struct parcel *queue_first(struct queue *q);
+
+/* Its mail goes through another site. */
+void queue_site_changed(struct queue *q);
 
 /* It may not run now. */
 bool queue_is_blocked(const struct queue *q);

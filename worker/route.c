@@ -288,3 +288,37 @@ void route_keep_failed(struct route *r, const struct route *old)
 			route_skip(r, &t->ip, t->port, t->skip_until);
 	}
 }
+
+bool route_has(const struct route *r, const struct ip *ip, uint16_t port)
+{
+	for (uint32_t i = 0; i < r->count; i++)
+		if (ip_eq(&r->targets[i].ip, ip) && r->targets[i].port == port)
+			return true;
+	return false;
+}
+
+bool route_has_next(const struct route *r, bool (*usable)(const struct route_target *t, void *arg),
+		    void *arg)
+{
+	for (uint32_t i = 0; i < r->count; i++)
+		if (!r->targets[i].failed && usable(&r->targets[i], arg))
+			return true;
+	return false;
+}
+
+bool route_serves(const struct route *r, const struct ip *ip, uint16_t port,
+		  bool (*usable)(const struct route_target *t, void *arg), void *arg)
+{
+	/* Targets are in the order of preference. */
+	for (uint32_t i = 0, best = UINT32_MAX; i < r->count; i++) {
+		const struct route_target *t = &r->targets[i];
+
+		if (t->preference > best)
+			return false;
+		if (ip_eq(&t->ip, ip) && t->port == port)
+			return true;
+		if (!t->failed && usable(t, arg))
+			best = t->preference;
+	}
+	return false;
+}

@@ -52,6 +52,14 @@ void route_free(struct route *r); /* NULL is fine */
 /* The next target that has not failed in this round and passes usable(); NULL when none is left. */
 struct route_target *route_next(struct route *r,
 				bool (*usable)(const struct route_target *t, void *arg), void *arg);
+/* Is there one? */
+bool route_has_next(const struct route *r, bool (*usable)(const struct route_target *t, void *arg),
+		    void *arg);
+/* Is this one of its targets? */
+bool route_has(const struct route *r, const struct ip *ip, uint16_t port);
+/* … and may a connection that goes there carry the mail: is there no target of a better preference to be tried first? */
+bool route_serves(const struct route *r, const struct ip *ip, uint16_t port,
+		  bool (*usable)(const struct route_target *t, void *arg), void *arg);
 /* A new round. */
 void route_reset(struct route *r);
 /* Not before then (monotonic), whatever round it is. */

@@ -76,19 +76,20 @@ static const char *target_state(const struct site *s, const struct route_target 
 	return hosts_has_no_tls(s->w->hosts, &t->ip, t->port) ? "TLS failed" : "ok";
 }
 
-static json_t *show_mx(const struct site *s)
+static json_t *show_mx(const struct queue *q)
 {
+	const struct route *route = q->home->route;
 	json_t *rows = json_array();
 	char ip[IP_TEXT_MAX];
 
-	for (uint32_t i = 0; s->route && i < s->route->count; i++) {
-		const struct route_target *t = &s->route->targets[i];
+	for (uint32_t i = 0; route && i < route->count; i++) {
+		const struct route_target *t = &route->targets[i];
 
-		json_array_append_new(rows,
-				      json_pack("{s:i, s:o, s:s, s:s}", "preference",
-						(int)(t->preference & 0xffff), "host",
-						text_or_empty(t->host), "address",
-						ip_text(&t->ip, ip), "state", target_state(s, t)));
+		json_array_append_new(rows, json_pack("{s:i, s:o, s:s, s:s}", "preference",
+						      (int)(t->preference & 0xffff), "host",
+						      text_or_empty(t->host), "address",
+						      ip_text(&t->ip, ip), "state",
+						      target_state(q->site, t)));
 	}
 	return rows;
 }
@@ -173,14 +174,15 @@ static json_t *limit_row(const char *kind, const char *name, uint64_t in_use, ui
 			 (json_int_t)waiting);
 }
 
-static json_t *show_limits(const struct worker *w, struct site *s)
+static json_t *show_limits(const struct worker *w, struct queue *q)
 {
+	const struct site *s = q->site;
 	struct shown_limits l = {.n = 0};
 	json_t *rows = json_array();
 
 	json_array_append_new(rows,
 			      limit_row("queue", s->label, s->slots, mode_max_smtp_out(s), 0));
-	slots_limits(s, add_want, &l);
+	slots_limits(q, add_want, &l);
 	add_use(w, &l);
 	for (size_t i = 0; i < l.n; i++)
 		json_array_append_new(rows, limit_row(limit_kind_name(l.v[i].kind), l.v[i].name,
@@ -360,7 +362,7 @@ static const char *last_error(const struct site *s)
 	return s->last.text[0] || !last ? s->last.text : last->text;
 }
 
-static json_t *describe(const struct worker *w, const struct queue *q)
+static json_t *describe(const struct worker *w, struct queue *q)
 {
 	struct site *s = q->site;
 	msec_t next_retry;
@@ -379,8 +381,8 @@ static json_t *describe(const struct worker *w, const struct queue *q)
 	json_object_set_new(o, "rerouted_to", text_or_empty(reroute_target(q)));
 	json_object_set_new(o, "rerouted_by", text_or_empty(reroute_why(q)));
 	json_object_set_new(o, "retry_position", json_integer((json_int_t)s->retry_position));
-	json_object_set_new(o, "mx", show_mx(s));
-	json_object_set_new(o, "limits", show_limits(w, s));
+	json_object_set_new(o, "mx", show_mx(q));
+	json_object_set_new(o, "limits", show_limits(w, q));
 	json_object_set_new(o, "errors", show_replies(s));
 	json_object_set_new(o, "events", show_events(s));
 	json_object_set_new(o, "connection_list", show_connections(s));
@@ -412,7 +414,7 @@ static void answer(struct worker *w, struct stream *s, const json_t *request)
 	const char *command = json_string_value(json_object_get(request, "command"));
 	const json_t *args = json_object_get(request, "args");
 	const char *name = json_string_value(json_object_get(args, "queue"));
-	const struct queue *q;
+	struct queue *q;
 
 	if (!command || strcmp(command, "show queue") != 0 || !name) {
 		write_line(s, json_pack("{s:s, s:s}", "status", "error", "message",

@@ -24,7 +24,8 @@
 #include "worker/post.h"
 #include "worker/resume.h"
 #include "worker/retry.h"
-#include "worker/site_orders.h"
+#include "worker/rollup.h"
+#include "worker/shared.h"
 #include "worker/slots.h"
 #include "worker/sources.h"
 #include "worker/trace.h"
@@ -38,6 +39,8 @@
 #define SKIP_TIME (60 * USEC_PER_SEC)
 /* How long it waits for a source that is disabled without an end, before it looks again. */
 #define NO_SOURCE_LOOK (3600 * MSEC_PER_SEC)
+/* Of a provider's site, that are tried in one turn while caps of single hosts hold them. */
+#define QUEUES_AT_ONCE 4
 #define NO_DOMAIN_TEXT "domain does not exist"
 
 struct sites {
@@ -63,6 +66,8 @@ void sites_free(struct sites *ss)
 	free(ss);
 }
 
+static void site_want(struct site *s);
+
 /* --- making and forgetting --- */
 
 static void site_load(struct site *s, struct spool_read *r)
@@ -83,27 +88,26 @@ static void site_load(struct site *s, struct spool_read *r)
 	mode_load(s, &row.mode);
 }
 
-void site_join(struct worker *w, struct spool_read *r, struct queue *q)
+struct site *site_new(struct worker *w, struct spool_read *r, const char *name,
+		      const struct conf_domain *set, const struct conf_provider *provider)
 {
 	struct site *s = xcalloc(1, sizeof(*s));
 
 	s->magic = SITE_MAGIC;
 	s->w = w;
-	s->name = xstrdup(q->domain);
-	s->label = xstrdup(q->name);
-	s->set = q->set;
-	s->provider = conf_provider_of_domain(w->conf, slice_str(q->domain));
+	s->name = xstrdup(name);
+	s->label = xasprintf("%s/%s", name, w->vmta_name);
+	s->set = set;
+	s->provider = provider;
 	TAILQ_INIT(&s->queues);
-	TAILQ_INIT(&s->connections);
 	turn_init(&s->turn);
+	TAILQ_INIT(&s->connections);
 	s->resumed = resume_time(w, slice_str(s->label));
-	site_load(s, r);
-	TAILQ_INSERT_TAIL(&s->queues, q, in_site);
-	q->site = s;
-	inhand_set_reached(w->inhand, q, s->reached);
+	if (r)
+		site_load(s, r);
 	mode_tick(s); /* what time has ended while it was not in memory */
 	sources_tick(s);
-	site_orders_join(s);
+	return s;
 }
 
 /* What is not reached has less room (inhand.h) and fewer turns (slots.h), so that dead domains delay nobody. */
@@ -116,7 +120,7 @@ static void site_set_reached(struct site *s, bool reached)
 		inhand_set_reached(s->w->inhand, q, reached);
 }
 
-static void site_free(struct site *s)
+void site_free(struct site *s)
 {
 	struct connection *c;
 
@@ -139,16 +143,6 @@ static void site_free(struct site *s)
 	free(s->label);
 	s->magic = 0;
 	free(s);
-}
-
-void site_leave(struct queue *q)
-{
-	struct site *s = q->site;
-
-	trace_queue_gone(q);
-	TAILQ_REMOVE(&s->queues, q, in_site);
-	if (TAILQ_EMPTY(&s->queues))
-		site_free(s);
 }
 
 void site_configure(struct site *s, const struct conf_domain *set)
@@ -185,7 +179,8 @@ static void site_publish(struct site *s)
 {
 	struct queue *q;
 
-	TAILQ_FOREACH(q, &s->queues, in_site) {
+	SITE_EACH_QUEUE(q, s)
+	{
 		queue_publish(q);
 		if (site_in_retry(s))
 			queue_set_text(q, slice_str(s->last.text));
@@ -196,7 +191,8 @@ void site_publish_connections(struct site *s)
 {
 	struct queue *q;
 
-	TAILQ_FOREACH(q, &s->queues, in_site) {
+	SITE_EACH_QUEUE(q, s)
+	{
 		struct shm_queue *x = shm_queue_find(s->w->shm, q->id);
 
 		if (x)
@@ -207,6 +203,7 @@ void site_publish_connections(struct site *s)
 static void site_report(struct site *s, bool record)
 {
 	static struct buf scratch; /* one thread */
+	struct queue *q;
 	struct report_site r = {
 		.name = slice_str(s->name),
 		.queue = slice_str(s->label),
@@ -232,7 +229,8 @@ static void site_report(struct site *s, bool record)
 	s->report_record = false;
 	s->has_row = !r.clear;
 	/* The row must be there before the site may be forgotten. */
-	TAILQ_FIRST(&s->queues)->wake_position = post_position(s->w->post);
+	SITE_EACH_QUEUE(q, s)
+	q->wake_position = post_position(s->w->post);
 }
 
 void site_save(struct site *s)
@@ -293,16 +291,30 @@ static void site_remember(struct site *s, const struct outcome *o, const struct 
 
 static void site_forget_failures(struct site *s)
 {
+	if (!s->of) {
+		shared_forget_failures(s);
+		return;
+	}
 	s->failures = 0;
 	if (s->route)
 		route_reset(s->route);
+}
+
+void site_remember_from(struct site *s, const struct site *from)
+{
+	const struct site_place at = {.mx_name = from->last_mx,
+				      .mx_ip = from->last_mx_ip,
+				      .source_ip = from->last_source_ip};
+
+	site_remember(s, &from->last, &at);
 }
 
 static void site_put_aside(struct site *s)
 {
 	struct queue *q;
 
-	TAILQ_FOREACH(q, &s->queues, in_site) {
+	SITE_EACH_QUEUE(q, s)
+	{
 		(void)queue_give_back(q, queue_not_before(q));
 		queue_push_wake(q);
 	}
@@ -323,7 +335,7 @@ void site_fail(struct site *s, const struct outcome *o, const struct site_place 
 	site_set_reached(s, false);
 	if (s->route)
 		route_unskip(s->route);
-	trace_site_failed(s, o, now + delay);
+	trace_site_failed(trace_place(s), o, now + delay);
 	if (o->class == OUTCOME_BOUNCED) {
 		(void)verdict_waiting(s, o);
 		return;
@@ -350,28 +362,35 @@ void site_target_failed(struct site *s, const struct ip *ip, uint16_t port, cons
 
 	site_note(s, o);
 	events_add(s->w, &s->events, "%s [%s] failed: %s", at->mx_name, ip_text(ip, text), o->text);
-	if (s->ready > 0) {
+	if (s->of ? s->ready > 0 : shared_is_connected(s, ip, port)) {
 		s->hold_until = loop_now(s->w->loop) + HOLD_TIME;
 		return;
 	}
 	site_remember(s, o, at);
-	s->failures += !s->route || route_mark_failed(s->route, ip, port);
-	if (s->parcels)
-		slots_want(s);
+	if (!s->of)
+		shared_target_failed(s, ip, port, at->tls_only);
+	else
+		s->failures += !s->route || route_mark_failed(s->route, ip, port);
+	site_want(s);
 }
 
 void site_skip_host(struct site *s, const struct outcome *o, const struct site_place *at)
 {
+	usec_t until = loop_now(s->w->loop) + SKIP_TIME;
 	char text[IP_TEXT_MAX];
 
 	events_add(s->w, &s->events, "%s [%s] is skipped: %s", at->mx_name,
 		   ip_text(&at->mx_ip, text), o->text);
 	site_remember(s, o, at);
-	s->failures += !s->route || route_mark_failed(s->route, &at->mx_ip, at->mx_port);
-	if (s->route)
-		route_skip(s->route, &at->mx_ip, at->mx_port, loop_now(s->w->loop) + SKIP_TIME);
-	if (s->parcels)
-		slots_want(s);
+	if (!s->of) {
+		shared_target_failed(s, &at->mx_ip, at->mx_port, false);
+		shared_skip(s, &at->mx_ip, at->mx_port, until);
+	} else {
+		s->failures += !s->route || route_mark_failed(s->route, &at->mx_ip, at->mx_port);
+		if (s->route)
+			route_skip(s->route, &at->mx_ip, at->mx_port, until);
+	}
+	site_want(s);
 }
 
 /* What is said of the site by DNS or by us: true when a pattern has decided it. */
@@ -389,7 +408,7 @@ static bool site_judged(struct site *s, struct outcome *o)
 /* Nothing is wrong with its hosts, nor with its mail: it waits until a source may be used again. */
 static void site_wait_for_source(struct site *s)
 {
-	msec_t now = loop_wall(s->w->loop), at = sources_next_enabled(s);
+	msec_t now = loop_wall(s->w->loop), at = sources_next_enabled(site_serving(s));
 	msec_t delay = NO_SOURCE_LOOK;
 	struct outcome o;
 
@@ -400,19 +419,19 @@ static void site_wait_for_source(struct site *s)
 }
 
 /* Every target was tried, or cannot be tried. */
-static void site_out_of_targets(struct site *s)
+void site_out_of_targets(struct site *s, struct site *home)
 {
-	const struct site_place at = {
-		.mx_name = s->last_mx, .mx_ip = s->last_mx_ip, .source_ip = s->last_source_ip};
-	char *mx = xstrdup(s->last_mx ? s->last_mx : "");
-	struct site_place place = at;
-	bool tried = s->failures > 0, sources = false, disabled = false;
+	struct site *by = site_serving(home);
+	char *mx = xstrdup(home->last_mx ? home->last_mx : "");
+	struct site_place place = {
+		.mx_name = mx, .mx_ip = home->last_mx_ip, .source_ip = home->last_source_ip};
+	bool tried = home->failures > 0, sources = false, disabled = false;
 	struct outcome o;
 
-	for (uint32_t i = 0; i < s->route->count; i++) {
-		tried |= s->route->targets[i].failed || s->route->targets[i].skip_until;
-		sources |= sources_has(s, s->route->targets[i].ip.family);
-		disabled |= sources_all_disabled(s, s->route->targets[i].ip.family);
+	for (uint32_t i = 0; i < home->route->count; i++) {
+		tried |= home->route->targets[i].failed || home->route->targets[i].skip_until;
+		sources |= sources_has(by, home->route->targets[i].ip.family);
+		disabled |= sources_all_disabled(by, home->route->targets[i].ip.family);
 	}
 	if (!sources && disabled && !s->ready && !s->connecting) {
 		free(mx);
@@ -425,10 +444,9 @@ static void site_out_of_targets(struct site *s)
 		free(mx);
 		return;
 	}
-	place.mx_name = mx;
-	tried &= s->last.text[0] != '\0';
+	tried &= home->last.text[0] != '\0';
 	if (tried)
-		o = s->last;
+		o = home->last;
 	else if (!sources)
 		outcome_local(&o, LOCAL_NO_SOURCE,
 			      "no source address in the family of any mail host");
@@ -441,7 +459,7 @@ static void site_out_of_targets(struct site *s)
 		free(mx);
 		return;
 	}
-	site_fail(s, &o, &place, retry_site_delay(mode_retry_after(s), s->retry_position), true);
+	site_fail(s, &o, &place, retry_site_delay(mode_retry_after(by), s->retry_position), true);
 	free(mx);
 }
 
@@ -461,6 +479,17 @@ void site_delivered(struct site *s)
 	site_publish(s);
 }
 
+void site_forget_retry(struct site *s)
+{
+	s->hold_until = 0;
+	if (!s->retry_at && !s->retry_position)
+		return;
+	s->retry_at = 0;
+	s->retry_position = 0;
+	s->since = 0;
+	site_report(s, false);
+}
+
 static void site_retry_now(struct site *s)
 {
 	struct queue *q;
@@ -470,7 +499,8 @@ static void site_retry_now(struct site *s)
 	s->hold_until = 0;
 	site_forget_failures(s);
 	site_report(s, false);
-	TAILQ_FOREACH(q, &s->queues, in_site) {
+	SITE_EACH_QUEUE(q, s)
+	{
 		queue_publish(q);
 		queue_want_due(q);
 	}
@@ -486,7 +516,8 @@ void site_new_mail(struct site *s)
 	events_add(s->w, &s->events, "the retry was brought forward by new mail");
 	s->retry_at = at > now ? at : now;
 	site_report(s, false);
-	TAILQ_FOREACH(q, &s->queues, in_site) {
+	SITE_EACH_QUEUE(q, s)
+	{
 		queue_publish(q);
 		if (post_wake(s->w->post, q->id, s->retry_at))
 			q->wake_position = post_position(s->w->post);
@@ -540,8 +571,6 @@ static bool no_domain_ripe(const struct site *s)
 	return s->no_domain_since && wait != USEC_INFINITY &&
 	       loop_wall(s->w->loop) >= s->no_domain_since + wait / USEC_PER_MSEC;
 }
-
-static void site_resolve(struct site *s);
 
 /* A pattern may want it otherwise: then the mail waits, or another time, or bounces. */
 static void site_fail_dns(struct site *s, struct outcome *o, msec_t delay)
@@ -597,7 +626,7 @@ static void site_on_answer(struct site *s, struct route *r, bool fresh)
 {
 	struct outcome o;
 
-	trace_route(s, r);
+	trace_route(trace_place(s), r);
 	lookup_count(s->w->sites, r->status == DNS_TEMPFAIL || r->status == DNS_LOOP);
 	switch (r->status) {
 	case DNS_OK:
@@ -610,7 +639,7 @@ static void site_on_answer(struct site *s, struct route *r, bool fresh)
 		s->no_domain_resolver = NULL;
 		if (s->route->implicit_mx)
 			verdict_expire_waiting(s);
-		slots_want(s);
+		site_want(site_serving(s));
 		return;
 	case DNS_NXDOMAIN:
 	case DNS_NO_HOST:
@@ -648,7 +677,7 @@ static void on_route(struct route *r, void *arg)
 	site_on_answer(s, r, false);
 }
 
-static void site_resolve(struct site *s)
+void site_resolve(struct site *s)
 {
 	bool fresh = no_domain_ripe(s);
 
@@ -659,21 +688,43 @@ static void site_resolve(struct site *s)
 
 /* --- connections and mail --- */
 
-static bool target_usable(const struct route_target *t, void *arg)
+/* Something has changed: its turn will show what can be done. */
+static void site_want(struct site *s)
 {
-	struct site *s = arg;
-	const struct ip *source = trace_source(s);
+	s->stuck = false;
+	if (s->parcels)
+		slots_want(s);
+}
 
-	if (!sources_has(s, t->ip.family) || t->skip_until > loop_now(s->w->loop) ||
+bool site_target_usable(const struct queue *q, const struct route_target *t)
+{
+	const struct ip *source = trace_queue(q->site) == q ? trace_source(q->site) : NULL;
+	usec_t failed =
+		q->site->failed_at > q->home->failed_at ? q->site->failed_at : q->home->failed_at;
+
+	if (!sources_has(q->site, t->ip.family) || t->skip_until > loop_now(q->w->loop) ||
 	    (source && source->family != t->ip.family))
 		return false;
 	/* A site whose own retry time has come finds out for itself, unless another one has just done so. */
-	return !hosts_is_unreachable(s->w->hosts, &t->ip, t->port, s->failed_at);
+	return !hosts_is_unreachable(q->w->hosts, &t->ip, t->port, failed);
+}
+
+static bool target_usable(const struct route_target *t, void *arg)
+{
+	return site_target_usable(arg, t);
+}
+
+bool site_may_try_more(const struct site *home)
+{
+	/* An answer that is another one each time ends, too. */
+	return home->failures < home->route->count &&
+	       home->failures < home->set->mx_connection_attempts;
 }
 
 bool site_wants_connection(struct site *s)
 {
-	if (s->w->stopping || s->parcels == 0 || site_in_retry(s) || worker_is_orphan(s->w))
+	if (s->w->stopping || s->stuck || s->parcels == 0 || site_in_retry(s) ||
+	    worker_is_orphan(s->w))
 		return false;
 	if (s->slots >= mode_max_smtp_out(s) || warmup_holds(s))
 		return false;
@@ -681,31 +732,51 @@ bool site_wants_connection(struct site *s)
 		return paces_may_connect(s);
 	if (s->connecting > s->ready || s->connecting >= s->parcels)
 		return false; /* first see how those do */
+	if (s->of && !rollup_is_known(s->of))
+		return false;
 	if (s->ready > 0 && loop_now(s->w->loop) < s->hold_until)
 		return false;
 	return paces_may_connect(s);
 }
 
+/* Whose turn it is, and where to. NULL: nothing can be done now; a look-up may be under way. */
+static struct queue *site_pick(struct site *s, struct route_target **ret)
+{
+	struct queue *q = s->of;
+
+	if (!q)
+		return shared_pick(s, ret);
+	if (s->query)
+		return NULL;
+	if (!s->route || s->route->expires <= loop_now(s->w->loop)) {
+		site_resolve(s);
+		return NULL;
+	}
+	*ret = site_may_try_more(s) ? route_next(s->route, target_usable, q) : NULL;
+	if (*ret)
+		return q;
+	site_out_of_targets(s, s);
+	return NULL;
+}
+
 bool site_connect(struct site *s, bool *ret_everybody)
 {
 	struct route_target *t;
+	struct queue *q;
+	bool opened = true;
 
 	*ret_everybody = false;
-	if (s->query || !site_wants_connection(s))
-		return true;
-	if (!s->route || s->route->expires <= loop_now(s->w->loop)) {
-		site_resolve(s);
-		return true;
+	for (int i = 0; i < QUEUES_AT_ONCE; i++) {
+		q = site_wants_connection(s) ? site_pick(s, &t) : NULL;
+		if (!q)
+			return opened;
+		opened = opening_try(q, t, target_usable, ret_everybody);
+		if (opened || *ret_everybody || s->of)
+			return opened;
+		/* A cap of this host: mail for others may go. */
+		turn_behind(&s->turn, q);
 	}
-	/* An answer that is another one each time ends, too. */
-	t = s->failures < s->route->count && s->failures < s->set->mx_connection_attempts
-		    ? route_next(s->route, target_usable, s)
-		    : NULL;
-	if (!t) {
-		site_out_of_targets(s);
-		return true;
-	}
-	return opening_try(s, t, target_usable, ret_everybody);
+	return false;
 }
 
 bool site_is_over(const struct site *s)
@@ -713,18 +784,28 @@ bool site_is_over(const struct site *s)
 	return s->ready + s->connecting > mode_max_smtp_out(s);
 }
 
-struct parcel *site_next(struct site *s)
+struct parcel *site_next(struct site *s, struct connection *c)
 {
-	return s->parcels == 0 || site_in_retry(s) ? NULL : turn_next(&s->turn);
+	if (s->parcels == 0 || site_in_retry(s))
+		return NULL;
+	return s->of ? turn_next(&s->turn) : shared_next(s, c);
+}
+
+bool site_has_work(struct site *s, struct connection *c)
+{
+	return s->of ? s->parcels > 0 : site_next(s, c) != NULL;
 }
 
 void site_kick(struct site *s)
 {
 	struct connection *c;
 
+	s->stuck = false;
 	if (s->parcels == 0 || s->w->stopping || worker_is_orphan(s->w) || site_in_retry(s))
 		return;
-	while (s->parcels && (c = connection_idle(s)) && connection_work(c))
+	if (!s->of)
+		shared_work(s);
+	while (s->of && s->parcels && (c = connection_idle(s)) && connection_work(c))
 		;
 	if (site_wants_connection(s))
 		slots_want(s);
@@ -758,6 +839,5 @@ void site_connection_ready(struct site *s)
 
 void site_connection_again(struct site *s)
 {
-	if (s->parcels)
-		slots_want(s);
+	site_want(s);
 }

@@ -41,20 +41,22 @@ struct site_place {
 	const char *mx_name; /* "" for none */
 	struct ip mx_ip, source_ip;
 	uint16_t mx_port;
+	bool tls_only; /* only mail that demands TLS cannot go there */
 };
 
 struct site {
 	unsigned magic;
 	struct worker *w;
-	char *name; /* of its row: the domain */
+	char *name; /* of its row: the domain, or NAME.rollup */
 	char *label; /* "name/vmta" */
+	struct queue *of; /* whose domain it is; NULL: a provider's site (shared.h) */
 	const struct conf_domain *set;
 	const struct conf_provider *provider; /* whose domains it rolls up; NULL: one domain */
-	TAILQ_HEAD(, queue) queues;
+	TAILQ_HEAD(, queue) queues; /* none while `of` is rolled up */
 	struct turn turn; /* of those with mail */
 	uint32_t parcels; /* waiting in its queues */
 
-	/* where to */
+	/* where to; of a provider's site: each queue's own site knows */
 	struct route *route;
 	struct route_query *query;
 	uint32_t source_turn;
@@ -78,6 +80,11 @@ struct site {
 	usec_t resumed; /* by an operator (resume.h); 0: not lately */
 	usec_t hold_until; /* others are connected: no more for a while */
 	uint32_t failures; /* of targets, since one answered */
+	usec_t marked_at; /* a provider's: the last of them */
+	bool stuck; /* a provider's: no queue of it can go anywhere, until something changes */
+	bool crowded; /* a provider's: see shared_should_yield() */
+	bool told_shadowed; /* a provider's: that something set for a domain has no effect */
+	TAILQ_ENTRY(site) all; /* a provider's */
 	uint32_t lost; /* messages in a row, each with a connection that took none */
 
 	/* connections: slots = all that hold a lease, closing ones too */
@@ -105,9 +112,25 @@ struct site {
 struct sites *sites_new(struct worker *w);
 void sites_free(struct sites *ss);
 
-/* The queue joins its site, which is made and its row read if need be. */
+/* A site without queues; its row is read (r: NULL if it cannot be). name is copied. */
+struct site *site_new(struct worker *w, struct spool_read *r, const char *name,
+		      const struct conf_domain *set, const struct conf_provider *provider);
+void site_free(struct site *s);
+/* The queue gets its own site, its home, and joins it. */
 void site_join(struct worker *w, struct spool_read *r, struct queue *q);
+/* From now on its mail goes through that site. What is in a transaction ends where it is. */
+void site_move(struct queue *q, struct site *to);
+/* The queue is forgotten, and its home with it. */
 void site_leave(struct queue *q);
+/*
+ * The queues that what happens to this site happens to: those that are at it, and, of a domain's own site,
+ * its queue even while that is rolled up.
+ */
+#define SITE_EACH_QUEUE(q, s)                                          \
+	for ((q) = (s)->of ? (s)->of : TAILQ_FIRST(&(s)->queues); (q); \
+	     (q) = (s)->of ? NULL : TAILQ_NEXT((q), in_site))
+/* Where the mail of a domain's own site goes through: that site, or its provider's. */
+struct site *site_serving(struct site *s);
 /* New settings; connections that are open go on under them. */
 void site_configure(struct site *s, const struct conf_domain *set);
 /* No connections, no look-up, nothing unsaid: may be forgotten. */
@@ -118,14 +141,23 @@ msec_t site_blocked_until(const struct site *s);
 
 /* There is mail, or a connection has become free: put them together, or ask for a connection. */
 void site_kick(struct site *s);
-/* The next parcel of its queues in turn, NULL when nothing can go. The caller takes items from it at once. */
-struct parcel *site_next(struct site *s);
+/* The next parcel that the connection may carry, NULL when nothing can go. The caller takes items from it at once. */
+struct parcel *site_next(struct site *s, struct connection *c);
+/* Is there any? */
+bool site_has_work(struct site *s, struct connection *c);
 bool site_wants_connection(struct site *s);
 /* Time to open a connection; for slots.c, which has the turn. True: opened or nothing more to do; false: a limit holds it. */
 bool site_connect(struct site *s, bool *ret_everybody);
 
 /* More connections than it may have (now). */
 bool site_is_over(const struct site *s);
+/* For shared.c: a look-up of the domain's hosts; whether a host may be tried; none of home's is left, so s fails. */
+void site_resolve(struct site *home);
+bool site_target_usable(const struct queue *q, const struct route_target *t);
+bool site_may_try_more(const struct site *home);
+void site_out_of_targets(struct site *s, struct site *home);
+/* The last failure of one site is that of another, too. */
+void site_remember_from(struct site *s, const struct site *from);
 
 /* Reported by its connections. */
 void site_connection_ready(struct site *s);
@@ -151,6 +183,8 @@ void site_fail(struct site *s, const struct outcome *o, const struct site_place 
 	       bool counts);
 /* New mail has come for it: with retry-upon-new-mail its retry is brought forward. */
 void site_new_mail(struct site *s);
+/* What it knew of failures means nothing any more. */
+void site_forget_retry(struct site *s);
 /* The operator wants it tried now. */
 void site_schedule(struct site *s);
 /* It has a source address again. */

@@ -12,6 +12,7 @@
 #include "worker/context.h"
 #include "worker/hold.h"
 #include "worker/queue.h"
+#include "worker/shared.h"
 #include "worker/site.h"
 #include "worker/wants.h"
 
@@ -546,13 +547,10 @@ static void adopt_connection(struct connection *c, struct adoption *a)
 	hold_caps(w->slots, &x, &c->hold);
 }
 
-static void adopt_queue(struct queue *q, void *arg)
+static void adopt_site(struct site *s, void *arg)
 {
-	struct site *s = q->site;
 	struct connection *c, *next;
 
-	if (TAILQ_FIRST(&s->queues) != q)
-		return;
 	for (c = TAILQ_FIRST(&s->connections); c; c = next) {
 		next = TAILQ_NEXT(c, link);
 		adopt_connection(c, arg);
@@ -566,6 +564,11 @@ static void adopt_queue(struct queue *q, void *arg)
 	}
 }
 
+static void adopt_queue(struct queue *q, void *arg)
+{
+	adopt_site(q->home, arg);
+}
+
 void slots_adopt(struct worker *w)
 {
 	struct slots *sl = w->slots;
@@ -573,6 +576,7 @@ void slots_adopt(struct worker *w)
 
 	limit_unwait_all(w->shm, w->h->slot);
 	queues_each(w, adopt_queue, &a);
+	shared_each(w, adopt_site, &a);
 	sl->pass_left = 0;
 	if (a.full) { /* again, until those that do not fit have closed */
 		loop_timer_set(sl->again, AGAIN_AFTER);
@@ -592,24 +596,27 @@ static void each_want(const struct wants *x, void (*each)(const struct limit_wan
 		each(&x->v[i], arg);
 }
 
-void slots_limits(struct site *s, void (*each)(const struct limit_want *want, void *arg), void *arg)
+void slots_limits(struct queue *q, void (*each)(const struct limit_want *want, void *arg),
+		  void *arg)
 {
 	static const struct ip any = {.family = IP_NONE};
 	struct wants_place at = {.host = "", .dest = &any, .source = &any};
+	const struct route *route = q->home->route;
 	const struct conf_source_hosts *h;
+	struct site *s = q->site;
 	struct wants x;
 
 	if (worker_is_orphan(s->w))
 		return;
 	h = &s->w->vmta->smtp_source_host;
-	if (!s->route || s->route->count == 0) {
+	if (!route || route->count == 0) {
 		wants_make(&x, s, &at);
 		each_want(&x, each, arg);
 		return;
 	}
-	for (uint32_t i = 0; i < s->route->count; i++) {
-		at.host = s->route->targets[i].host;
-		at.dest = &s->route->targets[i].ip;
+	for (uint32_t i = 0; i < route->count; i++) {
+		at.host = route->targets[i].host;
+		at.dest = &route->targets[i].ip;
 		at.source = &any;
 		if (h->n == 0) {
 			wants_make(&x, s, &at);

@@ -21,6 +21,7 @@
 #include "common/shm/limits.h"
 
 struct connection;
+struct queue;
 struct site;
 struct slots;
 struct wants;
@@ -53,10 +54,10 @@ void slots_pump(struct worker *w);
 void slots_adopt(struct worker *w);
 
 /*
- * The limits in shared memory that a connection of the site may need: for each of its addresses and the
+ * The limits in shared memory that a connection for the queue may need: for each of its addresses and the
  * sources that can reach it; the same one may come more than once. The want lives during the call.
  */
-void slots_limits(struct site *s, void (*each)(const struct limit_want *want, void *arg),
+void slots_limits(struct queue *q, void (*each)(const struct limit_want *want, void *arg),
 		  void *arg);
 /*
  * A place in each of these. False: there is none; *ret_by is the one that has no room, or NULL when it is

@@ -119,22 +119,19 @@ static bool may_run(struct worker *w, struct spool_read *r, uint32_t queue)
 	const struct queue *q = queue_find(w, queue);
 	struct spool_queue row;
 	struct spool_site site;
-	char *domain, *name;
-	bool paused;
 
 	if (q)
 		return !queue_is_blocked(q) && post_committed(w->post) >= q->wake_position;
 	if (spool_queue_get(r, queue, &row) < 0)
 		return false;
-	if (spool_site_get(r, w->vmta_id, row.domain, &site) == 0 &&
-	    site.retry_at > loop_wall(w->loop))
-		return false;
-	domain = slice_dup(row.domain);
-	name = xasprintf("%s/%s", domain, w->vmta_name);
-	paused = duties_pause(w->duties, slice_str(name));
-	free(name);
-	free(domain);
-	return !paused;
+	for (int i = 0; i < 2; i++) {
+		struct slice name = i == 0 ? row.domain : row.provider;
+
+		if (name.n && spool_site_get(r, w->vmta_id, name, &site) == 0 &&
+		    site.retry_at > loop_wall(w->loop))
+			return false;
+	}
+	return !duties_pause_row(w->duties, &row);
 }
 
 /*

@@ -343,6 +343,18 @@ bool trace_wants(const struct site *s)
 	return s->trace && !s->trace->c && !s->trace->done && s->trace->queue->parcels;
 }
 
+const struct queue *trace_queue(const struct site *s)
+{
+	return s->trace ? s->trace->queue : NULL;
+}
+
+struct site *trace_place(struct site *s)
+{
+	struct site *by = site_serving(s);
+
+	return s->of && by != s && trace_queue(by) == s->of ? by : s;
+}
+
 const struct ip *trace_source(const struct site *s)
 {
 	return trace_wants(s) && s->trace->source.family != IP_NONE ? &s->trace->source : NULL;
@@ -354,11 +366,11 @@ struct parcel *trace_next(struct connection *c)
 	struct trace *t = s->trace;
 
 	if (!t || t->done)
-		return t && t->c == c ? NULL : site_next(s);
+		return t && t->c == c ? NULL : site_next(s, c);
 	if (t->c == c)
 		return site_in_retry(s) || t->queue->paused ? NULL : queue_first(t->queue);
 	/* the last one is left for the connection that is to be traced */
-	return t->queue->parcels == 1 && s->parcels == 1 ? NULL : site_next(s);
+	return t->queue->parcels == 1 && s->parcels == 1 ? NULL : site_next(s, c);
 }
 
 void trace_connection(struct connection *c)

@@ -36,6 +36,10 @@ struct worker;
  */
 void trace_answer(struct worker *w, struct queue *q, int fd, const json_t *args);
 
+/* Whose mail is traced at this site; NULL: nobody's. */
+const struct queue *trace_queue(const struct site *s);
+/* Where the trace is that wants to know of a domain's own site: there, or at the provider's that it is rolled up in. */
+struct site *trace_place(struct site *s);
 /* The site needs a connection for its trace now. */
 bool trace_wants(const struct site *s);
 /* From the site's trace, which may be NULL: what the next connection has to be made from; NULL: any address. */

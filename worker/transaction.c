@@ -53,6 +53,7 @@ static void transaction_end(struct transaction *t)
 	struct connection *c = t->c;
 	bool delivered =
 		t->phase == PHASE_DOT && t->accepted && t->message.class == OUTCOME_DELIVERED;
+	struct site *home = t->rcpts[0].e.item->queue->home;
 
 	transaction_report(t);
 	if (!delivered)
@@ -64,6 +65,8 @@ static void transaction_end(struct transaction *t)
 		counter_add(w->counters, COUNTER_DELIVERED_BYTES, t->offset);
 		mode_delivered(c->site, &c->source_ip, t->accepted, t->started);
 		site_delivered(c->site);
+		if (home != c->site)
+			site_delivered(home);
 	}
 	if (t->env.alone)
 		c->closing = true;
@@ -485,6 +488,7 @@ static uint32_t warm_enough(struct connection *c, uint32_t n)
 static void take_items(struct transaction *t, struct queue *q, struct parcel *p, uint32_t n)
 {
 	turn_used(&q->site->turn, p);
+	t->c->serving = t->c->served = q->id;
 	t->msgid = p->key.msgid;
 	t->rcpts = xcalloc(n, sizeof(*t->rcpts));
 	t->count = n;

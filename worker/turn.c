@@ -38,21 +38,31 @@ void turn_enter(struct turn *t, struct queue *q)
 			turn_add(t, q, c);
 }
 
-static struct queue *first_running(const struct turn *t, int class)
+static struct queue *first_running(struct turn *t, uint8_t class, unsigned looks, turn_cb *may,
+				   void *arg)
 {
-	struct queue *q;
+	struct turn_list *list = &t->queues[class];
+	struct queue *q, *next, *end = TAILQ_LAST(list, turn_list);
 
-	TAILQ_FOREACH(q, &t->queues[class], in_turn[class])
-		if (!q->paused && !paces_holds(q) && !reroute_is_active(q))
+	for (q = TAILQ_FIRST(list); q && looks; q = q == end ? NULL : next) {
+		next = TAILQ_NEXT(q, in_turn[class]);
+		if (q->paused || paces_holds(q) || reroute_is_active(q))
+			continue;
+		if (!may || may(q, arg))
 			return q;
+		looks--;
+		TAILQ_REMOVE(list, q, in_turn[class]);
+		TAILQ_INSERT_TAIL(list, q, in_turn[class]);
+	}
 	return NULL;
 }
 
-struct parcel *turn_next(struct turn *t)
+struct parcel *turn_next_that(struct turn *t, unsigned looks, turn_cb *may, void *arg)
 {
 	for (int round = 0; round < 2; round++) {
-		for (int c = 0; c < SPOOL_CLASSES; c++) {
-			struct queue *q = t->credit[c] > 0 ? first_running(t, c) : NULL;
+		for (uint8_t c = 0; c < SPOOL_CLASSES; c++) {
+			struct queue *q =
+				t->credit[c] > 0 ? first_running(t, c, looks, may, arg) : NULL;
 
 			if (q)
 				return TAILQ_FIRST(&TAILQ_FIRST(&q->lanes[c])->parcels);
@@ -61,6 +71,17 @@ struct parcel *turn_next(struct turn *t)
 			t->credit[c] = class_share[c];
 	}
 	return NULL;
+}
+
+struct parcel *turn_next(struct turn *t)
+{
+	return turn_next_that(t, 1, NULL, NULL);
+}
+
+void turn_behind(struct turn *t, struct queue *q)
+{
+	turn_leave(t, q);
+	turn_enter(t, q);
 }
 
 void turn_used(struct turn *t, struct parcel *p)

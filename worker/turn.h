@@ -30,6 +30,14 @@ void turn_leave(struct turn *t, struct queue *q);
 void turn_enter(struct turn *t, struct queue *q);
 /* The parcel whose turn it is among queues that neither are paused nor wait for a rate of their own; stays where it is. NULL: none. */
 struct parcel *turn_next(struct turn *t);
+/*
+ * The same among queues of which may() says yes. At most so many are asked in each class; those that say no
+ * go behind the others, so that the next call asks others. may() changes nothing in turns.
+ */
+typedef bool turn_cb(struct queue *q, void *arg);
+struct parcel *turn_next_that(struct turn *t, unsigned looks, turn_cb *may, void *arg);
+/* The queue has its turn when all others had theirs. */
+void turn_behind(struct turn *t, struct queue *q);
 /* It was used: its lane, queue and class have had their turn. */
 void turn_used(struct turn *t, struct parcel *p);
 /* The most urgent class that has a parcel, SPOOL_CLASSES without one. */

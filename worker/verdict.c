@@ -91,7 +91,8 @@ bool verdict_waiting(struct site *s, const struct outcome *o)
 	struct queue *q;
 	struct parcel *p;
 
-	TAILQ_FOREACH(q, &s->queues, in_site) {
+	SITE_EACH_QUEUE(q, s)
+	{
 		while ((p = queue_first(q)))
 			if (!verdict_parcel(s, q, p, o))
 				return false;
@@ -103,7 +104,8 @@ static bool had_a_chance(const struct queue *q, const struct spool_recipient *r)
 {
 	const struct worker *w = q->w;
 
-	if (r->last_attempt >= w->epoch_wall || q->site->tried >= w->epoch_wall)
+	if (r->last_attempt >= w->epoch_wall || q->site->tried >= w->epoch_wall ||
+	    q->home->tried >= w->epoch_wall)
 		return true;
 	return queue_is_blocked(q) && loop_now(w->loop) >= w->epoch + PATIENCE;
 }
@@ -111,7 +113,7 @@ static bool had_a_chance(const struct queue *q, const struct spool_recipient *r)
 /* bounce-upon-no-mx: the site is known to have addresses only; when its mail is given up. */
 static msec_t no_mx_expiry(const struct queue *q, msec_t received)
 {
-	const struct site *s = q->site;
+	const struct site *s = q->home;
 	usec_t no_mx = s->set->bounce_upon_no_mx;
 
 	if (!s->route || !s->route->implicit_mx || s->set->smtp_hosts.n || no_mx == USEC_INFINITY)
@@ -134,15 +136,17 @@ bool verdict_expired(const struct queue *q, const struct spool_message *m,
 
 	/* bounce-upon-no-mx = yes needs no attempt */
 	if (no_mx_expiry(q, m->received) <= now &&
-	    (q->site->set->bounce_upon_no_mx == 0 || had_a_chance(q, r))) {
+	    (q->set->bounce_upon_no_mx == 0 || had_a_chance(q, r))) {
 		outcome_local(ret, LOCAL_NO_MX, "the domain has no MX record%s",
-			      q->site->tried ? ", and its address does not take the mail" : "");
+			      q->site->tried || q->home->tried
+				      ? ", and its address does not take the mail"
+				      : "");
 		return true;
 	}
 	if (retry_expiry(q->set, m->received) > now || !had_a_chance(q, r))
 		return false;
 	if (last.n == 0)
-		last = slice_str(q->site->last.text);
+		last = slice_str((q->home->last.text[0] ? q->home : q->site)->last.text);
 	if (slice_istarts(last, "local: "))
 		last = slice_from(last, 7);
 	outcome_local(ret, LOCAL_EXPIRED, "message expired after %llu s in the queue%s%.*s",
@@ -189,9 +193,10 @@ void verdict_expire_waiting(struct site *s)
 	struct spool_read *r;
 	struct queue *q;
 
-	if (s->parcels == 0 || spool_read_begin(s->w->spool, &r) < 0)
+	if (spool_read_begin(s->w->spool, &r) < 0)
 		return;
-	TAILQ_FOREACH(q, &s->queues, in_site) {
+	SITE_EACH_QUEUE(q, s)
+	{
 		for (int c = 0; c < SPOOL_CLASSES; c++) {
 			struct lane *l, *next;
 

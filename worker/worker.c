@@ -26,6 +26,7 @@
 #include "worker/resume.h"
 #include "worker/reroute.h"
 #include "worker/reselect.h"
+#include "worker/shared.h"
 #include "worker/show.h"
 #include "worker/site.h"
 #include "worker/slots.h"
@@ -144,14 +145,14 @@ struct open_count {
 	bool give_up;
 };
 
-static void stop_queue(struct queue *q, void *arg)
+static void stop_site(struct site *s, void *arg)
 {
 	struct open_count *n = arg;
 	struct connection *c, *next;
 
-	n->slots += q->site->slots;
-	warmup_settle(q->site);
-	for (c = TAILQ_FIRST(&q->site->connections); c; c = next) {
+	n->slots += s->slots;
+	warmup_settle(s);
+	for (c = TAILQ_FIRST(&s->connections); c; c = next) {
 		next = TAILQ_NEXT(c, link);
 		connection_retire(c);
 		if (!c->txn)
@@ -160,6 +161,11 @@ static void stop_queue(struct queue *q, void *arg)
 		if (n->give_up)
 			transaction_on_loss(c->txn, "shutdown");
 	}
+}
+
+static void stop_queue(struct queue *q, void *arg)
+{
+	stop_site(q->home, arg);
 }
 
 static void stop_done(struct process *p)
@@ -178,6 +184,7 @@ static void on_stop_look(void *arg)
 	now = loop_now(p->w.loop);
 	n.give_up = now >= p->stop_by && !p->farewell;
 	queues_each(&p->w, stop_queue, &n);
+	shared_each(&p->w, stop_site, &n);
 	if (n.give_up) {
 		p->farewell = true;
 		p->stop_by = now + FAREWELL_TIME;
@@ -362,6 +369,7 @@ static void worker_teardown(struct process *p)
 	feed_free(w->feed);
 	duties_free(w->duties);
 	resumes_free(w->resumes);
+	shared_free_all(w);
 	sites_free(w->sites);
 	slots_free(w->slots);
 	hosts_free(w->hosts);

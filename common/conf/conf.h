@@ -249,6 +249,28 @@ const struct conf_domain *conf_domain_for(const struct conf *c, struct slice dom
 					  struct slice vmta);
 
 /*
+ * What applies to a queue whose domain belongs to a provider: message directives from the domain, then
+ * NAME.rollup, then `*` (scope by scope: virtual MTA, pool, everywhere), site directives as for the
+ * domain NAME.rollup. Interned and thread-safe as above.
+ */
+struct conf_rolled {
+	const struct conf_domain *set;
+	/*
+	 * Caps and rates that were set for the domain itself by a pattern other than `*`: held for it alone
+	 * inside the site. Rates that were not set are unlimited; all else of it means nothing.
+	 */
+	const struct conf_domain *own;
+	uint64_t max_smtp_out; /* likewise; 0: not set */
+};
+void conf_rolled_for(const struct conf *c, const struct conf_provider *p, struct slice domain,
+		     struct slice vmta, struct conf_rolled *ret);
+/*
+ * Is the domain its own site whatever its MX hosts are: type, smtp-hosts or queue-to was set for it, or
+ * disable-mx-rollup?
+ */
+bool conf_keeps_own_site(const struct conf *c, struct slice domain, struct slice vmta);
+
+/*
  * Does one of the patterns (relay-domain) match? domain is lower-case, an address literal is
  * "[1.2.3.4]". Thread-safe.
  */
@@ -270,16 +292,27 @@ const struct conf_mx_limit *conf_mx_limit_for(const struct conf *c, struct slice
 
 /*
  * One effective setting as text, for `sluice show settings DOMAIN[/VMTA]`; walks all directives of the
- * domain scope in alphabetical order. shadowed_by is NULL where nothing hides the value.
+ * domain scope in alphabetical order. p: the provider that the domain belongs to, or NULL. What was set for
+ * such a domain and is not the value of its site follows that value as a row of its own: a cap or rate
+ * that is held for the domain alone, or, with shadowed_by, what has no effect.
  */
 struct conf_setting {
 	const char *keyword;
 	const char *value; /* as it could be written; secrets are "***" */
 	struct conf_origin origin; /* line 0: default */
 	const char *section; /* "[domain gmail.com/warmup]", or NULL for a default */
+	const char
+		*shadowed_by; /* name of the provider because of which it has no effect, or NULL */
 };
-void conf_show_settings(const struct conf *c, struct slice domain, struct slice vmta,
-			void (*each)(const struct conf_setting *s, void *arg), void *arg);
+void conf_show_settings(const struct conf *c, const struct conf_provider *p, struct slice domain,
+			struct slice vmta, void (*each)(const struct conf_setting *s, void *arg),
+			void *arg);
+/*
+ * The first directive that was set for a domain and has no effect because the domain belongs to a
+ * provider; keyword may have aliases behind it. False: there is none.
+ */
+bool conf_member_shadowed(const struct conf *c, struct slice domain, struct slice vmta,
+			  struct conf_setting *ret);
 
 /* Likewise what holds for a client: conf_source_for(). */
 void conf_show_source(const struct conf *c, const struct ip *ip, const char *name,

@@ -201,6 +201,10 @@ D(discard_as_bounce, "discard-as-bounce", BOOL, "no", 0, 0, MESSAGE, \
   "with type discard: record as bounced") \
 D(smtp_hosts, "smtp-hosts", SMTP_HOSTS, "", 0, 0, MESSAGE, \
   "hosts to deliver to in place of what DNS says: h1,h2;[ip]:port;lookup-mx:domain; a comma joins equal preference, a semicolon goes on to the next") \
+D(queue_to, "queue-to", HOST, "", 0, 0, MESSAGE, \
+  "queue that the mail goes to in place of the domain's own: a name that has smtp-hosts") \
+D(disable_mx_rollup, "disable-mx-rollup", BOOL, "no", 0, 0, MESSAGE, \
+  "the domain belongs to no provider, whatever its MX hosts are") \
 D(default_smtp_port, "default-smtp-port smtp-port", UINT, "25", 1, 65535, SITE, \
   "port to connect to") \
 D(max_smtp_out, "max-smtp-out", UINT, "20", 1, 1000000, SITE, \

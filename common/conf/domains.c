@@ -215,6 +215,8 @@ static bool add_element(struct conf *c, struct conf_overlay *o, struct slice ele
 		if (!conf_pattern_parse(slice_str(texts.v[i]), &c->arena, &p, why))
 			return false;
 		p.via_macro = via_macro;
+		if (p.kind == CONF_PATTERN_EXACT)
+			conf_check_rollup_section(c, p.domain, o, msgs);
 		add_rule(rules, &p, o, msgs);
 		if (p.kind == CONF_PATTERN_ANY && vmta.p)
 			o->any_of_vmta = true;
@@ -313,6 +315,14 @@ static void check_looser(struct conf *c, struct conf_messages *msgs)
 	}
 }
 
+void conf_rules_each(const struct conf *c, conf_overlay_cb *each, void *arg)
+{
+	for (const struct conf_rules *rules = c->rules; rules; rules = rules->hh.next)
+		for (const struct rule *r = rules->by_key; r; r = r->hh.next)
+			for (size_t i = 0; i < r->overlays.n; i++)
+				each(slice_str(rules->name), &r->pattern, r->overlays.v[i], arg);
+}
+
 void conf_build_rules(struct conf *c, struct conf_messages *msgs)
 {
 	static const struct conf_pattern any = {.kind = CONF_PATTERN_ANY, .domain = {"*", 1}};
@@ -329,6 +339,7 @@ void conf_build_rules(struct conf *c, struct conf_messages *msgs)
 	}
 	link_pools(c, msgs);
 	check_looser(c, msgs);
+	conf_check_members(c, msgs);
 }
 
 static void rules_free(struct conf_rules *rules)
@@ -408,24 +419,31 @@ static void choose_by_name(const struct conf_rules *rules, struct slice domain,
 	}
 }
 
-static void choose_in_scope(const struct conf_rules *rules, struct slice domain,
-			    const struct conf_slot **chosen)
+void conf_choose_named(const struct conf_rules *rules, struct slice domain,
+		       const struct conf_slot **chosen)
 {
-	static const enum rule_key any[] = {RULE_ANY, RULE_ANY_MACRO};
 	struct ip ip;
 
 	if (!rules)
 		return;
-	if (conf_address_literal(domain, &ip)) {
-		for (size_t i = 0; i < rules->addresses.n; i++) {
-			const struct rule *r = rules->addresses.v[i];
-
-			if (cidr_has(&r->pattern.cidr, &ip))
-				choose_rule(r, chosen);
-		}
-	} else {
+	if (!conf_address_literal(domain, &ip)) {
 		choose_by_name(rules, domain, chosen);
+		return;
 	}
+	for (size_t i = 0; i < rules->addresses.n; i++) {
+		const struct rule *r = rules->addresses.v[i];
+
+		if (cidr_has(&r->pattern.cidr, &ip))
+			choose_rule(r, chosen);
+	}
+}
+
+void conf_choose_any(const struct conf_rules *rules, const struct conf_slot **chosen)
+{
+	static const enum rule_key any[] = {RULE_ANY, RULE_ANY_MACRO};
+
+	if (!rules)
+		return;
 	for (size_t i = 0; i < ARRAY_SIZE(any); i++) {
 		char key = (char)any[i];
 
@@ -433,65 +451,33 @@ static void choose_in_scope(const struct conf_rules *rules, struct slice domain,
 	}
 }
 
-/* For each directive the slot that applies, NULL for the default. */
-static void choose(const struct conf *c, struct slice domain, struct slice vmta,
-		   const struct conf_slot **chosen)
+void conf_rules_of(const struct conf *c, struct slice vmta,
+		   const struct conf_rules *ret[CONF_RULE_SCOPES])
 {
 	const struct conf_section *v = vmta.n ? conf_section_find(c, CONF_SCOPE_VMTA, vmta) : NULL;
 
-	if (v) {
-		choose_in_scope(find_rules(c, vmta), domain, chosen);
-		if (v->pool_of_rules)
-			choose_in_scope(find_rules(c, slice_str(v->pool_of_rules->name)), domain,
-					chosen);
-	}
-	choose_in_scope(find_rules(c, slice_str("")), domain, chosen);
+	ret[0] = v ? find_rules(c, vmta) : NULL;
+	ret[1] = v && v->pool_of_rules ? find_rules(c, slice_str(v->pool_of_rules->name)) : NULL;
+	ret[2] = find_rules(c, slice_str(""));
 }
 
-#define D_COUNT(field, keywords, type, def, min, max, kind, doc) +1
-enum { DOMAIN_ROWS = 0 CONF_DOMAIN_DIRECTIVES(D_COUNT) };
-#undef D_COUNT
+void conf_choose_all(const struct conf *c, struct slice domain, struct slice vmta,
+		     const struct conf_slot **chosen)
+{
+	const struct conf_rules *rules[CONF_RULE_SCOPES];
+
+	conf_rules_of(c, vmta, rules);
+	for (size_t i = 0; i < CONF_RULE_SCOPES; i++) {
+		conf_choose_named(rules[i], domain, chosen);
+		conf_choose_any(rules[i], chosen);
+	}
+}
 
 const struct conf_domain *conf_domain_for(const struct conf *c, struct slice domain,
 					  struct slice vmta)
 {
-	const struct conf_slot *chosen[DOMAIN_ROWS] = {NULL};
+	const struct conf_slot *chosen[CONF_DOMAIN_ROWS] = {NULL};
 
-	choose(c, domain, vmta, chosen);
+	conf_choose_all(c, domain, vmta, chosen);
 	return conf_intern(c, &c->domain_cache, DOMAIN_SCOPE, chosen);
-}
-
-static int by_keyword(const void *va, const void *vb)
-{
-	const struct conf_directive *const *a = va, *const *b = vb;
-
-	return strcmp((*a)->keywords, (*b)->keywords);
-}
-
-void conf_show_settings(const struct conf *c, struct slice domain, struct slice vmta,
-			void (*each)(const struct conf_setting *s, void *arg), void *arg)
-{
-	const struct conf_slot *chosen[DOMAIN_ROWS] = {NULL};
-	const struct conf_directive *sorted[DOMAIN_ROWS];
-
-	choose(c, domain, vmta, chosen);
-	for (size_t i = 0; i < DOMAIN_ROWS; i++)
-		sorted[i] = &DOMAIN_SCOPE->rows[i];
-	qsort(sorted, DOMAIN_ROWS, sizeof(*sorted), by_keyword);
-	for (size_t i = 0; i < DOMAIN_ROWS; i++) {
-		const struct conf_directive *d = sorted[i];
-		const struct conf_slot *slot = chosen[d - DOMAIN_SCOPE->rows];
-		char *keyword = slice_dup(conf_words_first(d->keywords));
-		struct conf_setting s = {
-			.keyword = keyword,
-			.value = !slot		? (*d->def ? d->def : "\"\"")
-				 : slot->secret ? "***"
-						: slot->text,
-			.origin = slot ? slot->at : (struct conf_origin){NULL, 0},
-			.section = slot ? slot->section : NULL,
-		};
-
-		each(&s, arg);
-		free(keyword);
-	}
 }

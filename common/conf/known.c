@@ -27,9 +27,7 @@ static const struct known sections[] = {
 
 static const struct known directives[] = {
 	/* limits, rates, back-off, providers */
-	{"disable-mx-rollup queue-to "
-	 "queue-priority delivery-priority",
-	 LATER},
+	{"queue-priority delivery-priority", LATER},
 	/* pools */
 	{"auto-cold-virtual-mta", LATER},
 	/* feeding */

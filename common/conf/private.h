@@ -118,6 +118,34 @@ void conf_build_pools(struct conf *c, struct conf_messages *msgs);
 /* domains.c: domain sections to rules; conf_domain_for(). */
 void conf_build_rules(struct conf *c, struct conf_messages *msgs);
 void conf_rules_done(struct conf *c);
+/* Calls each() for every pattern in every scope (name of a virtual MTA or pool, "" everywhere). */
+struct conf_pattern;
+typedef void conf_overlay_cb(struct slice scope, const struct conf_pattern *p,
+			     const struct conf_overlay *o, void *arg);
+void conf_rules_each(const struct conf *c, conf_overlay_cb *each, void *arg);
+
+/* member_check.c */
+/* A section of this domain: if it is NAME.rollup, is there such a provider, and does it hold what may stand there? */
+void conf_check_rollup_section(struct conf *c, struct slice domain, const struct conf_overlay *o,
+			       struct conf_messages *msgs);
+/* Where queue-to leads, and what is set in vain for domains that providers name. */
+void conf_check_members(struct conf *c, struct conf_messages *msgs);
+
+#define CONF_COUNT_ROW(field, keywords, type, def, min, max, kind, doc) +1
+enum { CONF_DOMAIN_ROWS = 0 CONF_DOMAIN_DIRECTIVES(CONF_COUNT_ROW) };
+#undef CONF_COUNT_ROW
+/* Scopes that a queue looks in: its virtual MTA, that one's pool, everywhere. */
+#define CONF_RULE_SCOPES 3
+/* Those of a virtual MTA in their order; NULL: no rules there. */
+void conf_rules_of(const struct conf *c, struct slice vmta,
+		   const struct conf_rules *ret[CONF_RULE_SCOPES]);
+/* Take from rules what `chosen` (CONF_DOMAIN_ROWS slots) does not have yet: those that name a domain, then *. */
+void conf_choose_named(const struct conf_rules *rules, struct slice domain,
+		       const struct conf_slot **chosen);
+void conf_choose_any(const struct conf_rules *rules, const struct conf_slot **chosen);
+/* All scopes: what applies to a queue that is rolled up nowhere. */
+void conf_choose_all(const struct conf *c, struct slice domain, struct slice vmta,
+		     const struct conf_slot **chosen);
 
 /* intern.c: chosen slots to a struct. */
 /* Takes from overlay what `chosen` (scope->n slots) does not have yet. */

@@ -76,10 +76,10 @@ static struct conf_ptrs *list_of(struct conf *c, enum conf_scope_id scope)
 		return &c->providers;
 	case CONF_SCOPE_WARMUP:
 		return &c->warmups;
-	case CONF_SCOPE_ROLLUP:
 	case CONF_SCOPE_PATTERN_LIST:
 		return &c->pattern_lists;
 	case CONF_SCOPE_CATEGORIES:
+	case CONF_SCOPE_ROLLUP:
 	case CONF_SCOPE_GLOBAL:
 	case CONF_SCOPE_DOMAIN:
 	case CONF_SCOPE_MACRO:

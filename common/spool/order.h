@@ -56,6 +56,16 @@ struct order {
 
 /* '*' matches any run, '?' one; ASCII case-insensitive. */
 bool order_pattern_match(struct slice pattern, struct slice text);
+/* A queue by its names: "domain/vmta", and "provider/vmta" where provider (NAME.rollup) is not empty. */
+struct order_queue {
+	struct slice domain, provider, vmta;
+};
+/* Does a pattern of queues mean this one, by either name? */
+bool order_queue_match(struct slice pattern, const struct order_queue *q);
+/* As order_filter_match() below, by either name. */
+bool order_filter_match_queue(const struct order_filter *f, const struct order_queue *q,
+			      struct slice job, struct slice sender, struct slice rcpt,
+			      struct slice envid, msec_t received);
 /* queue is "domain/vmta". Empty job etc. of the recipient match only empty patterns or "*". */
 bool order_filter_match(const struct order_filter *f, struct slice queue, struct slice job,
 			struct slice sender, struct slice rcpt, struct slice envid,

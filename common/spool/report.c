@@ -307,6 +307,25 @@ int report_wake_decode(struct slice payload, struct report_wake *ret)
 	return finish(&d);
 }
 
+void report_member_encode(const struct report_member *m, struct buf *b)
+{
+	enc_u8(b, REPORT_VERSION);
+	enc_var(b, m->queue);
+	enc_cut(b, m->provider, NAME_MAX_STORED);
+}
+
+int report_member_decode(struct slice payload, struct report_member *ret)
+{
+	struct dec d;
+	int rc = begin(&d, payload);
+
+	if (rc < 0)
+		return rc;
+	ret->queue = dec_var32(&d);
+	ret->provider = dec_bytes(&d);
+	return finish(&d);
+}
+
 void report_order_ack_encode(const struct report_order_ack *a, struct buf *b)
 {
 	enc_u8(b, REPORT_VERSION);

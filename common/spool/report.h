@@ -27,7 +27,8 @@ enum report_type {
 	REPORT_REROUTE, /* a queue's mail goes elsewhere from now on, or no longer */
 	REPORT_MOVE, /* recipients that the worker gives up: they get another owner */
 	REPORT_WARMUP, /* a day of an address that is warmed up, as its site has it */
-	REPORT_NOTICE /* a mail from us to an operator */
+	REPORT_NOTICE, /* a mail from us to an operator */
+	REPORT_MEMBER, /* the provider that a queue's domain belongs to */
 };
 
 enum outcome_class { OUTCOME_DELIVERED = 1, OUTCOME_BOUNCED, OUTCOME_TRANSIENT };
@@ -143,10 +144,17 @@ struct report_notice {
 	uint32_t left_out; /* lines that the text does not have */
 };
 
+/* provider: NAME.rollup; "": to none. */
+struct report_member {
+	uint32_t queue;
+	struct slice provider;
+};
+
 void report_transaction_encode(const struct report_transaction *t, struct buf *b);
 void report_site_encode(const struct report_site *s, struct buf *b);
 void report_park_encode(const struct report_park *p, struct buf *b);
 void report_wake_encode(const struct report_wake *w, struct buf *b);
+void report_member_encode(const struct report_member *m, struct buf *b);
 void report_order_ack_encode(const struct report_order_ack *a, struct buf *b);
 void report_reroute_encode(const struct report_reroute *r, struct buf *b);
 void report_move_encode(const struct report_move *m, struct buf *b);
@@ -162,6 +170,7 @@ int report_transaction_decode(struct slice payload, struct buf *scratch,
 int report_site_decode(struct slice payload, struct report_site *ret);
 int report_park_decode(struct slice payload, struct buf *scratch, struct report_park *ret);
 int report_wake_decode(struct slice payload, struct report_wake *ret);
+int report_member_decode(struct slice payload, struct report_member *ret);
 int report_order_ack_decode(struct slice payload, struct buf *scratch,
 			    struct report_order_ack *ret);
 int report_reroute_decode(struct slice payload, struct report_reroute *ret);

@@ -8,7 +8,7 @@ enum {
 	MESSAGE_VERSION = 1,
 	RECIPIENT_VERSION = 3,
 	FRESH_VERSION = 1,
-	QUEUE_VERSION = 1,
+	QUEUE_VERSION = 2,
 	VMTA_VERSION = 1,
 	SITE_VERSION = 2,
 	REROUTE_VERSION = 1,
@@ -158,6 +158,7 @@ void row_queue_encode(const struct spool_queue *q, struct buf *b)
 	enc_var(b, q->vmta);
 	enc_bytes(b, q->domain);
 	enc_var(b, q->day);
+	enc_bytes(b, q->provider);
 }
 
 int row_queue_decode(struct slice v, struct spool_queue *ret)
@@ -170,6 +171,7 @@ int row_queue_decode(struct slice v, struct spool_queue *ret)
 	ret->vmta = dec_var32(&d);
 	ret->domain = dec_bytes(&d);
 	ret->day = dec_var32(&d);
+	ret->provider = dec_bytes(&d);
 	ret->paused = false;
 	return finish(&d);
 }

@@ -115,6 +115,7 @@ struct spool_recipient {
 struct spool_queue {
 	uint32_t id, vmta;
 	struct slice domain; /* lower-case */
+	struct slice provider; /* NAME.rollup that its domain belonged to at last, or "" */
 	uint32_t day; /* when it last had mail, in days since 1970 (UTC) */
 	bool paused;
 };

@@ -30,3 +30,60 @@ def test_a_provider_has_one_cap_over_all_virtual_mtas(make_sluice, receiver, dns
     assert receiver.stats()["all"]["*"]["peak"] == 3
     row, = [r for r in sluice.rows("show", "limits") if r["kind"] == "provider"]
     assert (row["name"], row["cap"]) == ("big", 3)
+
+
+def test_one_connection_carries_several_domains(make_sluice, receiver, dns):
+    dns.set("in.big.test", A=["127.0.1.1"])
+    for i in range(5):
+        dns.set(f"d{i}.test", MX=[(10, "in.big.test")])
+    sluice = make_sluice(smtp_port=receiver.port, extra=(
+        "[provider big]\nmx = *.big.test\n[domain big.rollup]\nmax-smtp-out = 1\n")).start()
+    sluice.cli("pause", "queue", "*/*")
+    fill(sluice, [f"m{i}@d{i % 5}.test" for i in range(20)])
+    sluice.cli("resume", "queue", "*/*")
+    records = sluice.wait_records(20, "d")
+    assert {r.queue for r in records} == {"big.rollup/a"}
+    by_connection = {}
+    for m in receiver.messages():
+        for rcpt in m["rcpts"]:
+            by_connection.setdefault(m["c"], set()).add(rcpt.split("@")[1])
+    assert max(len(domains) for domains in by_connection.values()) == 5, by_connection
+
+
+def test_commands_take_the_name_of_a_providers_site(make_sluice, receiver, dns):
+    dns.set("in.big.test", A=["127.0.1.1"])
+    dns.domain("other.test", "127.0.1.2")
+    for i in range(3):
+        dns.set(f"d{i}.test", MX=[(10, "in.big.test")])
+    receiver.script(rules=[{"stage": "rcpt", "reply": "450 4.2.1 later"}])
+    sluice = make_sluice(smtp_port=receiver.port, domains={"*": {"retry-after": "1h"}},
+                         extra="[provider big]\nmx = *.big.test\n").start()
+    fill(sluice, ["a@d0.test", "a@d1.test", "a@d2.test", "a@other.test"])
+    sluice.wait_records(4, "t")
+    rows = sluice.rows("show", "queues", "big.rollup/*")
+    assert {(r["queue"], r["site"]) for r in rows} == {(f"d{i}.test/a", "big.rollup")
+                                                       for i in range(3)}
+    assert len(sluice.rows("list", "--queue", "big.rollup/a")) == 3
+    assert sluice.cli("pause", "queue", "big.rollup/*")["queues"] == 3
+    assert {r["queue"] for r in sluice.rows("show", "queues", "--paused")} == \
+        {f"d{i}.test/a" for i in range(3)}
+    assert sluice.cli("resume", "queue", "big.rollup/*")["queues"] == 3
+    receiver.script()
+    assert sluice.cli("schedule", "big.rollup/a", "--retry-recipients",
+                      "--no-spread")["recipients"] == 3
+    sluice.wait_records(3, "d")
+    fill(sluice, ["b@other.test"])
+    sluice.wait_records(1, "d", "b@other.test")
+    assert sluice.cli("delete", "--queue", "big.rollup/*")["deleted"] == 0
+    assert sluice.queued() == 1
+
+
+def test_queue_to_leads_mail_to_another_queue(make_sluice, receiver, dns):
+    sluice = make_sluice(smtp_port=receiver.port, domains={
+        "one.test, two.test": {"queue-to": "Relay.test"},
+        "relay.test": {"smtp-hosts": f"[127.0.1.7]:{receiver.port}"}}).start()
+    fill(sluice, ["a@one.test", "a@two.test"])
+    records = sluice.wait_records(2, "d")
+    assert {(r.rcpt, r.queue) for r in records} == {("a@one.test", "relay.test/a"),
+                                                          ("a@two.test", "relay.test/a")}
+    assert {r.dsnMta for r in records} == {"127.0.1.7 (127.0.1.7)"}

@@ -337,7 +337,7 @@ Test(conf, secrets_are_never_shown)
 	c = load_good("[domain *]\nmax-smtp-out = ${SLUICE_N}\n");
 	d = conf_parse_merged(conf_merged(c), &m);
 	conf_messages_done(&m);
-	conf_show_settings(d, slice_str("x"), slice_str(""), find_secret, &hidden);
+	conf_show_settings(d, NULL, slice_str("x"), slice_str(""), find_secret, &hidden);
 	cr_expect(hidden);
 	conf_free(c);
 	conf_free(d);

@@ -206,7 +206,7 @@ Test(conf_domains, settings_name_their_origin)
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		struct shown w = {.keyword = cases[i].keyword};
 
-		conf_show_settings(c, slice_str("outlook.com"), slice_str("v1"), show, &w);
+		conf_show_settings(c, NULL, slice_str("outlook.com"), slice_str("v1"), show, &w);
 		cr_expect_str_eq(buf_cstr(&w.line), cases[i].want);
 		cr_expect_eq(w.count, conf_scopes[CONF_SCOPE_DOMAIN].n);
 		buf_done(&w.line);

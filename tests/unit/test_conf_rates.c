@@ -109,7 +109,7 @@ Test(conf_rates, per_hour_is_an_old_name)
 			   "%s", messages);
 	cr_expect_eq(domain_of(c, "x.test")->max_msg_rate.n, 500);
 	cr_expect_eq(domain_of(c, "x.test")->max_msg_rate.per, CONF_HOUR);
-	conf_show_settings(c, slice_str("x.test"), slice_str(""), find_rate, &shown);
+	conf_show_settings(c, NULL, slice_str("x.test"), slice_str(""), find_rate, &shown);
 	cr_expect_str_eq(shown, "500/h");
 	free(shown);
 	conf_free(c);

@@ -166,8 +166,13 @@ Test(report, others_come_back_as_they_were)
 				  .text = lit("t\n"),
 				  .left_out = 3},
 			     n2;
+	struct report_member b1 = {.queue = 6, .provider = lit("x.rollup")}, b2;
 	struct buf b = BUF_INIT, scratch = BUF_INIT;
 
+	report_member_encode(&b1, &b);
+	cr_assert_eq(report_member_decode(buf_slice(&b), &b2), 0);
+	cr_assert(b2.queue == 6 && slice_eq(b2.provider, b1.provider));
+	buf_clear(&b);
 	report_site_encode(&s, &b);
 	cr_assert_eq(report_site_decode(buf_slice(&b), &s2), 0);
 	cr_assert(slice_eq(s2.name, s.name) && slice_eq(s2.queue, s.queue) &&

@@ -1,0 +1,372 @@
+/* links: common/base common/conf common/spool common/shm common/ipc common/smtp common/mail common/acct common/dns/route.c common/dns/wire.c spooler/commit.c spooler/commit_*.c spooler/dsn_row.c worker -worker/resolver.c -worker/resolver_main.c -worker/resolver_packet.c -worker/resolver_record.c -worker/resolver_route.c -worker/resolver_server.c -worker/resolver_upstream.c tests/replay/world.c tests/replay/mx.c tests/replay/fake_loop.c tests/replay/fake_stream.c tests/replay/fake_dns.c */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tests/replay/mx.h"
+#include "tests/replay/world.h"
+
+/* big: in1.big.test and in2.big.test; other: its own host. Fake answers live for 60 s. */
+#define BIG1 "10 in1.big.test 198.51.100.1"
+#define BIG2 "10 in2.big.test 198.51.100.2"
+#define OTHER "10 mx.other.test 198.51.100.3"
+#define PROVIDER "[provider big]\nmx = *.big.test\n"
+#define TTL MINUTE
+
+static struct world x;
+static struct mx big1, big2, other;
+
+static void start(const char *conf)
+{
+	memset(&big1, 0, sizeof(big1));
+	memset(&big2, 0, sizeof(big2));
+	memset(&other, 0, sizeof(other));
+	world_new(&x, conf);
+	mx_listen(&big1, "198.51.100.1", WORLD_PORT);
+	mx_listen(&big2, "198.51.100.2", WORLD_PORT);
+	mx_listen(&other, "198.51.100.3", WORLD_PORT);
+	fake_dns_default(BIG1);
+}
+
+static void finish(void)
+{
+	world_check(&x);
+	cr_assert_eq(fake_open_connections(), 0);
+	world_free(&x);
+	mx_done(&big1);
+	mx_done(&big2);
+	mx_done(&other);
+}
+
+static void send_to(const char *domain, unsigned from, unsigned n)
+{
+	char rcpt[100];
+
+	for (unsigned i = from; i < from + n; i++) {
+		snprintf(rcpt, sizeof(rcpt), "r%u@%s", i, domain);
+		world_send(&x, "s@sender.test", rcpt);
+	}
+}
+
+/* Each of n recipients was delivered once, by the accounting and by what the hosts saw. */
+static void assert_delivered(const char *domain, unsigned n)
+{
+	char rcpt[100];
+
+	for (unsigned i = 0; i < n; i++) {
+		snprintf(rcpt, sizeof(rcpt), "r%u@%s", i, domain);
+		cr_assert_eq(world_count_rcpt(&x, 'd', rcpt), 1, "%s", rcpt);
+	}
+}
+
+Test(providers, one_connection_carries_several_domains)
+{
+	char domain[32];
+
+	start(PROVIDER "[domain big.rollup]\nmax-smtp-out = 1\n");
+	for (unsigned i = 0; i < 20; i++) {
+		snprintf(domain, sizeof(domain), "d%u.test", i);
+		send_to(domain, 0, 2);
+	}
+	world_run(&x, MINUTE);
+	cr_assert_eq(world_count(&x, 'd'), 40);
+	cr_assert_eq(big1.delivered, 40);
+	cr_assert_leq(big1.connections, 2);
+	cr_assert_eq(big1.peak, 1);
+	cr_assert_str_eq(world_nth(&x, 'd', 0)->queue, "big.rollup/a");
+	cr_assert_eq(world_left(&x), 0);
+	finish();
+}
+
+Test(providers, without_one_every_domain_has_its_own_connection)
+{
+	start("");
+	send_to("d1.test", 0, 2);
+	send_to("d2.test", 0, 2);
+	world_run(&x, MINUTE);
+	cr_assert_geq(big1.connections, 2);
+	cr_assert_str_eq(world_nth(&x, 'd', 0)->queue, "d1.test/a");
+	finish();
+}
+
+Test(providers, mail_goes_only_to_hosts_of_its_own_domain)
+{
+	start(PROVIDER "[domain big.rollup]\nmax-smtp-out = 1\n");
+	fake_dns_mx("two.test", BIG2);
+	fake_dns_mx("mixed.test", BIG1 "; " BIG2);
+	send_to("one.test", 0, 100);
+	send_to("two.test", 0, 100);
+	world_run(&x, 5 * MINUTE);
+	assert_delivered("one.test", 100);
+	assert_delivered("two.test", 100);
+	cr_assert_eq(big1.delivered, 100);
+	cr_assert_eq(big2.delivered, 100);
+	cr_assert_leq(big1.peak + big2.peak, 2);
+	finish();
+}
+
+Test(providers, all_hosts_of_the_lowest_preference_must_belong)
+{
+	start(PROVIDER "mx-ip = 198.51.100.3/32\n");
+	fake_dns_mx("in.test", BIG1 "; 20 mx.other.test 198.51.100.9");
+	fake_dns_mx("out.test", BIG1 "; 10 mx.elsewhere.test 198.51.100.1");
+	fake_dns_mx("by-ip.test", OTHER);
+	fake_dns_mx("half-ip.test", "10 m.x.test 198.51.100.3,198.51.100.1");
+	send_to("in.test", 0, 1);
+	send_to("out.test", 0, 1);
+	send_to("by-ip.test", 0, 1);
+	send_to("half-ip.test", 0, 1);
+	world_run(&x, MINUTE);
+	cr_assert_eq(world_count(&x, 'd'), 4);
+	for (size_t i = 0; i < 4; i++) {
+		const struct world_record *r = world_nth(&x, 'd', i);
+		bool in = strstr(r->rcpt, "@in.test") || strstr(r->rcpt, "@by-ip.test");
+
+		cr_assert_eq(strcmp(r->queue, "big.rollup/a") == 0, in, "%s went through %s",
+			     r->rcpt, r->queue);
+	}
+	finish();
+}
+
+Test(providers, what_is_set_for_a_domain_keeps_it_out)
+{
+	start(PROVIDER "[domain hosts.test]\nsmtp-hosts = [198.51.100.3]\n"
+		       "[domain alone.test]\ndisable-mx-rollup = yes\n");
+	send_to("hosts.test", 0, 1);
+	send_to("alone.test", 0, 1);
+	send_to("one.test", 0, 1);
+	world_run(&x, MINUTE);
+	cr_assert_eq(other.delivered, 1);
+	for (size_t i = 0; i < 3; i++) {
+		const struct world_record *r = world_nth(&x, 'd', i);
+
+		cr_assert_eq(strcmp(r->queue, "big.rollup/a") == 0,
+			     strstr(r->rcpt, "@one.test") != NULL, "%s", r->queue);
+	}
+	finish();
+}
+
+/* --- records that change --- */
+
+static void move_away(void *arg ATTR_UNUSED)
+{
+	fake_dns_mx("d.test", OTHER);
+}
+
+static void move_back(void *arg ATTR_UNUSED)
+{
+	fake_dns_mx("d.test", BIG1);
+}
+
+static void break_dns(void *arg ATTR_UNUSED)
+{
+	fake_dns_status("d.test", DNS_TEMPFAIL, "SERVFAIL");
+}
+
+static unsigned fed;
+
+static void feed(void *arg ATTR_UNUSED)
+{
+	send_to("d.test", fed++, 1);
+}
+
+/* A message every 5 s. */
+static void feed_for(usec_t long_)
+{
+	fed = 0;
+	for (usec_t at = 0; at < long_; at += 5 * USEC_PER_SEC)
+		fake_at(at, feed, NULL);
+}
+
+/* The queue of the first delivery at or after `at`. */
+static const char *queue_at(usec_t at)
+{
+	for (size_t i = 0; i < world_count(&x, 'd'); i++)
+		if (world_nth(&x, 'd', i)->at >= at)
+			return world_nth(&x, 'd', i)->queue;
+	return "none";
+}
+
+Test(providers, a_domain_follows_its_records_within_two_lives_of_them)
+{
+	start(PROVIDER);
+	feed_for(20 * MINUTE);
+	fake_at(3 * MINUTE, move_away, NULL);
+	fake_at(12 * MINUTE, move_back, NULL);
+	world_run(&x, 25 * MINUTE);
+	assert_delivered("d.test", fed);
+	cr_assert_str_eq(queue_at(0), "big.rollup/a");
+	cr_assert_str_eq(queue_at(3 * MINUTE + 2 * TTL), "d.test/a");
+	cr_assert_str_eq(queue_at(11 * MINUTE), "d.test/a");
+	cr_assert_str_eq(queue_at(12 * MINUTE + 2 * TTL), "big.rollup/a");
+	cr_assert_eq(big1.delivered + other.delivered, fed, "nothing is sent twice");
+	cr_assert_eq(world_left(&x), 0);
+	finish();
+}
+
+Test(providers, one_different_answer_moves_nothing)
+{
+	start(PROVIDER);
+	feed_for(10 * MINUTE);
+	/* a look-up a minute: the one after three minutes sees it, the second look does not */
+	fake_at(3 * MINUTE - 10 * USEC_PER_SEC, move_away, NULL);
+	fake_at(3 * MINUTE + 15 * USEC_PER_SEC, move_back, NULL);
+	world_run(&x, 15 * MINUTE);
+	assert_delivered("d.test", fed);
+	for (size_t i = 0; i < world_count(&x, 'd'); i++)
+		cr_assert_str_eq(world_nth(&x, 'd', i)->queue, "big.rollup/a");
+	finish();
+}
+
+Test(providers, a_failed_look_up_changes_nothing)
+{
+	start(PROVIDER "[domain *]\nretry-after-dns-error = 10s\n");
+	feed_for(10 * MINUTE);
+	fake_at(3 * MINUTE, break_dns, NULL);
+	fake_at(8 * MINUTE, move_back, NULL);
+	world_run(&x, 15 * MINUTE);
+	assert_delivered("d.test", fed);
+	for (size_t i = 0; i < world_count(&x, 'd'); i++)
+		cr_assert_str_eq(world_nth(&x, 'd', i)->queue, "big.rollup/a");
+	finish();
+}
+
+Test(providers, what_a_domain_belonged_to_is_known_after_a_restart)
+{
+	start(PROVIDER "[domain *]\nretry-after-dns-error = 10s\n");
+	send_to("d.test", 0, 1);
+	world_run(&x, MINUTE);
+	break_dns(NULL);
+	send_to("d.test", 1, 1);
+	fake_at(5 * MINUTE, move_back, NULL);
+	world_run(&x, 10 * MINUTE);
+	cr_assert_eq(world_count(&x, 'd'), 2);
+	cr_assert_str_eq(world_nth(&x, 'd', 1)->queue, "big.rollup/a");
+	finish();
+}
+
+Test(providers, a_reload_moves_at_once)
+{
+	start(PROVIDER);
+	send_to("d.test", 0, 1);
+	world_run(&x, MINUTE);
+	world_reload(&x, "");
+	send_to("d.test", 1, 1);
+	world_run(&x, 2 * MINUTE);
+	world_reload(&x, "[provider large]\ndomains = d.test\n");
+	send_to("d.test", 2, 1);
+	world_run(&x, 3 * MINUTE);
+	cr_assert_str_eq(world_nth(&x, 'd', 0)->queue, "big.rollup/a");
+	cr_assert_str_eq(world_nth(&x, 'd', 1)->queue, "d.test/a");
+	cr_assert_str_eq(world_nth(&x, 'd', 2)->queue, "large.rollup/a");
+	finish();
+}
+
+/* --- one site, but not one fate --- */
+
+Test(providers, demands_on_tls_are_kept_apart)
+{
+	start(PROVIDER "[domain tls.test]\nrequire-starttls = yes\nbounce-after = 1h\n"
+		       "[domain big.rollup]\nmax-smtp-out = 1\n");
+	send_to("tls.test", 0, 3);
+	send_to("one.test", 0, 20);
+	world_run(&x, 30 * MINUTE);
+	assert_delivered("one.test", 20);
+	cr_assert_eq(big1.delivered, 20, "nothing in clear that must not be");
+	world_run(&x, 3 * HOUR);
+	cr_assert_eq(world_count(&x, 'b'), 3);
+	finish();
+}
+
+Test(providers, a_dead_host_of_one_domain_holds_no_other)
+{
+	start(PROVIDER "[domain *]\nretry-after = 10m\n");
+	fake_dns_mx("dead.test", "10 gone.big.test 198.51.100.77");
+	send_to("dead.test", 0, 3);
+	fake_at(0, feed, NULL);
+	feed_for(5 * MINUTE);
+	fake_dns_mx("d.test", BIG1);
+	world_run(&x, 6 * MINUTE);
+	assert_delivered("d.test", fed);
+	for (size_t i = 0; i < world_count(&x, 'd'); i++)
+		cr_assert_lt(world_nth(&x, 'd', i)->at, 5 * MINUTE);
+	cr_assert_eq(world_left(&x), 3);
+	cr_assert_str_eq(world_nth(&x, 'q', 0)->queue, "dead.test/a");
+	finish();
+}
+
+static const char *closed(struct mx *m ATTR_UNUSED, enum mx_event what, unsigned c ATTR_UNUSED,
+			  const char *line ATTR_UNUSED)
+{
+	return what == MX_OPEN ? "421 4.3.2 not now" : NULL;
+}
+
+static void open_again(void *arg ATTR_UNUSED)
+{
+	big1.answer = NULL;
+}
+
+Test(providers, hosts_that_are_all_down_are_one_failure)
+{
+	start(PROVIDER "[domain *]\nretry-after = 10m\n");
+	big1.answer = closed;
+	fake_at(5 * MINUTE, open_again, NULL);
+	send_to("one.test", 0, 3);
+	send_to("two.test", 0, 3);
+	world_run(&x, 20 * MINUTE);
+	cr_assert_eq(world_count(&x, 'q'), 1);
+	cr_assert_str_eq(world_nth(&x, 'q', 0)->queue, "big.rollup/a");
+	assert_delivered("one.test", 3);
+	assert_delivered("two.test", 3);
+	cr_assert_geq(world_nth(&x, 'd', 0)->at, 10 * MINUTE);
+	finish();
+}
+
+static unsigned open_for_one, peak_for_one;
+
+/* Counts transactions for one.test that are under way. */
+static const char *slow(struct mx *m ATTR_UNUSED, enum mx_event what, unsigned c ATTR_UNUSED,
+			const char *line)
+{
+	if (what == MX_RCPT && strstr(line, "@one.test") && ++open_for_one > peak_for_one)
+		peak_for_one = open_for_one;
+	if (what == MX_DONE && open_for_one)
+		open_for_one--;
+	return NULL;
+}
+
+Test(providers, a_cap_set_for_a_domain_holds_inside_the_site)
+{
+	start(PROVIDER "[domain one.test]\nmax-smtp-out = 1\n"
+		       "[domain big.rollup]\nmax-smtp-out = 5\n");
+	fake_latency(50 * USEC_PER_MSEC);
+	big1.answer = slow;
+	open_for_one = peak_for_one = 0;
+	send_to("one.test", 0, 30);
+	world_run(&x, MINUTE);
+	fake_latency(USEC_PER_MSEC);
+	assert_delivered("one.test", 30);
+	cr_assert_eq(peak_for_one, 1);
+	cr_assert_eq(big1.peak, 1);
+	finish();
+}
+
+Test(providers, a_pause_of_the_site_holds_its_domains)
+{
+	start(PROVIDER);
+	send_to("one.test", 0, 1);
+	world_order_at(&x, 10 * USEC_PER_SEC, ORDER_PAUSE, "big.rollup/*", false);
+	world_run(&x, MINUTE);
+	cr_assert_eq(world_count(&x, 'd'), 1);
+	send_to("one.test", 1, 1);
+	send_to("new.test", 0, 1);
+	fake_dns_mx("free.test", OTHER);
+	send_to("free.test", 0, 1);
+	world_run(&x, 2 * MINUTE);
+	cr_assert_eq(world_count(&x, 'd'), 2);
+	cr_assert_eq(other.delivered, 1);
+	world_order_at(&x, 2 * MINUTE + 1, ORDER_RESUME, "big.rollup/*", false);
+	world_run(&x, 20 * MINUTE);
+	cr_assert_eq(world_count(&x, 'd'), 4);
+	finish();
+}
