@@ -45,7 +45,10 @@ static void outcome(const char *site, uint32_t day, enum outcome_class class, co
 {
 	struct report_outcome o[2] = {
 		{.class = class, .code = 550, .text = slice_str(text), .attempted = true},
-		{.class = OUTCOME_DELIVERED, .code = 250, .text = slice_str("250 ok"), .attempted = true}};
+		{.class = OUTCOME_DELIVERED,
+		 .code = 250,
+		 .text = slice_str("250 ok"),
+		 .attempted = true}};
 	struct report_transaction t = {.msgid = 77, /* gone already: it was tried all the same */
 				       .site = slice_str(site),
 				       .source_ip = ip,

@@ -29,7 +29,7 @@ static int bells[WORKERS];
 
 struct shared {
 	_Atomic uint64_t held[ENTRIES];
-	_Atomic uint64_t takes, waits, too_many, stuck, full;
+	_Atomic uint64_t takes, waits, too_many, stuck, full, adopted;
 	_Atomic uint32_t stop;
 };
 
@@ -69,8 +69,23 @@ static bool bell_wait(uint32_t slot)
 	return read(bells[slot], &n, sizeof(n)) == sizeof(n);
 }
 
-static void hold(struct shm *s, struct shared *sh, uint32_t slot, lease_id l, const int *which,
-		 size_t n)
+/* As after a reload: the lease leaves all entries but the first, and enters one that has room for all. */
+static void adopt(struct shm *s, struct shared *sh, uint32_t slot, lease_id l,
+		  const struct limit_want *w, const int *which, size_t n)
+{
+	const struct limit_want now[] = {
+		w[0], {.kind = LIMIT_MX, .name = slice_str("new"), .cap = 1000, .conf_gen = 1}};
+	size_t i;
+
+	for (i = 1; i < n; i++)
+		atomic_fetch_sub(&sh->held[which[i]], UINT64_C(1) << 8 * slot);
+	if (lease_adopt(s, slot, l, now, 2) < 0)
+		atomic_fetch_add(&sh->full, 1);
+	atomic_fetch_add(&sh->adopted, 1);
+}
+
+static void hold(struct shm *s, struct shared *sh, uint32_t slot, lease_id l,
+		 const struct limit_want *w, const int *which, size_t n)
 {
 	uint64_t mine = UINT64_C(1) << 8 * slot;
 	usec_t until = clock_now() + (usec_t)(rand() % 300);
@@ -85,6 +100,10 @@ static void hold(struct shm *s, struct shared *sh, uint32_t slot, lease_id l, co
 	lease_set_message(s, slot, l, 1 + (uint64_t)slot);
 	while (clock_now() < until)
 		(void)lease_should_yield(s, slot, l, false, until, 0);
+	if (rand() % 8 == 0) {
+		adopt(s, sh, slot, l, w, which, n);
+		n = 1;
+	}
 	for (i = 0; i < n; i++)
 		atomic_fetch_sub(&sh->held[which[i]], mine);
 	lease_give(s, slot, l);
@@ -114,7 +133,7 @@ static void work(struct shm *s, struct shared *sh, uint32_t slot, unsigned seed)
 			atomic_fetch_add(&sh->full, 1);
 		if (rc == 0) {
 			atomic_fetch_add(&sh->takes, 1);
-			hold(s, sh, slot, l, which, n);
+			hold(s, sh, slot, l, w, which, n);
 		}
 	}
 	_exit(0);
@@ -150,15 +169,16 @@ static void check_empty(struct shm *s)
 	size_t pos = 0, n = limits_list(s, &pos, all, 64), i;
 	struct limits l;
 
-	cr_assert_eq(n, ENTRIES);
+	cr_assert_eq(n, ENTRIES + 1, "and the one that was adopted");
 	for (i = 0; i < n; i++)
 		cr_assert(all[i].in_use == 0 && all[i].waiting == 0, "%s: %u in use, %u waiting",
 			  all[i].name, all[i].in_use, all[i].waiting);
 	limits_begin(&l, s);
-	for (i = 1; i <= ENTRIES; i++)
+	for (i = 1; i <= ENTRIES + 1; i++)
 		cr_assert(l.entries[i].shares == 0 && l.entries[i].reserved == 0 &&
-			  l.entries[i].yielding == 0);
+			  l.entries[i].yielding == 0 && l.entries[i].over == 0);
 	cr_assert_eq(atomic_load(&l.t->waiting), 0);
+	cr_assert_eq(atomic_load(&l.t->over), 0);
 	limits_end(&l);
 }
 
@@ -202,6 +222,7 @@ Test(limits_stress, caps_hold_and_nobody_is_stuck_while_processes_are_killed, .t
 	cr_assert_eq(atomic_load(&sh->full), 0);
 	cr_assert_gt(atomic_load(&sh->takes), 200);
 	cr_assert_gt(atomic_load(&sh->waits), 100);
+	cr_assert_gt(atomic_load(&sh->adopted), 10);
 	check_empty(s);
 	shm_free(s);
 }
