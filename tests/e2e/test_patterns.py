@@ -2,12 +2,15 @@
 from peers import wait_until
 
 LIST = """
+[virtual-mta b]
+smtp-source-host = 127.0.0.21 b.sluice.test
 [smtp-pattern-list own]
 reply = /temporarily deferred/ mode=backoff
 reply = /welcome back/ mode=normal
 reply = /^452 4\\.2\\.2 / bounce-rcpt
 reply = /go elsewhere/ skip-mx
 reply = /block list/ disable-source-ip, retry-rcpt
+reply = /spam trap/ reroute=b
 [bounce-category-patterns]
 pattern = /x-mas/ seasonal
 """
@@ -39,18 +42,21 @@ def test_replies_decide_over_recipients_hosts_and_sources(make_sluice, receiver,
     dns.set("first.test", A=["127.0.1.1"])
     dns.set("second.test", A=["127.0.1.2"])
     dns.domain("blocked.test", "127.0.1.3")
+    dns.domain("trap.test", "127.0.1.4")
     receiver.script(rules=[
         {"stage": "rcpt", "domain": "two.test", "listen": "127.0.1.1", "from": "full@*",
          "reply": "452 4.2.2 over quota since x-mas"},
         {"stage": "mail", "listen": "127.0.1.1", "from": "else@*", "reply": "550 5.3.2 go elsewhere"},
         {"stage": "mail", "listen": "127.0.1.3", "source": "127.0.0.11",
-         "reply": "550 5.7.1 on our block list"}])
+         "reply": "550 5.7.1 on our block list"},
+        {"stage": "mail", "listen": "127.0.1.4", "source": "127.0.0.1?",
+         "reply": "550 5.7.1 our spam trap"}])
     sluice = make_sluice(smtp_port=receiver.port, domains=OWN, extra=LIST, vmtas={
         "a": ["127.0.0.11 a1.sluice.test", "127.0.0.12 a2.sluice.test"]}).start()
     sluice.inject("full@sender.test", "bounced@two.test")
     sluice.inject("else@sender.test", "moved@two.test")
     sluice.inject("any@sender.test", [f"b{i}@blocked.test" for i in range(5)])
-    sluice.wait_records(7)
+    sluice.inject("any@sender.test", [f"t{i}@trap.test" for i in range(5)])
     bounce, = sluice.wait_records(1, "b")
     assert (bounce.rcpt, bounce.bounceCat) == ("bounced@two.test", "seasonal")
     assert bounce.dsnStatus == "4.2.2 (mailbox full)"
@@ -61,6 +67,8 @@ def test_replies_decide_over_recipients_hosts_and_sources(make_sluice, receiver,
     for i in range(5):
         record, = sluice.wait_records(1, "d", f"b{i}@blocked.test")
         assert record.dlvSourceIp == "127.0.0.12"
+        record, = sluice.wait_records(1, "d", f"t{i}@trap.test")
+        assert (record.vmta, record.dlvSourceIp) == ("b", "127.0.0.21")
 
 
 def test_check_reply_needs_no_daemon(make_sluice, dns):
