@@ -55,9 +55,13 @@ const struct column show_limit_columns[] = {
 };
 
 const struct column show_setting_columns[] = {
-	{"directive", "DIRECTIVE", COL_NAME}, {"value", "VALUE", COL_TEXT},
-	{"section", "SECTION", COL_TEXT},     {"file", "FILE", COL_TEXT},
-	{"line", "LINE", COL_COUNT},	      {NULL, NULL, COL_TEXT},
+	{"directive", "DIRECTIVE", COL_NAME},
+	{"value", "VALUE", COL_TEXT},
+	{"section", "SECTION", COL_TEXT},
+	{"file", "FILE", COL_TEXT},
+	{"line", "LINE", COL_COUNT},
+	{"shadowed_by", "SHADOWED BY PROVIDER", COL_NAME},
+	{NULL, NULL, COL_TEXT},
 };
 
 const struct column show_paused_columns[] = {

@@ -301,10 +301,11 @@ static void one_setting(const struct conf_setting *s, void *arg)
 {
 	struct control *c = arg;
 
-	control_write(c, json_pack("{s:{s:s, s:s, s:s?, s:s?, s:o}}", "data", "directive",
+	control_write(c, json_pack("{s:{s:s, s:s, s:s?, s:s?, s:o, s:s?}}", "data", "directive",
 				   s->keyword, "value", s->value, "section", s->section, "file",
 				   s->origin.line ? s->origin.file : NULL, "line",
-				   s->origin.line ? json_integer(s->origin.line) : json_null()));
+				   s->origin.line ? json_integer(s->origin.line) : json_null(),
+				   "shadowed_by", s->shadowed_by));
 }
 
 static void do_settings(struct control *c, const json_t *args)

@@ -154,6 +154,18 @@ VALUE(queue)
 {
 	return r->queue;
 }
+/* The queue is NAME.rollup/vmta then. */
+VALUE(provider)
+{
+	static const char rollup[] = ".rollup";
+	struct slice site = slice_sub(
+		r->queue, 0, slice_rchr(r->queue, '/') < 0 ? 0 : (size_t)slice_rchr(r->queue, '/'));
+	size_t n = sizeof(rollup) - 1;
+
+	if (site.n <= n || !slice_eq_str(slice_from(site, site.n - n), rollup))
+		return slice_of("", 0);
+	return slice_sub(site, 0, site.n - n);
+}
 VALUE(vmta_pool)
 {
 	return r->pool;

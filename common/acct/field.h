@@ -95,6 +95,8 @@ F(user_string, "userString", ACCT_IN_ALL, NAMED, TEXT, \
   "user-string of the file") \
 F(domain, "domain", ACCT_IN_DBT, NAMED, TEXT, \
   "domain of rcpt, in lower case") \
+F(provider, "provider", ACCT_IN_ALL, NAMED, TEXT, \
+  "provider whose site the mail went through; empty if the domain belonged to none") \
 F(attempt, "attempt", ACCT_IN_DBT, NAMED, NUMBER, \
   "number of the attempt, from 1; 0: never tried") \
 F(msg_id, "msgId", ACCT_IN_DBT, NAMED, NUMBER, \

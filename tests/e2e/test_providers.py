@@ -36,13 +36,14 @@ def test_one_connection_carries_several_domains(make_sluice, receiver, dns):
     dns.set("in.big.test", A=["127.0.1.1"])
     for i in range(5):
         dns.set(f"d{i}.test", MX=[(10, "in.big.test")])
-    sluice = make_sluice(smtp_port=receiver.port, extra=(
-        "[provider big]\nmx = *.big.test\n[domain big.rollup]\nmax-smtp-out = 1\n")).start()
+    sluice = make_sluice(smtp_port=receiver.port, acct={
+        "records": "d,b,t,tq", "fields": "*,provider"}, extra=(
+            "[provider big]\nmx = *.big.test\n[domain big.rollup]\nmax-smtp-out = 1\n")).start()
     sluice.cli("pause", "queue", "*/*")
     fill(sluice, [f"m{i}@d{i % 5}.test" for i in range(20)])
     sluice.cli("resume", "queue", "*/*")
     records = sluice.wait_records(20, "d")
-    assert {r.queue for r in records} == {"big.rollup/a"}
+    assert {(r.queue, r.provider) for r in records} == {("big.rollup/a", "big")}
     by_connection = {}
     for m in receiver.messages():
         for rcpt in m["rcpts"]:

@@ -102,3 +102,160 @@ Test(conf_providers, rollup_by_ip_is_taken_with_a_remark)
 	free(messages);
 	conf_free(c);
 }
+
+/* --- what applies to a domain of a provider --- */
+
+#define PROVIDER L "[provider p]\nmx = *.p.test\n"
+#define VMTA "[virtual-mta v]\nsmtp-source-host = 192.0.2.1\n"
+
+static struct conf_rolled rolled(const struct conf *c, const char *domain, const char *vmta)
+{
+	struct conf_rolled m;
+
+	conf_rolled_for(c, conf_provider_at(c, 0), text(domain), text(vmta), &m);
+	return m;
+}
+
+Test(conf_providers, message_directives_are_the_domains_and_site_directives_the_providers)
+{
+	struct conf *c =
+		load_good(PROVIDER VMTA "[domain *]\nbounce-after = 1h\nretry-after = 1m\n"
+					"[domain p.rollup]\nbounce-after = 2h\nretry-after = 2m\n"
+					"[domain d.test]\nbounce-after = 3h\nretry-after = 3m\n");
+	const struct conf_domain *own = rolled(c, "d.test", "v").set;
+	const struct conf_domain *other = rolled(c, "e.test", "v").set;
+
+	cr_assert_eq(own->bounce_after, 3 * CONF_HOUR);
+	cr_assert_eq(own->retry_after.v[0], 2 * CONF_MIN);
+	cr_assert_eq(other->bounce_after, 2 * CONF_HOUR);
+	cr_assert_eq(other->retry_after.v[0], 2 * CONF_MIN);
+	conf_free(c);
+}
+
+Test(conf_providers, the_scope_of_a_virtual_mta_comes_first_here_too)
+{
+	struct conf *c =
+		load_good(PROVIDER VMTA "[domain */v]\nbounce-after = 1h\nretry-after = 1m\n"
+					"[domain p.rollup]\nbounce-after = 2h\nretry-after = 2m\n"
+					"[domain d.test]\nbounce-after = 3h\n"
+					"[domain e.test/v]\nbounce-after = 4h\n");
+
+	cr_assert_eq(rolled(c, "d.test", "v").set->bounce_after, CONF_HOUR);
+	cr_assert_eq(rolled(c, "e.test", "v").set->bounce_after, 4 * CONF_HOUR);
+	cr_assert_eq(rolled(c, "d.test", "v").set->retry_after.v[0], CONF_MIN);
+	cr_assert_eq(rolled(c, "d.test", "").set->bounce_after, 3 * CONF_HOUR);
+	conf_free(c);
+}
+
+Test(conf_providers, caps_and_rates_set_for_a_domain_hold_for_it_alone)
+{
+	struct conf *c = load_good(
+		PROVIDER VMTA "[domain-macro]\nm = d.test, x.test\n"
+			      "[domain *]\nmax-smtp-out = 7\n[domain p.rollup]\nmax-smtp-out = 50\n"
+			      "[domain $m]\nmax-smtp-out = 2\nmax-msg-rate = 10/h\n"
+			      "[domain */v]\nmax-msg-rate = 5/h\n");
+	struct conf_rolled d = rolled(c, "d.test", ""), e = rolled(c, "e.test", "");
+
+	cr_assert_eq(d.set->max_smtp_out, 50);
+	cr_assert_eq(d.max_smtp_out, 2);
+	cr_assert_eq(d.own->max_msg_rate.n, 10);
+	cr_assert_eq(e.max_smtp_out, 0, "* is nothing of its own");
+	cr_assert_eq(e.own->max_msg_rate.n, UINT64_MAX);
+	d = rolled(c, "d.test", "v");
+	cr_assert_eq(d.own->max_msg_rate.n, UINT64_MAX, "*/v hides what is said everywhere");
+	cr_assert_eq(d.set->max_msg_rate.n, 5);
+	conf_free(c);
+}
+
+Test(conf_providers, type_hosts_and_queue_to_keep_a_domain_out)
+{
+	struct conf *c =
+		load_good(PROVIDER VMTA "[domain t.test]\ntype = smtp\n"
+					"[domain h.test, relay.test]\nsmtp-hosts = h\n"
+					"[domain q.test]\nqueue-to = relay.test\n"
+					"[domain o.test]\ndisable-mx-rollup = yes\n"
+					"[domain *]\ntype = smtp\n"
+					"[domain p.rollup]\nsmtp-hosts = lookup-mx:x.test\n"
+					"[domain */v]\nsmtp-hosts = relay\n");
+	static const char *const out[] = {"t.test", "h.test", "q.test", "o.test"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(out); i++)
+		cr_assert(conf_keeps_own_site(c, text(out[i]), text("")), "%s", out[i]);
+	cr_assert_not(conf_keeps_own_site(c, text("d.test"), text("")));
+	cr_assert(conf_keeps_own_site(c, text("d.test"), text("v")), "all goes to a relay");
+	cr_assert_eq(rolled(c, "d.test", "").set->smtp_hosts.n, 1);
+	conf_free(c);
+}
+
+struct shown {
+	const char *keyword;
+	unsigned rows, shadowed;
+};
+
+static void count_shown(const struct conf_setting *s, void *arg)
+{
+	struct shown *x = arg;
+
+	if (strcmp(s->keyword, x->keyword) != 0)
+		return;
+	x->rows++;
+	x->shadowed += s->shadowed_by && strcmp(s->shadowed_by, "p") == 0;
+}
+
+static struct shown shown_of(const struct conf *c, const char *keyword)
+{
+	struct shown x = {.keyword = keyword};
+
+	conf_show_settings(c, conf_provider_at(c, 0), text("d.test"), text(""), count_shown, &x);
+	return x;
+}
+
+Test(conf_providers, what_has_no_effect_is_warned_of_and_shown)
+{
+	char *messages;
+	struct conf *c = load_text(L "[provider p]\ndomains = d.test\n"
+				     "[domain d.test]\nmax-smtp-out = 2\nretry-after = 3m\n"
+				     "bounce-after = 3h\n",
+				   &messages);
+
+	cr_assert_not_null(c, "%s", messages);
+	cr_assert(strstr(messages, "T:6: warning: retry-after of [domain d.test] has no effect for "
+				   "d.test: the domain belongs to provider p: set it for p.rollup"),
+		  "%s", messages);
+	cr_assert_null(strstr(messages, "bounce-after"));
+	cr_assert(shown_of(c, "retry-after").shadowed == 1 && shown_of(c, "retry-after").rows == 2);
+	cr_assert(shown_of(c, "max-smtp-out").shadowed == 0 &&
+		  shown_of(c, "max-smtp-out").rows == 2);
+	cr_assert(shown_of(c, "bounce-after").rows == 1);
+	free(messages);
+	conf_free(c);
+}
+
+static const struct {
+	const char *label, *text, *want;
+} rollup_errors[] = {
+	{"no such provider", "[domain q.rollup]\nmax-smtp-out = 2\n",
+	 "T:5: error: [domain q.rollup]: there is no [provider q]\n"},
+	{"decided at reception", "[domain p.rollup]\ntype = discard\n",
+	 "T:5: error: type of [domain p.rollup]: it is decided when mail comes in, before it is "
+	 "known which domains belong to the provider: set it for the domains\n"},
+	{"queue-to nowhere", "[domain a.test]\nqueue-to = b.test\n",
+	 "T:5: error: queue-to: b.test has no smtp-hosts for virtual MTA {default}: add [domain "
+	 "b.test] with smtp-hosts\n"},
+	{"queue-to and on",
+	 "[domain a.test]\nqueue-to = b.test\n[domain b.test]\nqueue-to = c.test\n"
+	 "[domain c.test]\nsmtp-hosts = h\n",
+	 "T:5: error: queue-to: b.test has queue-to itself: name the queue at its end\n"},
+};
+
+Test(conf_providers, what_leads_nowhere_is_told)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(rollup_errors); i++) {
+		char *all = xasprintf("%s%s", PROVIDER, rollup_errors[i].text), *messages;
+
+		cr_assert_null(load_text(all, &messages), "%s", rollup_errors[i].label);
+		cr_assert_str_eq(messages, rollup_errors[i].want, "%s", rollup_errors[i].label);
+		free(messages);
+		free(all);
+	}
+}
