@@ -12,6 +12,7 @@
 #include "worker/hosts.h"
 #include "worker/paces.h"
 #include "worker/judge.h"
+#include "worker/probe.h"
 #include "worker/shared.h"
 #include "worker/site.h"
 #include "worker/slots.h"
@@ -23,6 +24,7 @@
 #define QUIT_TIME (2 * USEC_PER_SEC)
 #define ABORT_TIME (200 * USEC_PER_MSEC)
 #define UNREACHABLE_TIME (60 * USEC_PER_SEC)
+#define CUT_OFF_TIME (20 * USEC_PER_SEC) /* of those that were cut off */
 /* Even without connection-idle-timeout mail of the next commit finds the connection. */
 #define IDLE_LEAST (100 * USEC_PER_MSEC)
 /* How often an idle one asks whether somebody else waits for its place. */
@@ -99,6 +101,7 @@ bool connection_input_unasked(const struct connection *c)
 static void connection_release(struct connection *c)
 {
 	trace_closed(c);
+	probe_end(c, false);
 	TAILQ_REMOVE(&c->site->connections, c, link);
 	loop_timer_free(c->timer);
 	reply_done(&c->reply);
@@ -136,6 +139,7 @@ static void connection_free(struct connection *c)
 
 static void not_ready_any_more(struct connection *c)
 {
+	probe_end(c, false);
 	if (c->was_ready)
 		c->site->ready--;
 	else if (c->step < STEP_ready)
@@ -210,7 +214,8 @@ static void connection_failed(struct connection *c, const struct judgement *j, b
 	stream_free(c->stream);
 	c->stream = NULL;
 	tell_site(c, j);
-	if (c->connected)
+	/* One that is cut off may be answered just now. */
+	if (c->connected || c->cut_off)
 		loop_timer_set(c->timer, ABORT_TIME);
 	else
 		connection_free(c);
@@ -270,6 +275,7 @@ static enum connection_step become_ready(struct connection *c)
 
 	events_add(c->w, &s->events, "connected to %s [%s]%s", c->host, ip_text(&c->ip, ip),
 		   stream_is_tls(c->stream) ? " with TLS" : "");
+	probe_end(c, true);
 	s->connecting--;
 	s->ready++;
 	c->was_ready = true;
@@ -684,6 +690,28 @@ static void on_timeout(struct connection *c)
 	connection_lost(c, what);
 }
 
+void connection_cut_off(struct connection *c)
+{
+	char what[96];
+
+	snprintf(what, sizeof(what),
+		 "no answer within %.1f s, and other mail waits for a connection",
+		 (double)(loop_now(c->w->loop) - c->since) / (double)USEC_PER_SEC);
+	c->cut_off = c->site->cut_off = true;
+	if (c->step == STEP_connect)
+		hosts_unreachable(c->w->hosts, &c->ip, c->port, CUT_OFF_TIME);
+	connection_lost(c, what);
+}
+
+void connection_interrupt(struct connection *c)
+{
+	if (c->txn) {
+		transaction_interrupt(c->txn);
+		return;
+	}
+	connection_retire(c);
+}
+
 static void on_error(struct connection *c)
 {
 	char what[256];
@@ -758,5 +786,6 @@ void connection_open(struct site *s, const struct queue *q, const struct route_t
 	stream_strict_time(c->stream); /* RFC 5321 4.5.3.2: times are those of whole replies */
 	c->step = STEP_connect;
 	stream_timeout(c->stream, step_timeout(c, STEP_connect), 0);
+	probe_begin(c);
 	site_publish_connections(s);
 }

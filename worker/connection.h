@@ -81,6 +81,9 @@ struct connection {
 	bool was_ready; /* counted as such in its site */
 	bool busy; /* did something since idle_since */
 	bool connected; /* TCP is up */
+	bool cut_off; /* before it had all its time (probe.h) */
+	enum { PROBING_NOT, PROBING_UNTRIED, PROBING_FAILED } probing;
+	TAILQ_ENTRY(connection) probe;
 	bool rset_needed; /* the peer may still hold an open transaction */
 	bool closing; /* no further transaction */
 	bool refused_421; /* the peer said that it closes */
@@ -121,6 +124,10 @@ struct site_place;
 void connection_place(const struct connection *c, struct site_place *ret);
 /* The process ends: frees it; its lease is given back by master. */
 void connection_discard(struct connection *c);
+/* Not ready yet, and others wait for its place: given up (probe.h). */
+void connection_cut_off(struct connection *c);
+/* Mail of a higher queue-priority waits: closed at once, in the middle of its message if that may be. */
+void connection_interrupt(struct connection *c);
 /* Closes when it has nothing to do (stopping, reload). */
 void connection_retire(struct connection *c);
 

@@ -20,6 +20,7 @@
 #define WORKER_MAGIC 0x776f726bu
 
 struct dns_client;
+struct probes;
 struct resumes;
 struct spool;
 struct stream_tls;
@@ -51,6 +52,7 @@ struct worker {
 	struct shared *shared;
 	struct feed *feed;
 	struct slots *slots;
+	struct probes *probes;
 	struct hosts *hosts;
 	struct duties *duties;
 	struct resumes *resumes;

@@ -9,7 +9,8 @@
 #include "common/loop/loop.h"
 
 #define NO_TLS_TIME (UINT64_C(3600) * USEC_PER_SEC)
-#define HOSTS_MAX 10000
+#define REACHED_TIME (UINT64_C(3600) * USEC_PER_SEC)
+#define HOSTS_MAX 50000
 
 struct host_key {
 	struct ip ip;
@@ -19,7 +20,7 @@ struct host_key {
 
 struct host {
 	struct host_key key;
-	usec_t unreachable_since, unreachable_until, no_tls_until;
+	usec_t unreachable_since, unreachable_until, no_tls_until, reached; /* 0 = not lately */
 	UT_hash_handle hh;
 };
 
@@ -86,6 +87,7 @@ void hosts_unreachable(struct hosts *h, const struct ip *ip, uint16_t port, usec
 {
 	struct host *x = host_get(h, ip, port);
 
+	x->reached = 0;
 	x->unreachable_since = loop_now(h->loop);
 	x->unreachable_until = x->unreachable_since + how_long;
 }
@@ -99,10 +101,17 @@ bool hosts_is_unreachable(struct hosts *h, const struct ip *ip, uint16_t port, u
 
 void hosts_reachable(struct hosts *h, const struct ip *ip, uint16_t port)
 {
-	struct host *x = host_find(h, ip, port);
+	struct host *x = host_get(h, ip, port);
 
-	if (x)
-		x->unreachable_until = 0;
+	x->unreachable_until = 0;
+	x->reached = loop_now(h->loop);
+}
+
+bool hosts_is_reached(struct hosts *h, const struct ip *ip, uint16_t port, usec_t since)
+{
+	const struct host *x = host_find(h, ip, port);
+
+	return x && x->reached > since && loop_now(h->loop) - x->reached < REACHED_TIME;
 }
 
 void hosts_no_tls(struct hosts *h, const struct ip *ip, uint16_t port)
@@ -123,6 +132,7 @@ void hosts_tidy(struct hosts *h)
 	struct host *x, *next;
 
 	HASH_ITER(hh, h->by_key, x, next)
-		if (x->unreachable_until <= now && x->no_tls_until <= now)
+		if (x->unreachable_until <= now && x->no_tls_until <= now &&
+		    (!x->reached || now - x->reached >= REACHED_TIME))
 			host_drop(h, x);
 }

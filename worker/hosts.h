@@ -1,6 +1,6 @@
 /*
  * hosts.h - what this worker remembers of remote hosts, whichever site found it out: addresses that
- * did not answer (a minute, so that 100 queues do not all wait for the same connect timeout) and
+ * answered (an hour: mail to them is no risk), that did not answer (a minute, so that 100 queues do not all wait for the same connect timeout) and
  * hosts whose TLS handshake failed (an hour, in which opportunistic TLS is not tried).
  *
  * Bounded; what is forgotten early costs one more try, nothing else.
@@ -22,7 +22,10 @@ void hosts_free(struct hosts *h);
 void hosts_unreachable(struct hosts *h, const struct ip *ip, uint16_t port, usec_t how_long);
 /* Whether it has been unreachable lately, and that was found out later than `since`. */
 bool hosts_is_unreachable(struct hosts *h, const struct ip *ip, uint16_t port, usec_t since);
+/* It has answered. */
 void hosts_reachable(struct hosts *h, const struct ip *ip, uint16_t port);
+/* Whether it has answered within the last hour, after `since`, and not been unreachable after that. */
+bool hosts_is_reached(struct hosts *h, const struct ip *ip, uint16_t port, usec_t since);
 void hosts_no_tls(struct hosts *h, const struct ip *ip, uint16_t port);
 bool hosts_has_no_tls(struct hosts *h, const struct ip *ip, uint16_t port);
 /* Drops what has run out. */

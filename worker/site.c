@@ -22,6 +22,7 @@
 #include "worker/paces.h"
 #include "worker/tempo.h"
 #include "worker/post.h"
+#include "worker/probe.h"
 #include "worker/resume.h"
 #include "worker/retry.h"
 #include "worker/rollup.h"
@@ -116,8 +117,11 @@ static void site_set_reached(struct site *s, bool reached)
 	struct queue *q;
 
 	s->reached = reached;
+	if (reached)
+		s->put_aside = 0;
 	TAILQ_FOREACH(q, &s->queues, in_site)
 		inhand_set_reached(s->w->inhand, q, reached);
+	slots_site_changed(s);
 }
 
 void site_free(struct site *s)
@@ -425,7 +429,9 @@ void site_out_of_targets(struct site *s, struct site *home)
 	char *mx = xstrdup(home->last_mx ? home->last_mx : "");
 	struct site_place place = {
 		.mx_name = mx, .mx_ip = home->last_mx_ip, .source_ip = home->last_source_ip};
-	bool tried = home->failures > 0, sources = false, disabled = false;
+	bool tried = home->failures > 0, sources = false, disabled = false, counts = true,
+	     cut = s->cut_off;
+	msec_t delay;
 	struct outcome o;
 
 	for (uint32_t i = 0; i < home->route->count; i++) {
@@ -455,11 +461,15 @@ void site_out_of_targets(struct site *s, struct site *home)
 				  "no mail host answered within the last minute");
 	if (!tried)
 		place = (struct site_place){.mx_name = ""};
+	s->cut_off = false;
 	if (!tried && site_judged(s, &o)) {
 		free(mx);
 		return;
 	}
-	site_fail(s, &o, &place, retry_site_delay(mode_retry_after(by), s->retry_position), true);
+	delay = retry_site_delay(mode_retry_after(by), s->retry_position);
+	if (o.class != OUTCOME_BOUNCED && (cut || (!tried && sources)))
+		delay = probe_put_aside(s, delay, &counts);
+	site_fail(s, &o, &place, delay, counts);
 	free(mx);
 }
 
@@ -622,6 +632,18 @@ static void site_no_domain(struct site *s, const struct route *r, bool confirmed
 	site_fail_dns(s, &o, delay);
 }
 
+/* Other sites have reached one of its hosts lately, and since its own last failure. */
+static bool hosts_are_known(const struct site *s)
+{
+	for (uint32_t i = 0; i < s->route->count; i++) {
+		const struct route_target *t = &s->route->targets[i];
+
+		if (hosts_is_reached(s->w->hosts, &t->ip, t->port, s->failed_at))
+			return true;
+	}
+	return false;
+}
+
 static void site_on_answer(struct site *s, struct route *r, bool fresh)
 {
 	struct outcome o;
@@ -637,6 +659,8 @@ static void site_on_answer(struct site *s, struct route *r, bool fresh)
 		s->no_domain_since = 0;
 		free(s->no_domain_resolver);
 		s->no_domain_resolver = NULL;
+		if (!s->reached && hosts_are_known(s))
+			site_set_reached(s, true);
 		if (s->route->implicit_mx)
 			verdict_expire_waiting(s);
 		site_want(site_serving(s));
@@ -770,6 +794,8 @@ bool site_connect(struct site *s, bool *ret_everybody)
 		q = site_wants_connection(s) ? site_pick(s, &t) : NULL;
 		if (!q)
 			return opened;
+		if (!probe_may_begin(s))
+			return false;
 		opened = opening_try(q, t, target_usable, ret_everybody);
 		if (opened || *ret_everybody || s->of)
 			return opened;

@@ -77,6 +77,8 @@ struct site {
 	char *last_mx;
 	bool reached; /* a host of it has answered, and it has not failed since */
 	usec_t failed_at; /* monotonic; 0 = not in this run */
+	uint32_t put_aside; /* how often in a row, without having been tried to the end */
+	bool cut_off; /* in the present round of tries: a target had not its whole time */
 	usec_t resumed; /* by an operator (resume.h); 0: not lately */
 	usec_t hold_until; /* others are connected: no more for a while */
 	uint32_t failures; /* of targets, since one answered */
@@ -94,6 +96,7 @@ struct site {
 	TAILQ_ENTRY(site) want;
 	struct cap *held_by; /* slots.c: it waits for room in this one; NULL: not yet asked */
 	int want_list;
+	struct level *want_level; /* with held_by */
 	uint32_t leaving; /* slots.c: connections that were told to make room for other sites */
 
 	struct paces *paces; /* paces.h; NULL: it never had to wait for a rate */

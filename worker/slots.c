@@ -11,6 +11,7 @@
 #include "worker/connection.h"
 #include "worker/context.h"
 #include "worker/hold.h"
+#include "worker/probe.h"
 #include "worker/queue.h"
 #include "worker/shared.h"
 #include "worker/site.h"
@@ -25,7 +26,22 @@
 
 TAILQ_HEAD(site_list, site);
 
-enum { WITHOUT, WITH, LISTS }; /* a connection */
+/* What an urgent site without a connection may take in a row while others wait: as between classes. */
+#define URGENT_TURNS 8
+/* Of the places that this worker holds, while sites wait whose hosts have answered: */
+#define UNREACHED_SHARE 16
+#define FAILED_SHARE 32
+
+/* In the order of their turns; the last is for sites with a connection that want one more. */
+enum { URGENT, UNTRIED, FAILED, WITHOUT, WITH, LISTS };
+
+/* The sites of one queue-priority that wait for a cap. */
+struct level {
+	uint64_t priority;
+	uint32_t count;
+	struct site_list of[LISTS];
+	TAILQ_ENTRY(level) link;
+};
 
 struct cap {
 	char *key; /* kind and name */
@@ -34,7 +50,9 @@ struct cap {
 	uint32_t held; /* by connections of this worker */
 	uint32_t leaving; /* of these were told to make room for a site that waits here */
 	uint32_t waiting_count;
-	struct site_list waiting[LISTS];
+	uint32_t reached_waiting; /* of these, sites whose hosts have answered */
+	uint32_t urgent_turns; /* in a row */
+	TAILQ_HEAD(, level) levels; /* with sites, the highest priority first */
 	TAILQ_ENTRY(cap) link; /* among those with waiting sites */
 	UT_hash_handle hh;
 };
@@ -46,9 +64,13 @@ struct slots {
 	TAILQ_HEAD(, cap) waited; /* caps that hold sites */
 	uint32_t waited_count, pass_left; /* not yet asked in this pass */
 	uint32_t wanting_count;
+	uint32_t all_waiting; /* for caps that hold everybody */
+	uint32_t held_at
+		[SLOTS_PRIORITIES]; /* connections by queue-priority, without those on their way out */
 	uint32_t adopted_gen;
 	struct cap *all_held_by; /* in this turn of the pump; NULL: none does */
 	struct loop_timer *again;
+	uint32_t later; /* turns that wait for DNS, in this run of the pump */
 	bool pump_due;
 	bool said_full;
 	bool held; /* the site whose turn it is has said why it waits */
@@ -111,8 +133,7 @@ static struct cap *cap_get(struct slots *sl, const struct limit_want *x)
 	cap = xcalloc(1, sizeof(*cap));
 	cap->key = xstrdup(key);
 	cap->kind = x->kind;
-	for (int i = 0; i < LISTS; i++)
-		TAILQ_INIT(&cap->waiting[i]);
+	TAILQ_INIT(&cap->levels);
 	HASH_ADD_KEYPTR(hh, sl->caps, cap->key, n, cap);
 	return cap;
 }
@@ -129,11 +150,72 @@ static bool holds_everybody(enum limit_kind kind)
 	return kind == LIMIT_TOTAL || kind == LIMIT_VMTA || kind == LIMIT_POOL;
 }
 
-static struct site *cap_first(const struct cap *cap)
-{
-	struct site *s = TAILQ_FIRST(&cap->waiting[WITHOUT]);
+/* --- who waits for a cap --- */
 
-	return s ? s : TAILQ_FIRST(&cap->waiting[WITH]);
+static bool is_unreached(int list)
+{
+	return list == UNTRIED || list == FAILED;
+}
+
+/* Whether sites of this list may have a place now. */
+static bool may_have(const struct cap *cap, const struct worker *w, int list)
+{
+	if (!is_unreached(list) || !cap->reached_waiting)
+		return list != URGENT || cap->urgent_turns < URGENT_TURNS;
+	return probes_may(w->probes, cap->held, UNREACHED_SHARE, false) &&
+	       (list == UNTRIED || probes_may(w->probes, cap->held, FAILED_SHARE, true));
+}
+
+static struct site *first_from(const struct cap *cap, const struct level *l, int list)
+{
+	for (; l; l = TAILQ_NEXT(l, link), list = 0) {
+		for (; list < LISTS; list++) {
+			struct site *s = TAILQ_FIRST(&l->of[list]);
+
+			if (s && may_have(cap, s->w, list))
+				return s;
+		}
+	}
+	return NULL;
+}
+
+static struct site *cap_first(struct cap *cap)
+{
+	struct site *s = first_from(cap, TAILQ_FIRST(&cap->levels), 0);
+
+	if (s || !cap->urgent_turns)
+		return s;
+	cap->urgent_turns = 0;
+	return first_from(cap, TAILQ_FIRST(&cap->levels), 0);
+}
+
+static int list_of(const struct site *s)
+{
+	if (s->slots && s->reached)
+		return WITH;
+	if (!s->reached)
+		return s->failed_at ? FAILED : UNTRIED;
+	return turn_best_class(&s->turn) == 0 ? URGENT : WITHOUT;
+}
+
+static struct level *level_get(struct cap *cap, uint64_t priority)
+{
+	struct level *l, *new;
+
+	TAILQ_FOREACH(l, &cap->levels, link)
+		if (l->priority <= priority)
+			break;
+	if (l && l->priority == priority)
+		return l;
+	new = xcalloc(1, sizeof(*new));
+	new->priority = priority;
+	for (int i = 0; i < LISTS; i++)
+		TAILQ_INIT(&new->of[i]);
+	if (l)
+		TAILQ_INSERT_BEFORE(l, new, link);
+	else
+		TAILQ_INSERT_TAIL(&cap->levels, new, link);
+	return new;
 }
 
 static void list_add(struct site *s, struct cap *cap)
@@ -141,12 +223,17 @@ static void list_add(struct site *s, struct cap *cap)
 	struct slots *sl = s->w->slots;
 
 	s->held_by = cap;
-	s->want_list = cap && s->slots ? WITH : WITHOUT;
+	s->want_list = list_of(s);
+	s->want_level = NULL;
 	if (!cap) {
 		TAILQ_INSERT_TAIL(&sl->fresh, s, want);
 		return;
 	}
-	TAILQ_INSERT_TAIL(&cap->waiting[s->want_list], s, want);
+	s->want_level = level_get(cap, s->set->queue_priority);
+	s->want_level->count++;
+	TAILQ_INSERT_TAIL(&s->want_level->of[s->want_list], s, want);
+	cap->reached_waiting += !is_unreached(s->want_list);
+	sl->all_waiting += holds_everybody(cap->kind);
 	if (cap->waiting_count++ == 0) {
 		TAILQ_INSERT_TAIL(&sl->waited, cap, link);
 		sl->waited_count++;
@@ -158,17 +245,30 @@ static void list_remove(struct site *s)
 {
 	struct slots *sl = s->w->slots;
 	struct cap *cap = s->held_by;
+	struct level *l = s->want_level;
 
 	s->held_by = NULL;
+	s->want_level = NULL;
 	if (!cap) {
 		TAILQ_REMOVE(&sl->fresh, s, want);
 		return;
 	}
-	TAILQ_REMOVE(&cap->waiting[s->want_list], s, want);
+	TAILQ_REMOVE(&l->of[s->want_list], s, want);
+	if (--l->count == 0) {
+		TAILQ_REMOVE(&cap->levels, l, link);
+		free(l);
+	}
+	cap->reached_waiting -= !is_unreached(s->want_list);
+	sl->all_waiting -= holds_everybody(cap->kind);
 	if (--cap->waiting_count == 0) {
 		TAILQ_REMOVE(&sl->waited, cap, link);
 		sl->waited_count--;
 	}
+}
+
+bool slots_all_wait(const struct worker *w)
+{
+	return w->slots->all_waiting > 0;
 }
 
 /* When nobody here waits for it any more, what is kept for this worker goes to others. */
@@ -190,6 +290,8 @@ void slots_want(struct site *s)
 		s->wanting = true;
 		sl->wanting_count++;
 		list_add(s, NULL);
+	} else {
+		slots_site_changed(s);
 	}
 	slots_pump(s->w);
 }
@@ -213,7 +315,8 @@ void slots_site_changed(struct site *s)
 {
 	struct cap *cap = s->held_by;
 
-	if (!s->wanting || !cap || (s->want_list == WITHOUT) == (s->slots == 0))
+	if (!s->wanting || !cap ||
+	    (s->want_list == list_of(s) && s->want_level->priority == s->set->queue_priority))
 		return;
 	list_remove(s);
 	list_add(s, cap);
@@ -262,8 +365,13 @@ static enum asked ask(struct slots *sl, struct site *s)
 	}
 	if (!s->wanting)
 		return TURN_DONE;
-	if (s->query && cap) /* its answer has run out while it waited: it keeps its place */
+	if (s->query && s->route &&
+	    cap) { /* its answer has run out while it waited: it keeps its place */
+		sl->later++;
 		return TURN_LATER;
+	}
+	if (cap)
+		cap->urgent_turns += s->want_list == URGENT;
 	if (s->query || !site_wants_connection(s)) {
 		slots_unwant(s);
 		return TURN_DONE;
@@ -273,12 +381,12 @@ static enum asked ask(struct slots *sl, struct site *s)
 	return TURN_DONE;
 }
 
-/* The one behind s, which may be behind all that have no connection. */
+/* The one behind s, which may be in another list. */
 static struct site *cap_next(const struct cap *cap, const struct site *s)
 {
 	struct site *next = TAILQ_NEXT(s, want);
 
-	return next || s->want_list == WITH ? next : TAILQ_FIRST(&cap->waiting[WITH]);
+	return next ? next : first_from(cap, s->want_level, s->want_list + 1);
 }
 
 /* Turns for the sites that wait for this cap, as long as it has room. False: no turns for anybody. */
@@ -351,6 +459,7 @@ static bool all_fresh(struct slots *sl, uint32_t *budget)
 static bool fresh_join(struct slots *sl, uint32_t *budget)
 {
 	struct site *s;
+	bool any = false;
 
 	while (*budget && sl->all_held_by && (s = TAILQ_FIRST(&sl->fresh))) {
 		const struct limit_want by = {.kind = sl->all_held_by->kind,
@@ -359,9 +468,12 @@ static bool fresh_join(struct slots *sl, uint32_t *budget)
 
 		--*budget;
 		(void)slots_held_by(s, &by);
+		any = true;
 	}
-	return sl->all_held_by && !TAILQ_EMPTY(&sl->fresh);
+	return any && sl->all_held_by && !TAILQ_EMPTY(&sl->fresh);
 }
+
+static void interrupt_lowest(struct slots *sl, struct cap *cap);
 
 static void pump(void *arg)
 {
@@ -370,16 +482,19 @@ static void pump(void *arg)
 	bool again = false;
 
 	sl->pump_due = false;
+	sl->later = 0;
 	sl->all_held_by = NULL;
 	if (all_caps(sl, &budget))
 		again = sl->pass_left || !budget || all_fresh(sl, &budget);
 	again |= fresh_join(sl, &budget);
+	if (sl->all_held_by)
+		interrupt_lowest(sl, sl->all_held_by);
 	if (!sl->wanting_count) {
 		limit_unwait_all(sl->w->shm, sl->w->h->slot);
 		loop_timer_clear(sl->again);
 		return;
 	}
-	if (again)
+	if (again && sl->later < TURNS_AT_ONCE)
 		slots_pump(sl->w);
 	else if (!loop_timer_pending(sl->again))
 		loop_timer_set(sl->again, AGAIN_AFTER);
@@ -397,10 +512,13 @@ void slots_pump(struct worker *w)
 
 /* --- taking and giving --- */
 
-static void hold_caps(struct slots *sl, const struct wants *x, struct slots_hold *h)
+static void hold_caps(struct slots *sl, const struct site *s, const struct wants *x,
+		      struct slots_hold *h)
 {
 	h->n = 0;
 	h->leaving = false;
+	h->priority = (uint8_t)s->set->queue_priority;
+	sl->held_at[h->priority]++;
 	for (size_t i = 0; i < x->n; i++) {
 		h->caps[h->n] = cap_get(sl, &x->v[i]);
 		h->caps[h->n++]->held++;
@@ -413,6 +531,7 @@ static void drop_caps(struct connection *c)
 	struct slots_hold *h = &c->hold;
 
 	c->site->leaving -= h->leaving;
+	sl->held_at[h->priority] -= !h->leaving;
 	for (uint8_t i = 0; i < h->n; i++) {
 		h->caps[i]->held--;
 		h->caps[i]->leaving -= h->leaving;
@@ -432,7 +551,7 @@ bool slots_take(struct site *s, const struct wants *x, struct slots_hold *ret,
 
 	*ret_by = NULL;
 	if (rc == 0) {
-		hold_caps(sl, x, ret);
+		hold_caps(sl, s, x, ret);
 		return true;
 	}
 	if (rc == ERR_BUSY && by != LIMIT_RELOADING) {
@@ -471,19 +590,23 @@ void slots_give(struct connection *c)
 
 /* --- giving way --- */
 
-/* The first site but this one that waits for the cap. */
+/* The first site but this one that waits for the cap and may have a place. */
 static const struct site *waits_for(const struct cap *cap, const struct site *but)
 {
-	const struct site *s;
+	const struct site *s = first_from(cap, TAILQ_FIRST(&cap->levels), 0);
 
-	for (int i = 0; i < LISTS; i++) {
-		s = TAILQ_FIRST(&cap->waiting[i]);
-		if (s == but)
-			s = TAILQ_NEXT(s, want);
-		if (s)
-			return s;
-	}
-	return NULL;
+	return s == but ? cap_next(cap, s) : s;
+}
+
+/* Connections of the lowest queue-priority give way to a higher one. */
+static bool gives_way_to_priority(const struct slots *sl, const struct site *s)
+{
+	if (!s->set->allow_priority_interruption)
+		return false;
+	for (uint64_t p = 0; p < s->set->queue_priority && p < SLOTS_PRIORITIES; p++)
+		if (sl->held_at[p])
+			return false;
+	return true;
 }
 
 static bool gives_way(const struct connection *c, const struct cap *cap)
@@ -494,12 +617,27 @@ static bool gives_way(const struct connection *c, const struct cap *cap)
 	if (cap->leaving >= cap->waiting_count)
 		return false; /* one connection on its way out for each that waits is enough */
 	first = waits_for(cap, s);
-	if (!first)
+	if (!first || first->want_level->priority < s->set->queue_priority)
 		return false;
+	if (first->want_level->priority > s->set->queue_priority)
+		return gives_way_to_priority(c->w->slots, s);
+	if (first->want_list == URGENT && turn_best_class(&s->turn) > 0)
+		return true;
 	if (keeps >= first->slots + 2)
 		return true;
 	return first->slots == 0 && keeps &&
 	       (c->messages >= TURN_MESSAGES || loop_now(c->w->loop) >= c->since + TURN_USEC);
+}
+
+static void leave(struct connection *c)
+{
+	struct slots_hold *h = &c->hold;
+
+	h->leaving = true;
+	c->w->slots->held_at[h->priority]--;
+	c->site->leaving++;
+	for (uint8_t i = 0; i < h->n; i++)
+		h->caps[i]->leaving++;
 }
 
 bool slots_should_yield(struct connection *c, bool idle)
@@ -518,11 +656,61 @@ bool slots_should_yield(struct connection *c, bool idle)
 			break;
 	if (i == h->n)
 		return false;
-	h->leaving = true;
-	c->site->leaving++;
-	for (i = 0; i < h->n; i++)
-		h->caps[i]->leaving++;
+	leave(c);
 	return true;
+}
+
+/* --- queue-priority: connections that do not come to their end by themselves --- */
+
+struct victim {
+	uint64_t priority;
+	const struct cap *cap;
+	struct connection *found;
+};
+
+static bool holds(const struct connection *c, const struct cap *cap)
+{
+	for (uint8_t i = 0; i < c->hold.n; i++)
+		if (c->hold.caps[i] == cap)
+			return true;
+	return false;
+}
+
+static void look_for_victim(struct queue *q, void *arg)
+{
+	struct victim *v = arg;
+	const struct conf_domain *set = q->site->set;
+	struct connection *c;
+
+	if (v->found || !set->allow_priority_interruption)
+		return;
+	TAILQ_FOREACH(c, &q->site->connections, link) {
+		bool may = !c->txn || set->allow_priority_interruption_during_transfer;
+
+		if (!may || c->hold.leaving || c->hold.priority != v->priority || !holds(c, v->cap))
+			continue;
+		v->found = c;
+		return;
+	}
+}
+
+/* A site of a higher queue-priority waits for this cap: one of the lowest makes room. */
+static void interrupt_lowest(struct slots *sl, struct cap *cap)
+{
+	const struct site *first = cap_first(cap);
+	struct victim v = {.cap = cap};
+
+	if (!first || cap->leaving >= cap->waiting_count)
+		return;
+	while (v.priority < SLOTS_PRIORITIES && !sl->held_at[v.priority])
+		v.priority++;
+	if (v.priority >= first->want_level->priority)
+		return;
+	queues_each(sl->w, look_for_victim, &v);
+	if (!v.found)
+		return;
+	leave(v.found);
+	connection_interrupt(v.found);
 }
 
 /* --- a new configuration --- */
@@ -544,7 +732,7 @@ static void adopt_connection(struct connection *c, struct adoption *a)
 		return;
 	}
 	drop_caps(c);
-	hold_caps(w->slots, &x, &c->hold);
+	hold_caps(w->slots, c->site, &x, &c->hold);
 }
 
 static void adopt_site(struct site *s, void *arg)

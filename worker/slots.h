@@ -2,7 +2,8 @@
  * slots.h - whose turn it is to connect, and the caps in shared memory.
  *
  * A site that wants a connection and is held by a cap waits with the other sites of this worker that
- * the cap holds; those without any connection come first, each list in the order in which they came.
+ * the cap holds: those of the highest queue-priority first, among them those without any connection, each list in the order in which they came.
+ * Sites whose host nobody has reached (yet) have a small share of the places, probe.h.
  * Only the first of each list asks again, so nobody waits behind a cap that is not its own, and the cost
  * does not grow with the number of sites that wait. When a slot is free elsewhere, the worker's bell
  * rings: slots_pump().
@@ -30,10 +31,13 @@ struct worker;
 /* A cap as this worker sees it: what it holds of it and which of its sites wait for it. */
 struct cap;
 
+#define SLOTS_PRIORITIES 101
+
 /* What a connection holds. */
 struct slots_hold {
 	lease_id lease;
 	uint8_t n;
+	uint8_t priority; /* queue-priority of its site when it was opened */
 	bool leaving; /* it was told to make room for another site of this worker */
 	struct cap *caps[LEASE_ENTRIES];
 };
@@ -45,6 +49,8 @@ void slots_want(struct site *s);
 void slots_unwant(struct site *s);
 /* Its number of connections has changed: with none it comes before others. */
 void slots_site_changed(struct site *s);
+/* Sites of this worker wait for a cap that holds all of them. */
+bool slots_all_wait(const struct worker *w);
 /* Gives turns, in a deferred call; from anywhere. */
 void slots_pump(struct worker *w);
 /*

@@ -463,6 +463,19 @@ void transaction_on_loss(struct transaction *t, const char *what)
 	finish_lost(t, &j.o, t->phase != PHASE_DOT, j.o.class != OUTCOME_DELIVERED);
 }
 
+void transaction_interrupt(struct transaction *t)
+{
+	struct connection *c = t->c;
+
+	if (t->phase == PHASE_DOT)
+		return;
+	for (uint32_t i = 0; i < t->count; i++)
+		if (t->rcpts[i].state == RCPT_OPEN || t->rcpts[i].state == RCPT_ACCEPTED)
+			t->rcpts[i].state = RCPT_AGAIN;
+	transaction_end(t);
+	connection_give_up(c, true);
+}
+
 /* --- beginning --- */
 
 static uint32_t how_many(const struct connection *c, const struct parcel *p)

@@ -24,6 +24,11 @@ enum transaction_start {
 	TRANSACTION_NO_ROOM /* the ring is full: later */
 };
 /* Takes the next parcel of the connection's site. */
+/*
+ * The connection is needed for other mail: what has no outcome yet is tried again, and that is no attempt. Behind
+ * the final dot it does nothing. The connection is given up.
+ */
+void transaction_interrupt(struct transaction *t);
 enum transaction_start transaction_begin(struct connection *c);
 /* A reply has come. The transaction may end (connection_transaction_ended(), or _give_up()). */
 void transaction_on_reply(struct transaction *t, const struct reply *r);

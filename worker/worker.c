@@ -22,6 +22,7 @@
 #include "worker/duties.h"
 #include "worker/notice.h"
 #include "worker/post.h"
+#include "worker/probe.h"
 #include "worker/queue.h"
 #include "worker/resume.h"
 #include "worker/reroute.h"
@@ -337,6 +338,7 @@ static void worker_setup(struct process *p)
 	w->inhand = inhand_new(w);
 	w->hosts = hosts_new(w->loop);
 	w->slots = slots_new(w);
+	w->probes = probes_new(w);
 	w->sites = sites_new(w);
 	w->duties = duties_new(w);
 	w->resumes = resumes_new();
@@ -371,6 +373,7 @@ static void worker_teardown(struct process *p)
 	resumes_free(w->resumes);
 	shared_free_all(w);
 	sites_free(w->sites);
+	probes_free(w->probes);
 	slots_free(w->slots);
 	hosts_free(w->hosts);
 	post_free(w->post);

@@ -329,6 +329,12 @@ D(ignore_pipelining, "ignore-pipelining", BOOL, "no", 0, 0, SITE, \
   "ignore that PIPELINING is offered") \
 D(ignore_dsn, "ignore-dsn", BOOL, "no", 0, 0, SITE, \
   "ignore that DSN is offered") \
+D(queue_priority, "queue-priority delivery-priority", UINT, "50", 0, 100, SITE, \
+  "with no connection free, connections of the queues with the lowest priority end for those with a higher one") \
+D(allow_priority_interruption, "allow-priority-interruption", BOOL, "yes", 0, 0, SITE, \
+  "no: connections of this queue go on when a queue with a higher queue-priority wants one") \
+D(allow_priority_interruption_during_transfer, "allow-priority-interruption-during-transfer", BOOL, "no", 0, 0, SITE, \
+  "yes: they end in the middle of a message, which is sent again; no: behind it") \
 D(disable_acct_records, "disable-acct-records", RECORDS, "", 0, 0, MESSAGE, \
   "types of record that are not written: d, b, t, tq; not set: all are written") \
 D(max_events_recorded, "max-events-recorded", UINT, "10", 0, 1000, SITE, \

@@ -27,7 +27,6 @@ static const struct known sections[] = {
 
 static const struct known directives[] = {
 	/* limits, rates, back-off, providers */
-	{"queue-priority delivery-priority", LATER},
 	/* pools */
 	{"auto-cold-virtual-mta", LATER},
 	/* feeding */
@@ -122,8 +121,7 @@ static const struct known directives[] = {
 	{"deliver-local-dsn", "is refused: write suppress-local-dsn in [source]"},
 	{"ignore-chunking", "is refused: messages are sent with DATA, never with BDAT"},
 	{"pix-bug-workaround", "is refused: body and final dot always go out in one write"},
-	{"allow-cancel-during-transfer allow-priority-interruption "
-	 "allow-priority-interruption-during-transfer",
+	{"allow-cancel-during-transfer",
 	 "is refused: a transfer that has begun is never broken off (see shutdown-timeout)"},
 	{"dummy-smtp-ip dummy-smtp-port dummy-smtp-await-slot dummy-smtp-has-chunking "
 	 "dummy-smtp-has-pipelining dummy-smtp-has-verp dummy-smtp-update-stats "

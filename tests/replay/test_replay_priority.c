@@ -165,3 +165,92 @@ Test(priority, nothing_is_lost_when_the_worker_is_killed_with_a_full_queue)
 	cr_assert_eq(world_left(&x), 0);
 	finish();
 }
+
+/* --- queue-priority --- */
+
+#define TWO_QUEUES                                                              \
+	"max-smtp-out = 2\n[domain *]\nmax-smtp-out = 2\nqueue-priority = 20\n" \
+	"[domain high.test]\nqueue-priority = 80\n"
+
+static void start_two(const char *conf)
+{
+	start(conf);
+	mx_listen(&mx, "198.51.100.1", WORLD_PORT);
+	fake_dns_mx("high.test", "10 mx.high.test 198.51.100.1");
+	fake_dns_mx("other.test", "10 mx.other.test 198.51.100.1");
+}
+
+static void send_high(void *arg ATTR_UNUSED)
+{
+	world_send(&x, "s@sender.test", "high@high.test");
+}
+
+static usec_t high_at(void)
+{
+	for (size_t i = 0; i < x.record_count; i++)
+		if (x.records[i].type == 'd' && strcmp(x.records[i].rcpt, "high@high.test") == 0)
+			return x.records[i].at;
+	cr_assert_fail("the message of high priority was not delivered");
+	return 0;
+}
+
+/* Both places are taken by a queue with mail for minutes: it gives way behind its message. */
+Test(priority, a_queue_of_higher_priority_interrupts_a_lower_one)
+{
+	start_two(TWO_QUEUES);
+	send_many("bulk", 500, "news", 1);
+	fake_at(MINUTE / 6, send_high, NULL);
+	world_run(&x, 5 * MINUTE);
+	cr_assert_leq(high_at(), MINUTE / 6 + 1500 * USEC_PER_MSEC);
+	cr_assert_eq(world_count(&x, 'd'), 501);
+	cr_assert_eq(world_count(&x, 't'), 0);
+	finish();
+}
+
+/* Without interruption it waits until the other has had its five seconds or twenty messages; here: all of its mail. */
+Test(priority, a_queue_may_be_kept_from_interruption)
+{
+	start_two(TWO_QUEUES
+		  "[domain slow.test]\ndelivery-priority = 20\nallow-priority-interruption = no\n");
+	send_many("bulk", 500, "news", 1);
+	fake_at(MINUTE / 6, send_high, NULL);
+	world_run(&x, 5 * MINUTE);
+	cr_assert_geq(high_at(), MINUTE / 6 + 10 * USEC_PER_SEC);
+	finish();
+}
+
+static const char *slow_data(struct mx *m ATTR_UNUSED, enum mx_event what, unsigned c ATTR_UNUSED,
+			     const char *line)
+{
+	if (what == MX_MAIL && strstr(line, "big@"))
+		fake_latency(MINUTE);
+	else if (what == MX_RCPT)
+		fake_latency(10 * USEC_PER_MSEC);
+	return NULL;
+}
+
+/* A minute passes before the reply to MAIL: with -during-transfer the message makes room, and is sent again. */
+static void during_transfer(const char *conf, bool interrupted)
+{
+	start_two(conf);
+	mx.answer = slow_data;
+	world_send(&x, "big@sender.test", "big@slow.test");
+	fake_at(10 * USEC_PER_SEC, send_high, NULL);
+	world_run(&x, 10 * MINUTE);
+	cr_assert_eq(world_count(&x, 'd'), 2, "%zu", world_count(&x, 'd'));
+	cr_assert_eq(world_count(&x, 't'), 0, "being interrupted is no attempt");
+	cr_assert_eq(high_at() < 40 * USEC_PER_SEC, interrupted, "at %.1f s",
+		     (double)high_at() / 1e6);
+	finish();
+}
+
+Test(priority, a_transfer_is_interrupted_where_that_is_allowed)
+{
+#define ONE                                                                     \
+	"max-smtp-out = 1\n[domain *]\nmax-smtp-out = 2\nqueue-priority = 20\n" \
+	"[domain high.test]\nqueue-priority = 80\n"
+	during_transfer(ONE
+			"[domain slow.test]\nallow-priority-interruption-during-transfer = yes\n",
+			true);
+	during_transfer(ONE, false);
+}

@@ -49,6 +49,23 @@ Test(hosts, who_has_tried_later_does_not_believe_it, .init = setup, .fini = tear
 	cr_assert_not(hosts_is_unreachable(hosts, &one, 25, loop_now(loop)));
 }
 
+Test(hosts, one_that_answered_is_known_for_an_hour, .init = setup, .fini = teardown)
+{
+	usec_t before = loop_now(loop) - 1;
+
+	hosts_reachable(hosts, &one, 25);
+	cr_assert(hosts_is_reached(hosts, &one, 25, before));
+	cr_assert_not(hosts_is_reached(hosts, &one, 25, loop_now(loop)), "it failed since");
+	cr_assert_not(hosts_is_reached(hosts, &two, 25, before));
+	hosts_tidy(hosts);
+	cr_assert(hosts_is_reached(hosts, &one, 25, before));
+	hosts_unreachable(hosts, &one, 25, USEC_PER_SEC);
+	cr_assert_not(hosts_is_reached(hosts, &one, 25, before));
+	hosts_reachable(hosts, &one, 25);
+	pass(3601 * USEC_PER_SEC);
+	cr_assert_not(hosts_is_reached(hosts, &one, 25, before));
+}
+
 Test(hosts, an_answer_clears_the_memory, .init = setup, .fini = teardown)
 {
 	hosts_unreachable(hosts, &two, 25, 60 * USEC_PER_SEC);
@@ -72,13 +89,14 @@ Test(hosts, failed_tls_is_remembered_for_an_hour_and_outlives_tidying, .init = s
 
 Test(hosts, the_memory_is_bounded, .init = setup, .fini = teardown)
 {
-	for (unsigned i = 0; i < 11000; i++) {
-		struct ip ip = {.family = IP_V4, .b = {10, 0, (uint8_t)(i >> 8), (uint8_t)i}};
+	for (unsigned i = 0; i < 51000; i++) {
+		struct ip ip = {.family = IP_V4,
+				.b = {10, (uint8_t)(i >> 16), (uint8_t)(i >> 8), (uint8_t)i}};
 
 		hosts_unreachable(hosts, &ip, 25, 60 * USEC_PER_SEC);
 	}
 	struct ip first = {.family = IP_V4, .b = {10, 0, 0, 0}};
-	struct ip last = {.family = IP_V4, .b = {10, 0, 10999 >> 8, 10999 & 255}};
+	struct ip last = {.family = IP_V4, .b = {10, 0, 50999 >> 8, 50999 & 255}};
 
 	cr_assert_not(hosts_is_unreachable(hosts, &first, 25, 0));
 	cr_assert(hosts_is_unreachable(hosts, &last, 25, 0));

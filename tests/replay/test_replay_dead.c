@@ -1,0 +1,140 @@
+/* links: common/base common/conf common/spool common/shm common/ipc common/smtp common/mail common/acct common/dns/route.c common/dns/wire.c spooler/commit.c spooler/commit_*.c spooler/dsn_row.c worker -worker/resolver.c -worker/resolver_main.c -worker/resolver_packet.c -worker/resolver_record.c -worker/resolver_route.c -worker/resolver_server.c -worker/resolver_upstream.c tests/replay/world.c tests/replay/mx.c tests/replay/fake_loop.c tests/replay/fake_stream.c tests/replay/fake_dns.c */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/replay/mx.h"
+#include "tests/replay/world.h"
+
+/* 40 connections of the virtual MTA; a message takes two round trips of 100 ms. */
+#define SLOTS 40
+#define CONF                                             \
+	"max-smtp-out = 40\n"                            \
+	"[domain *]\nmax-smtp-out = 5\nsmtp-port = 25\n" \
+	"retry-after = 10m,30m\nbounce-after = 4d12h\n"
+#define EACH 120 /* messages to a living domain */
+
+static struct world x;
+static struct mx mx;
+static unsigned living_count, dead_count;
+
+static void start(void)
+{
+	const char *full = getenv("SLUICE_TORTURE");
+
+	living_count = full ? 1000 : 100;
+	dead_count = 10 * living_count;
+	memset(&mx, 0, sizeof(mx));
+	world_shm.max_live_queues = 32768;
+	world_new(&x, CONF);
+	fake_latency(50 * USEC_PER_MSEC);
+}
+
+static void finish(void)
+{
+	world_check(&x);
+	world_free(&x);
+	mx_done(&mx);
+}
+
+static void add_living(unsigned i)
+{
+	char ip[32], domain[32], hosts[80];
+
+	snprintf(ip, sizeof(ip), "198.18.%u.%u", i / 200, 1 + i % 200);
+	snprintf(domain, sizeof(domain), "living%u.test", i);
+	snprintf(hosts, sizeof(hosts), "10 mx.%s %s", domain, ip);
+	mx_listen(&mx, ip, WORLD_PORT);
+	fake_dns_mx(domain, hosts);
+}
+
+static void add_dead(unsigned i)
+{
+	char ip[32], domain[32], hosts[80];
+
+	snprintf(ip, sizeof(ip), "203.%u.%u.%u", 1 + i / 40000, i / 200 % 200, 1 + i % 200);
+	snprintf(domain, sizeof(domain), "dead%u.test", i);
+	snprintf(hosts, sizeof(hosts), "10 mx.%s %s", domain, ip);
+	switch (i % 4) {
+	case 0:
+		fake_dns_status(domain, DNS_NXDOMAIN, "");
+		return;
+	case 1:
+		fake_dns_status(domain, DNS_TEMPFAIL, "SERVFAIL");
+		return;
+	default:
+		fake_host(ip, WORLD_PORT, i % 4 == 2 ? FAKE_SILENT : FAKE_REFUSING, NULL, NULL);
+		fake_dns_mx(domain, hosts);
+	}
+}
+
+static void send_to(const char *kind, unsigned i)
+{
+	char rcpt[64];
+
+	snprintf(rcpt, sizeof(rcpt), "a@%s%u.test", kind, i);
+	world_send(&x, "s@sender.test", rcpt);
+}
+
+static void send_round(unsigned round, bool dead)
+{
+	for (unsigned i = 0; i < living_count; i++) {
+		for (unsigned k = 0; dead && k < 10 && round < 2; k++)
+			send_to("dead", 10 * i + k);
+		send_to("living", i);
+	}
+}
+
+static bool with_dead;
+
+static void send_flood(void *arg ATTR_UNUSED)
+{
+	for (unsigned r = 0; r < EACH; r++)
+		send_round(r, with_dead);
+}
+
+/* From the flood until the last message to a living domain was delivered. */
+static usec_t time_of_living(bool known, bool dead)
+{
+	usec_t last = 0, begin = known ? MINUTE : 0;
+
+	start();
+	with_dead = dead;
+	for (unsigned i = 0; i < living_count; i++)
+		add_living(i);
+	for (unsigned i = 0; dead && i < dead_count; i++)
+		add_dead(i);
+	if (known)
+		send_round(EACH, false);
+	fake_at(begin, send_flood, NULL);
+	world_run(&x, begin + 15 * MINUTE);
+	for (size_t i = 0; i < x.record_count; i++)
+		if (x.records[i].type == 'd' && x.records[i].at > last)
+			last = x.records[i].at;
+	cr_assert_eq(world_count(&x, 'd'), living_count * (EACH + known));
+	cr_assert_leq(mx.peak, SLOTS);
+	finish();
+	return last - begin;
+}
+
+Test(dead, ten_dead_domains_to_each_living_one_do_not_slow_it)
+{
+	usec_t alone = time_of_living(true, false), beside = time_of_living(true, true);
+
+	cr_log_info("alone %.1f s, beside dead domains %.1f s", (double)alone / 1e6,
+		    (double)beside / 1e6);
+	cr_assert_leq(beside, alone + alone / 10, "alone %.1f s, beside dead domains %.1f s",
+		      (double)alone / 1e6, (double)beside / 1e6);
+}
+
+/* Nothing is known of any domain: each silent one has a place for some two seconds, a quarter of them at a time. */
+Test(dead, unknown_domains_are_found_out_quickly)
+{
+	usec_t alone = time_of_living(false, false), beside = time_of_living(false, true);
+	usec_t silent = dead_count / 4 * (2 * USEC_PER_SEC + 300 * USEC_PER_MSEC) / (SLOTS / 4);
+
+	cr_assert_leq(beside, alone + alone / 10 + silent,
+		      "alone %.1f s, beside dead domains %.1f s", (double)alone / 1e6,
+		      (double)beside / 1e6);
+}
