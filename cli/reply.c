@@ -195,6 +195,19 @@ static int refuse(const char *text)
 		text);
 }
 
+/* Of its provider where the configuration names the domain; DNS is not asked. */
+static const struct conf_domain *settings_of(const struct conf *c, struct slice domain,
+					     struct slice vmta)
+{
+	const struct conf_provider *p = conf_provider_of_domain(c, domain);
+	struct conf_rolled rolled;
+
+	if (!p || conf_keeps_own_site(c, domain, vmta))
+		return conf_domain_for(c, domain, vmta);
+	conf_rolled_for(c, p, domain, vmta, &rolled);
+	return rolled.set;
+}
+
 static int show(struct cli *cli, struct question *q, const char *queue)
 {
 	const char *slash = strrchr(queue, '/');
@@ -202,7 +215,7 @@ static int show(struct cli *cli, struct question *q, const char *queue)
 	char *domain = slice_dup_lower(name);
 	json_t *o;
 
-	q->set = conf_domain_for(q->conf, slice_str(domain), slice_str(slash ? slash + 1 : ""));
+	q->set = settings_of(q->conf, slice_str(domain), slice_str(slash ? slash + 1 : ""));
 	judge(q);
 	o = answer(q, queue);
 	cli_show_object(cli, o, print);

@@ -23,13 +23,17 @@ void site_notes_free(struct site *s)
 
 static void drop_oldest_reply(struct site *s)
 {
+	struct site_reply gone;
 	uint32_t oldest = 0;
 
 	for (uint32_t i = 1; i < s->reply_count; i++)
 		if (s->replies[i].last < s->replies[oldest].last)
 			oldest = i;
-	reply_forget(&s->replies[oldest]);
-	s->replies[oldest] = s->replies[--s->reply_count];
+	gone = s->replies[oldest];
+	s->reply_count--;
+	memmove(&s->replies[oldest], &s->replies[oldest + 1],
+		(s->reply_count - oldest) * sizeof(gone));
+	reply_forget(&gone);
 }
 
 /* The entry of this text, in place of the oldest if it is new; NULL when none are to be kept. */

@@ -72,7 +72,10 @@ def test_replies_decide_over_recipients_hosts_and_sources(make_sluice, receiver,
 
 
 def test_check_reply_needs_no_daemon(make_sluice, dns):
-    sluice = make_sluice(domains=OWN, extra=LIST)
+    sluice = make_sluice(domains=OWN, extra=LIST + (
+        "[smtp-pattern-list big]\nreply = /deferred/ defer-queue\n"
+        "[provider big]\ndomains = member.test\n"
+        "[domain big.rollup]\nsmtp-pattern-list = big\n"))
     sluice.write_config()
     answer = sluice.cli("check", "reply", "x.test/a", "452-4.2.2 over quota\n452 4.2.2 x-mas")
     assert answer["subject"] == "452 4.2.2 over quota x-mas"
@@ -81,4 +84,6 @@ def test_check_reply_needs_no_daemon(make_sluice, dns):
     assert (match["kind"], match["list"], match["effect"]) == ("disposition", "own", True)
     answer = sluice.cli("check", "reply", "x.test/a", "452 4.2.2 x", "--phase", "dot")
     assert answer["disposition"] == "" and not answer["matches"][0]["effect"]
+    answer = sluice.cli("check", "reply", "member.test/a", "451 temporarily deferred")
+    assert answer["matches"][0]["actions"] == "defer-queue"
     assert sluice.run("check", "reply", "x.test/a", "what?").returncode == 2
