@@ -375,9 +375,17 @@ bool paces_holds(const struct queue *q)
 
 bool paces_waits(const struct connection *c)
 {
-	usec_t now = now_of(c->site);
+	return c->paced_until > now_of(c->site);
+}
 
-	return c->paced_until > now || (c->site->paces && c->site->paces->queue_until > now);
+/* When mail that waits for a clock can go over it; 0: none does. */
+static usec_t next_use(const struct connection *c)
+{
+	const struct paces *p = c->site->paces;
+
+	if (paces_waits(c))
+		return c->paced_until;
+	return p && p->queue_until > now_of(c->site) ? p->queue_until : 0;
 }
 
 /* The one that is kept; where addresses have rates of their own, one for each. */
@@ -387,7 +395,7 @@ static bool is_first_waiting(const struct connection *c)
 	const struct connection *o;
 
 	TAILQ_FOREACH(o, &c->site->connections, link)
-		if (o->step == STEP_ready && !o->txn && !o->closing && paces_waits(o) &&
+		if (o->step == STEP_ready && !o->txn && !o->closing && next_use(o) &&
 		    (!by_source || ip_eq(&o->source_ip, &c->source_ip)))
 			return o == c;
 	return false;
@@ -395,13 +403,11 @@ static bool is_first_waiting(const struct connection *c)
 
 usec_t paces_keep(const struct connection *c, usec_t configured)
 {
-	usec_t open = c->paced_until;
+	usec_t use = next_use(c);
 
-	if (configured >= KEEP_PACED || c->site->parcels == 0 || !paces_waits(c))
+	if (configured >= KEEP_PACED || c->site->parcels == 0 || !use)
 		return configured;
-	if (open <= now_of(c->site))
-		open = c->site->paces->queue_until;
-	if (open > c->idle_since + KEEP_PACED || !is_first_waiting(c))
+	if (use > c->idle_since + KEEP_PACED || !is_first_waiting(c))
 		return configured;
 	return KEEP_PACED;
 }

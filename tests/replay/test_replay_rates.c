@@ -429,6 +429,27 @@ Test(rates, tokens_go_to_what_is_urgent_when_the_clock_opens)
 	finish();
 }
 
+Test(rates, a_domain_of_a_provider_has_its_own_inside_the_site)
+{
+	start(DOMAIN "[provider big]\nmx = *.paced.test\n"
+		     "[domain big.rollup]\nmax-msg-rate = 60/m\n"
+		     "[domain small.test]\nmax-msg-rate = 6/m\n"
+		     "[domain bytes.test]\nmax-data-volume-rate = 90K/m\n");
+	send_many("small.test", 200);
+	for (unsigned i = 0; i < 200; i++)
+		world_send_as(&x, "s@sender.test", "a@bytes.test", "", SPOOL_CLASS_DEFAULT, 4000);
+	send_many("other.test", 800);
+	world_run(&x, 10 * MINUTE);
+	cr_expect_leq(fullest(MX_RCPT, "", MINUTE), 60);
+	cr_expect_geq(mx_count(&mx, MX_RCPT), 9 * 54);
+	cr_expect_leq(fullest(MX_RCPT, "small.test", MINUTE), 6);
+	cr_expect_geq(fullest(MX_RCPT, "small.test", 10 * MINUTE), 50);
+	cr_expect_leq(fullest(MX_RCPT, "bytes.test", MINUTE), 22);
+	cr_expect_geq(fullest(MX_RCPT, "bytes.test", 10 * MINUTE), 150);
+	cr_expect_leq(mx.connections, 30, "the connections are shared: %u", mx.connections);
+	finish();
+}
+
 /* --- each directive --- */
 
 #define BIG "[provider big]\nmx = *.paced.test\n"
