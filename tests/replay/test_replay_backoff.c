@@ -33,6 +33,11 @@ static void send_some(void *arg ATTR_UNUSED)
 		world_send(&x, "s@sender.test", "a@slow.test");
 }
 
+static void forget_peak(void *arg ATTR_UNUSED)
+{
+	mx.peak = mx.open;
+}
+
 static unsigned peak_from(usec_t at)
 {
 	fake_at(at, send_some, NULL);
@@ -447,4 +452,24 @@ Test(backoff, allowance_is_found_also_where_connections_are_closed, .timeout = 1
 Test(backoff, each_source_has_an_allowance_of_its_own, .timeout = 120)
 {
 	find_allowance(TWO_SOURCES ONE_PATTERN, false, 2);
+}
+
+/* Half an hour of mail waits when back-off ends. */
+Test(backoff, its_end_releases_no_burst)
+{
+	static size_t many = 3000;
+
+	start("[domain *]\nmax-msg-rate = 600/m\nbackoff-max-msg-rate = 12/m\n"
+	      "backoff-to-normal-after = 10m\nmax-smtp-out = 3\n");
+	world_order_at(&x, MINUTE, ORDER_BACKOFF, "*/a", false);
+	fake_at(2 * MINUTE, send_many, &many);
+	fake_at(10 * MINUTE, forget_peak, NULL);
+	world_run(&x, 14 * MINUTE);
+	cr_assert(between(MX_MAIL, 9 * MINUTE, 10 * MINUTE) <= 12);
+	for (usec_t t = 10 * MINUTE; t < 13 * MINUTE; t += USEC_PER_SEC)
+		cr_assert(between(MX_MAIL, t, t + 6 * USEC_PER_SEC) <= 61, "%zu messages in 6 s",
+			  between(MX_MAIL, t, t + 6 * USEC_PER_SEC));
+	cr_assert(between(MX_MAIL, 12 * MINUTE, 13 * MINUTE) > 500);
+	cr_assert_leq(mx.peak, 3);
+	finish();
 }
