@@ -11,6 +11,8 @@
 #include "worker/site.h"
 #include "worker/sources.h"
 
+#define NEWS (60 * MSEC_PER_SEC)
+
 static bool matches(const struct order *o, const struct site *s)
 {
 	const struct queue *q;
@@ -157,7 +159,8 @@ static void obey_disable(struct site *s, const struct order *o)
 {
 	char *why;
 
-	if (!site_orders_disable(s, &o->source, NULL))
+	/* A new worker or spooler has all orders read again: that is no news. */
+	if (o->created + NEWS < loop_wall(s->w->loop) || !site_orders_disable(s, &o->source, NULL))
 		return;
 	why = who_and_why(o, "disabled");
 	sources_retire(s, &o->source, o->until, why);
