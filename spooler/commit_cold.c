@@ -140,7 +140,7 @@ int cold_choose(struct commit *c, const struct commit_route *r, struct commit_qe
 
 	if (!list)
 		return 0;
-	site = health_site(c, (*q)->domain, room, sizeof(room));
+	site = health_site(c, v, (*q)->domain, room, sizeof(room));
 	if (!slice_eq(site, (*q)->domain)) /* a provider's */
 		set = conf_domain_for(c->conf, site, slice_str(v->name));
 	if (is_zero(&set->max_cold_virtual_mta_msg))

@@ -1,7 +1,7 @@
 /*
  * commit_health.c - what the committer knows of a virtual MTA at a destination: the site row that its worker
- * has stored. A domain that is rolled up by its MX is known by its own name only, as no MX is known
- * here; one that a provider names (`domains`) is known by NAME.rollup.
+ * has stored. A domain that is rolled up by its MX is known as such from the time on that the worker of its
+ * queue has said so; one that a provider names (`domains`) always.
  *
  * That sources are disabled is rare: which rows say so is kept in memory, so that it costs no look-up
  * for each recipient.
@@ -21,13 +21,18 @@ struct commit_ill {
 	char key[];
 };
 
-struct slice health_site(struct commit *c, struct slice domain, char *room, size_t n)
+struct slice health_site(struct commit *c, struct commit_vmta *v, struct slice domain, char *room,
+			 size_t n)
 {
 	const struct conf_provider *p = conf_provider_of_domain(c->conf, domain);
+	struct commit_qent *q;
+	struct slice said = slice_of("", 0);
 
-	if (!p || (size_t)snprintf(room, n, "%s.rollup", p->name) >= n)
-		return domain;
-	return slice_str(room);
+	if (p && (size_t)snprintf(room, n, "%s.rollup", p->name) < n)
+		return slice_str(room);
+	if (cache_queue(c, v, domain, &q) == 0)
+		said = cache_queue_provider(c, q);
+	return said.n ? said : domain;
 }
 
 static struct commit_ill *find(struct commit *c, const struct spool_key *k)
@@ -119,7 +124,7 @@ bool health_all_well(struct commit *c)
 	return !c->ill;
 }
 
-bool health_is_disabled(struct commit *c, const struct commit_vmta *v, struct slice domain)
+bool health_is_disabled(struct commit *c, struct commit_vmta *v, struct slice domain)
 {
 	char room[SPOOL_NAME_KEY_MAX];
 	struct spool_site site;
@@ -128,7 +133,7 @@ bool health_is_disabled(struct commit *c, const struct commit_vmta *v, struct sl
 
 	if (health_all_well(c))
 		return false;
-	name = health_site(c, domain, room, sizeof(room));
+	name = health_site(c, v, domain, room, sizeof(room));
 	k = key_u32_name(v->id, name);
 	return find(c, &k) && spool_site_get(write_read(c->w), v->id, name, &site) == 0 &&
 	       all_disabled(c, v, &site);
@@ -143,9 +148,10 @@ static bool is_in(const struct conf_vmtas *list, const struct conf_vmta *v)
 }
 
 /* How much it takes is bounded so that receivers get to know it. */
-static bool is_warming(const struct commit *c, const struct conf_vmta *v, struct slice domain)
+static bool is_warming(const struct commit *c, const struct conf_vmta *v, struct slice site)
 {
-	const struct conf_provider *p = conf_provider_of_domain(c->conf, domain);
+	const struct conf_provider *p =
+		slice_iends(site, ".rollup") ? conf_provider_find(c->conf, site) : NULL;
 
 	if (!v || conf_warmup_for(c->conf, v, p ? p->name : NULL))
 		return true;
@@ -158,13 +164,13 @@ static bool is_warming(const struct commit *c, const struct conf_vmta *v, struct
 	return false;
 }
 
-bool health_is_poor(struct commit *c, const struct commit_vmta *v, struct slice domain)
+bool health_is_poor(struct commit *c, struct commit_vmta *v, struct slice domain)
 {
 	char room[SPOOL_NAME_KEY_MAX];
-	struct slice name = health_site(c, domain, room, sizeof(room));
+	struct slice name = health_site(c, v, domain, room, sizeof(room));
 	struct spool_site site;
 
-	if (is_warming(c, v->conf, domain))
+	if (is_warming(c, v->conf, name))
 		return true;
 	return spool_site_get(write_read(c->w), v->id, name, &site) == 0 &&
 	       site.mode.mode != SITE_NORMAL;

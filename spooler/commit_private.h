@@ -289,14 +289,15 @@ void cold_forget(struct commit *c);
 void cold_trim(struct commit *c);
 
 /* commit_health.c */
-/* The name of a domain's site row, as far as it is known here; may be in room (n bytes). */
-struct slice health_site(struct commit *c, struct slice domain, char *room, size_t n);
+/* The name of a domain's site row under a virtual MTA, as far as it is known here; may be in room (n bytes). */
+struct slice health_site(struct commit *c, struct commit_vmta *v, struct slice domain, char *room,
+			 size_t n);
 /* No site has a disabled source. */
 bool health_all_well(struct commit *c);
 /* All its sources are disabled for the destination. */
-bool health_is_disabled(struct commit *c, const struct commit_vmta *v, struct slice domain);
+bool health_is_disabled(struct commit *c, struct commit_vmta *v, struct slice domain);
 /* The destination is in back-off there, or the virtual MTA is being warmed up. */
-bool health_is_poor(struct commit *c, const struct commit_vmta *v, struct slice domain);
+bool health_is_poor(struct commit *c, struct commit_vmta *v, struct slice domain);
 /* A site row changes: it has disabled sources, or none. */
 void health_note(struct commit *c, const struct spool_key *k, bool disabled);
 void health_forget(struct commit *c);

@@ -303,17 +303,17 @@ void reroute_load(struct queue *q, struct spool_read *r)
 	reroute_look(q);
 }
 
-bool reroute_may_want(struct worker *w, struct spool_read *r, struct slice domain,
-		      const struct conf_domain *set)
+bool reroute_may_want(struct worker *w, struct spool_read *r, struct slice site)
 {
-	struct spool_site site;
+	const struct conf_domain *set = conf_domain_for(w->conf, site, slice_str(w->vmta_name));
+	struct spool_site row;
 
 	if (worker_is_orphan(w))
 		return false;
 	if (set->reroute_to_virtual_mta)
 		return true;
 	return set->backoff_reroute_to_virtual_mta &&
-	       spool_site_get(r, w->vmta_id, domain, &site) == 0 && site.mode.mode != SITE_NORMAL;
+	       spool_site_get(r, w->vmta_id, site, &row) == 0 && row.mode.mode != SITE_NORMAL;
 }
 
 /* Queues without mail, too: nobody else would end their reroutes. */

@@ -17,7 +17,6 @@
 
 #include "common/base/slice.h"
 
-struct conf_domain;
 struct queue;
 struct reroutes;
 struct rerouting; /* of a queue; NULL: its mail stays */
@@ -41,9 +40,8 @@ bool reroute_keeps(const struct queue *q);
 void reroute_look(struct queue *q);
 /* The queue was just loaded: what an earlier worker has begun. */
 void reroute_load(struct queue *q, struct spool_read *r);
-/* Whether a queue that is not in memory should be loaded for its reroute. */
-bool reroute_may_want(struct worker *w, struct spool_read *r, struct slice domain,
-		      const struct conf_domain *set);
+/* Whether a queue that is not in memory should be loaded for its reroute; site: the name of its site. */
+bool reroute_may_want(struct worker *w, struct spool_read *r, struct slice site);
 /* The queue goes away. */
 void reroute_forget(struct queue *q);
 

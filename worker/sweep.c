@@ -64,9 +64,10 @@ static bool next_queue(struct sweep *s, struct spool_read *r)
 	s->queue = row.queue;
 	domain = slice_dup(q.domain);
 	s->set = conf_domain_for(s->w->conf, slice_str(domain), slice_str(s->w->vmta_name));
-	if (!queue_find(s->w, row.queue) && reroute_may_want(s->w, r, slice_str(domain), s->set))
-		(void)queue_get(s->w, r, row.queue);
 	free(domain);
+	if (!queue_find(s->w, row.queue) &&
+	    reroute_may_want(s->w, r, q.provider.n ? q.provider : q.domain))
+		(void)queue_get(s->w, r, row.queue);
 	return true;
 }
 

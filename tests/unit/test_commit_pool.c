@@ -360,6 +360,33 @@ Test(cold, a_provider_s_named_domains_are_one_site)
 	finish();
 }
 
+/* What the worker has looked up. */
+static void report_member(struct shm_ring *ring, uint32_t queue, const char *provider)
+{
+	const struct report_member m = {.queue = queue, .provider = slice_str(provider)};
+	struct buf b = BUF_INIT;
+
+	report_member_encode(&m, &b);
+	cr_assert(ring_put(ring, REPORT_MEMBER, b.p, b.n));
+	buf_done(&b);
+	cr_assert_eq(fix_commit(&f, NULL), 0);
+}
+
+Test(cold, domains_of_a_provider_are_one_site_once_their_mx_is_known)
+{
+	struct spool_recipient r;
+
+	start(COLD "[provider big]\nmx = mx.big.example\n"
+		   "[domain big.rollup]\nmax-cold-virtual-mta-msg = 1/d\n");
+	post("a", "m1.example", 1);
+	cr_assert(fix_recipient(&f, next_id - 1, 0, &r));
+	report_member(fix_worker(&f, 0, "a", 1), r.queue, "big.rollup");
+	restart();
+	post("a", "m1.example", 3);
+	went("abca");
+	finish();
+}
+
 Test(cold, one_without_a_usable_source_takes_none)
 {
 	start("[global]\nhost-name = mta.example\n"
