@@ -108,3 +108,26 @@ def test_operators_see_warm_ups_and_set_their_day(make_sluice, receiver, dns, no
     assert not rows()["127.0.0.11"]["paused"]
     table = sluice.run("show", "warmup").stdout
     assert "NUMBER" in table and "two.test" in table
+
+
+def test_domains_of_a_provider_share_the_number(make_sluice, receiver, dns, noon):
+    for i in (1, 2):
+        dns.set(f"d{i}.test", MX=[(10, "in.big.test")])
+    dns.set("in.big.test", A=["127.0.1.1"])
+    dns.domain("other.test", "127.0.1.2")
+    sluice = make_sluice(smtp_port=receiver.port, env=noon, vmtas={
+        "new": ["127.0.0.11 new.sluice.test"]}, extra=(
+        "[provider big]\nmx = *.big.test\n"
+        "[warm-up big]\nvirtual-mta = new\nprovider = big\nschedule = 5\npace = none\n"
+        "[warm-up rest]\nvirtual-mta = new\nschedule = 2\npace = none\n")).start()
+    for name in ("d1", "d2", "other"):
+        fill(sluice, 4, f"{name}.test")
+    sluice.wait_queued(5)
+    left = [r["queue"] for r in sluice.rows("show", "queues", "d?.test/new")]
+    for queue in left:  # one of them may have got rid of all its mail
+        wait_held(sluice, queue, "warm-up big: day 1, 5 of 5 to big from 127.0.0.11")
+    assert left
+    wait_held(sluice, "other.test/new", "warm-up rest: day 1, 2 of 2 to other.test")
+    used = {r["site"]: r["used"] for r in sluice.rows("show", "warmup") if r["used"]}
+    assert used == {"big.rollup": 5, "other.test": 2}
+    assert receiver.stats()["messages"] == 7

@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "common/base/localday.h"
+#include "common/base/rng.h"
 #include "tests/replay/mx.h"
 #include "tests/replay/world.h"
 
@@ -70,6 +71,7 @@ static void start_in(const char *zone, const char *conf)
 		mx_listen(&sites[i].mx, ip, WORLD_PORT);
 		fake_dns_mx(domain, mx);
 	}
+	fake_dns_mx("also1.test", "10 mx.site1.test 198.51.100.2");
 }
 
 static void start(const char *conf)
@@ -85,13 +87,18 @@ static void finish(void)
 		mx_done(&sites[i].mx);
 }
 
+static void mail_to(const char *rcpt, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		world_send(&x, "", rcpt);
+}
+
 static void mail(unsigned site, unsigned n)
 {
 	char to[40];
 
 	snprintf(to, sizeof(to), "a@site%u.test", site);
-	for (unsigned i = 0; i < n; i++)
-		world_send(&x, "", to);
+	mail_to(to, n);
 }
 
 /* A while of the day; then the rest of it passes without a worker. */
@@ -130,7 +137,10 @@ Test(warmup, no_day_has_more_than_its_number_and_the_rest_waits_for_the_next)
 
 #define WEEKS 28
 
-/* A configuration with ADDRESSES addresses and a schedule of 1, 2, 3 …; free it. */
+/*
+ * A configuration with ADDRESSES addresses and a schedule of 1, 2, 3 …, and a provider whose domains
+ * site1.test and also1.test share the number; free it.
+ */
 static char *many_addresses(const char *more)
 {
 	struct buf b = BUF_INIT;
@@ -138,11 +148,17 @@ static char *many_addresses(const char *more)
 	buf_add_str(&b, "[virtual-mta a]\n");
 	for (unsigned i = 2; i <= ADDRESSES; i++)
 		buf_addf(&b, "smtp-source-host = 192.0.2.%u a%u.sluice.test\n", i, i);
-	buf_add_str(&b, "[domain *]\nbounce-after = 50d\nmax-smtp-out = 100\n"
-			"[warm-up new]\nvirtual-mta = a\npace = none\nschedule = 1");
-	for (unsigned day = 1; day < WEEKS; day++)
-		buf_addf(&b, ",%u", day + 1);
-	buf_addf(&b, "\n%s", more);
+	buf_add_str(&b, "[domain *]\nretry-after = 10s\nbounce-after = 50d\nmax-smtp-out = 100\n"
+			"[provider big]\nmx = mx.site1.test\n");
+	for (unsigned i = 0; i < 2; i++) {
+		buf_addf(&b,
+			 "[warm-up new%u]\nprovider = %s\nvirtual-mta = a\npace = none\n"
+			 "schedule = 1",
+			 i, i ? "big" : "*");
+		for (unsigned day = 1; day < WEEKS; day++)
+			buf_addf(&b, ",%u", day + 1);
+		buf_addf(&b, "\n%s", more);
+	}
 	return buf_take(&b);
 }
 
@@ -161,7 +177,9 @@ static void live_a_day(unsigned day)
 	usec_t began = fake_elapsed();
 
 	for (unsigned i = 0; i < SITES; i++)
-		mail(i, ADDRESSES * (day + 1) + 1);
+		mail(i, ADDRESSES * (day + 1) / 2 + 1);
+	mail(0, ADDRESSES * (day + 1) / 2);
+	mail_to("a@also1.test", ADDRESSES * (day + 1) / 2);
 	limit[day] = day + 1;
 	if (day % 5 == 3)
 		world_run_and_kill(&x, began + 30 * USEC_PER_MSEC); /* in the middle of all */
@@ -181,6 +199,48 @@ Test(warmup, fifty_addresses_keep_their_counts_over_28_days_of_restarts, .timeou
 		/* what a killed worker had asked for and not used is not used any more that day */
 		assert_day(day, day % 5 == 3 ? day / 2 : day + 1);
 	}
+	finish();
+}
+
+static const char *moody(struct mx *mx, enum mx_event what, unsigned c, const char *line)
+{
+	static const char *const moods[] = {"", "421 4.3.2 busy", "451 4.7.1 later",
+					    "550 5.7.1 no"};
+	const char *usual = answer(mx, what, c, line);
+
+	if (what == MX_OPEN || what == MX_EHLO || rng_below(100) >= 12)
+		return usual;
+	return moods[rng_below(ARRAY_SIZE(moods))];
+}
+
+/* Receivers in bad moods, workers that die at any time, spoolers that begin anew: never more than the number. */
+Test(warmup, no_address_has_more_whatever_breaks, .timeout = 60)
+{
+	char *conf = many_addresses("schedule = 4, 6, 9, 14, 20\nadvance-if = always\n");
+	static const unsigned schedule[] = {4, 6, 9, 14, 20};
+	unsigned total = 0;
+
+	start(conf);
+	free(conf);
+	for (unsigned i = 0; i < SITES; i++)
+		sites[i].mx.answer = moody;
+	for (unsigned day = 0; day < 8; day++) {
+		usec_t began = fake_elapsed();
+
+		limit[day] = schedule[day < 5 ? day : 4];
+		for (unsigned i = 0; i < SITES; i++)
+			mail(i, 15 * ADDRESSES);
+		for (unsigned life = 0; life < 2; life++) {
+			world_run_and_kill(&x, fake_elapsed() + rng_below(200) * USEC_PER_MSEC);
+			if (rng_below(3) == 0)
+				world_restart_spooler(&x);
+		}
+		world_run(&x, fake_elapsed() + 10 * MINUTE);
+		fake_wall_jump(24 * 3600 - (int64_t)((fake_elapsed() - began) / USEC_PER_SEC));
+		for (unsigned ip = 1; ip <= ADDRESSES; ip++)
+			total += sites[0].seen[day][ip];
+	}
+	cr_assert_gt(total, 8 * ADDRESSES * 4, "mail went all the same: %u", total);
 	finish();
 }
 
