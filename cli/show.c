@@ -38,6 +38,18 @@ const struct column show_vmta_columns[] = {
 	{NULL, NULL, COL_TEXT},
 };
 
+const struct column show_provider_columns[] = {
+	{"provider", "PROVIDER", COL_NAME},
+	{"recipients", "RCPT", COL_COUNT},
+	{"bytes", "KB", COL_BYTES},
+	{"queues", "QUEUES", COL_COUNT},
+	{"connections", "CONN", COL_COUNT},
+	{"in_hand", "IN HAND", COL_COUNT},
+	{"retrying", "RETRYING", COL_COUNT},
+	{"paused", "PAUSED", COL_COUNT},
+	{NULL, NULL, COL_TEXT},
+};
+
 const struct column show_pool_columns[] = {
 	{"pool", "POOL", COL_NAME},
 	{"selection", "SELECTION", COL_NAME},

@@ -435,6 +435,7 @@ static const struct command {
 	{"drain", RIGHT_CHANGE, BY_MASTER, do_drain},
 	{"show queues", RIGHT_READ, BY_SPOOLER, NULL},
 	{"show vmtas", RIGHT_READ, BY_SPOOLER, NULL},
+	{"show providers", RIGHT_READ, BY_SPOOLER, NULL},
 	{"show paused", RIGHT_READ, BY_SPOOLER, NULL},
 	{"pause queue", RIGHT_CHANGE, BY_SPOOLER, NULL},
 	{"resume queue", RIGHT_CHANGE, BY_SPOOLER, NULL},

@@ -84,6 +84,7 @@ static const struct {
 } commands[] = {
 	{"show queues", query_queues},
 	{"show vmtas", query_vmtas},
+	{"show providers", query_providers},
 	{"show paused", query_paused},
 	{"pause queue", query_pause},
 	{"resume queue", query_resume},

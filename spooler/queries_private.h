@@ -1,7 +1,8 @@
 /*
  * queries_private.h - one control connection while it is being answered: queries.c has the threads and
  * the table of commands, queries_show.c what reads, queries_expiry.c when queues expire, queries_change.c
- * what gives orders, queries_pools.c pools, queries_warmup.c warm-ups.
+ * what gives orders, queries_pools.c pools, queries_warmup.c warm-ups,
+ * queries_providers.c providers.
  */
 #ifndef SLUICE_SPOOLER_QUERIES_PRIVATE_H
 #define SLUICE_SPOOLER_QUERIES_PRIVATE_H
@@ -50,6 +51,7 @@ char *arg_pattern(const json_t *args, const char *key);
 /* Commands. */
 void query_queues(struct query *y, const json_t *args);
 void query_vmtas(struct query *y, const json_t *args);
+void query_providers(struct query *y, const json_t *args);
 void query_paused(struct query *y, const json_t *args);
 void query_pause(struct query *y, const json_t *args);
 void query_resume(struct query *y, const json_t *args);

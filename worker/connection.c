@@ -121,6 +121,26 @@ void connection_discard(struct connection *c)
 	connection_release(c);
 }
 
+/* How many connections the mail of a queue has now. */
+static void publish(struct site *s, uint32_t queue)
+{
+	if (s->of)
+		site_publish_connections(s);
+	else
+		shared_publish(s, queue);
+}
+
+void connection_carries(struct connection *c, const struct queue *q)
+{
+	uint32_t before = c->served;
+
+	c->serving = c->served = q->id;
+	if (before == q->id || c->site->of)
+		return;
+	publish(c->site, before);
+	publish(c->site, q->id);
+}
+
 static void connection_free(struct connection *c)
 {
 	struct site *s = c->site;
@@ -133,7 +153,7 @@ static void connection_free(struct connection *c)
 	counter_sub(c->w->counters, COUNTER_CONNECTIONS_OUT_OPEN, 1);
 	slots_give(c);
 	connection_release(c);
-	site_publish_connections(s);
+	publish(s, c->served);
 	site_kick(s);
 }
 
@@ -787,5 +807,5 @@ void connection_open(struct site *s, const struct queue *q, const struct route_t
 	c->step = STEP_connect;
 	stream_timeout(c->stream, step_timeout(c, STEP_connect), 0);
 	probe_begin(c);
-	site_publish_connections(s);
+	publish(s, c->served);
 }

@@ -101,6 +101,8 @@ struct connection {
 /* q: the queue whose turn it is; its demands on TLS are the connection's. */
 void connection_open(struct site *s, const struct queue *q, const struct route_target *t,
 		     const struct source *source, const struct slots_hold *hold);
+/* From now on it carries mail of this queue. */
+void connection_carries(struct connection *c, const struct queue *q);
 /* Ready for a transaction; may still carry mail. */
 bool connection_is_idle(const struct connection *c);
 bool connection_is_open(const struct connection *c);

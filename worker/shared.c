@@ -318,6 +318,18 @@ void shared_forget_failures(struct site *s)
 	}
 }
 
+void shared_publish(struct site *s, uint32_t queue)
+{
+	struct shm_queue *x = shm_queue_find(s->w->shm, queue);
+	const struct connection *c;
+	uint32_t n = 0;
+
+	TAILQ_FOREACH(c, &s->connections, link)
+		n += c->served == queue;
+	if (x)
+		atomic_store_explicit(&x->connections, n, memory_order_relaxed);
+}
+
 bool shared_is_connected(const struct site *s, const struct ip *ip, uint16_t port)
 {
 	const struct connection *c;

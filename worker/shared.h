@@ -53,6 +53,8 @@ void shared_target_failed(struct site *s, const struct ip *ip, uint16_t port, bo
 void shared_skip(struct site *s, const struct ip *ip, uint16_t port, usec_t until);
 /* All hosts have another chance. */
 void shared_forget_failures(struct site *s);
+/* In shared memory a queue has the connections that had its mail last, or are made for it. */
+void shared_publish(struct site *s, uint32_t queue);
 /* Does a ready connection go there? */
 bool shared_is_connected(const struct site *s, const struct ip *ip, uint16_t port);
 /*

@@ -195,6 +195,9 @@ void site_publish_connections(struct site *s)
 {
 	struct queue *q;
 
+	if (!s->of)
+		return; /* shared_publish() */
+
 	SITE_EACH_QUEUE(q, s)
 	{
 		struct shm_queue *x = shm_queue_find(s->w->shm, q->id);

@@ -197,7 +197,7 @@ void site_has_source(struct site *s);
  * Writes "" or a text of at most SHM_QUEUE_TEXT bytes.
  */
 void site_own_hold(const struct site *s, char *ret);
-/* The number of connections in shared memory. */
+/* The number of connections of a domain's own site in shared memory. */
 void site_publish_connections(struct site *s);
 /* Its state has changed: writes its row. */
 void site_save(struct site *s);

@@ -501,7 +501,7 @@ static uint32_t warm_enough(struct connection *c, uint32_t n)
 static void take_items(struct transaction *t, struct queue *q, struct parcel *p, uint32_t n)
 {
 	turn_used(&q->site->turn, p);
-	t->c->serving = t->c->served = q->id;
+	connection_carries(t->c, q);
 	t->msgid = p->key.msgid;
 	t->rcpts = xcalloc(n, sizeof(*t->rcpts));
 	t->count = n;

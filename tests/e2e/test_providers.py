@@ -64,6 +64,8 @@ def test_commands_take_the_name_of_a_providers_site(make_sluice, receiver, dns):
     rows = sluice.rows("show", "queues", "big.rollup/*")
     assert {(r["queue"], r["site"]) for r in rows} == {(f"d{i}.test/a", "big.rollup")
                                                        for i in range(3)}
+    row, = sluice.rows("show", "providers")
+    assert (row["provider"], row["queues"], row["recipients"]) == ("big", 3, 3)
     assert len(sluice.rows("list", "--queue", "big.rollup/a")) == 3
     assert sluice.cli("pause", "queue", "big.rollup/*")["queues"] == 3
     assert {r["queue"] for r in sluice.rows("show", "queues", "--paused")} == \
