@@ -9,6 +9,7 @@
  *     commit_outcome.c  the ends and postponements of recipients
  *     commit_rates.c    rate clocks over restarts
  *     commit_orders.c   delete, move, schedule, pause, resume
+ *     commit_orders_take.c  of these, delete and move
  *     commit_pool.c     the member of a pool that takes a recipient
  *     commit_cold.c     cold virtual MTAs
  *     commit_health.c   what is known of a virtual MTA at a destination
