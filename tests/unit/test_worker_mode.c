@@ -10,6 +10,7 @@
 #include "worker/mode.h"
 #include "worker/post.h"
 #include "worker/site.h"
+#include "worker/tempo.h"
 
 #define NOW UINT64_C(1795305600000)
 #define MINUTE (60 * USEC_PER_SEC)
@@ -154,9 +155,10 @@ Test(mode, ends_at_the_configured_rate, .init = setup)
 
 Test(mode, comes_back_from_the_row_as_it_was, .init = setup)
 {
-	struct buf scratch = BUF_INIT;
+	struct buf scratch = BUF_INIT, stored = BUF_INIT;
 	struct site_mode row;
 	struct site_change c;
+	struct dec d;
 
 	mode_delivered(&s, &one, 1000, NOW);
 	refused(&one);
@@ -165,9 +167,13 @@ Test(mode, comes_back_from_the_row_as_it_was, .init = setup)
 	refused(&one);
 	mode_fill(&s, &scratch, &row);
 	cr_assert_not(site_mode_is_plain(&row));
+	site_mode_encode(&row, &stored);
 	mode_free(&s);
-	s.tempo = NULL;
+	tempo_free(&s);
 	cr_assert_not(mode_is_backoff(&s));
+	d = dec_of(stored.p, stored.n);
+	site_mode_decode(&d, &row);
+	cr_assert(dec_end(&d));
 	mode_load(&s, &row);
 	cr_assert(mode_is_backoff(&s));
 	cr_assert_eq(rate(&one), 800);
@@ -177,6 +183,7 @@ Test(mode, comes_back_from_the_row_as_it_was, .init = setup)
 		  slice_eq_str(c.why, "done"));
 	cr_assert_not(mode_change_at(&s, 3, &c));
 	buf_done(&scratch);
+	buf_done(&stored);
 }
 
 Test(mode, what_the_receiver_took_does_not_make_it_a_bad_host, .init = setup)
