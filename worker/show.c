@@ -24,6 +24,7 @@
 #include "worker/site.h"
 #include "worker/slots.h"
 #include "worker/sources.h"
+#include "worker/wants.h"
 #include "worker/trace.h"
 #include "worker/warmup.h"
 
@@ -182,7 +183,7 @@ static json_t *show_limits(const struct worker *w, struct queue *q)
 
 	json_array_append_new(rows,
 			      limit_row("queue", s->label, s->slots, mode_max_smtp_out(s), 0));
-	slots_limits(q, add_want, &l);
+	wants_of_queue(q, add_want, &l);
 	add_use(w, &l);
 	for (size_t i = 0; i < l.n; i++)
 		json_array_append_new(rows, limit_row(limit_kind_name(l.v[i].kind), l.v[i].name,

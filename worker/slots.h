@@ -60,12 +60,6 @@ void slots_pump(struct worker *w);
 void slots_adopt(struct worker *w);
 
 /*
- * The limits in shared memory that a connection for the queue may need: for each of its addresses and the
- * sources that can reach it; the same one may come more than once. The want lives during the call.
- */
-void slots_limits(struct queue *q, void (*each)(const struct limit_want *want, void *arg),
-		  void *arg);
-/*
  * A place in each of these. False: there is none; *ret_by is the one that has no room, or NULL when it is
  * another reason, which *ret_why names, and which holds all sites of this worker.
  */

@@ -5,6 +5,7 @@
 #include "common/base/log.h"
 #include "common/conf/conf.h"
 #include "worker/context.h"
+#include "worker/queue.h"
 #include "worker/site.h"
 
 void wants_add(struct wants *x, const struct site *s, enum limit_kind kind, const char *name,
@@ -86,4 +87,49 @@ void wants_make(struct wants *x, const struct site *s, const struct wants_place 
 	add_provider(x, s, at);
 	add_destination(x, s, at);
 	add_source(x, s, at);
+}
+
+/* --- what is shown --- */
+
+static void each_want(const struct wants *x, void (*each)(const struct limit_want *, void *),
+		      void *arg)
+{
+	for (size_t i = 0; i < x->n; i++)
+		each(&x->v[i], arg);
+}
+
+void wants_of_queue(struct queue *q, void (*each)(const struct limit_want *want, void *arg),
+		    void *arg)
+{
+	static const struct ip any = {.family = IP_NONE};
+	struct wants_place at = {.host = "", .dest = &any, .source = &any};
+	const struct route *route = q->home->route;
+	const struct conf_source_hosts *h;
+	struct site *s = q->site;
+	struct wants x;
+
+	if (worker_is_orphan(s->w))
+		return;
+	h = &s->w->vmta->smtp_source_host;
+	if (!route || route->count == 0) {
+		wants_make(&x, s, &at);
+		each_want(&x, each, arg);
+		return;
+	}
+	for (uint32_t i = 0; i < route->count; i++) {
+		at.host = route->targets[i].host;
+		at.dest = &route->targets[i].ip;
+		at.source = &any;
+		if (h->n == 0) {
+			wants_make(&x, s, &at);
+			each_want(&x, each, arg);
+		}
+		for (size_t k = 0; k < h->n; k++) {
+			if (h->v[k].ip.family != at.dest->family)
+				continue;
+			at.source = &h->v[k].ip;
+			wants_make(&x, s, &at);
+			each_want(&x, each, arg);
+		}
+	}
 }

@@ -12,6 +12,7 @@
 
 #define WANTS_HOST_MAX 256
 
+struct queue;
 struct site;
 
 struct wants_place {
@@ -35,5 +36,11 @@ void wants_make(struct wants *x, const struct site *s, const struct wants_place 
 /* One more; cap 0 adds none. The name lives as long as x. For whoever knows further caps of a connection. */
 void wants_add(struct wants *x, const struct site *s, enum limit_kind kind, const char *name,
 	       uint64_t cap);
+/*
+ * The limits in shared memory that a connection for the queue may need: for each of its addresses and the
+ * sources that can reach it; the same one may come more than once. The want lives during the call.
+ */
+void wants_of_queue(struct queue *q, void (*each)(const struct limit_want *want, void *arg),
+		    void *arg);
 
 #endif
