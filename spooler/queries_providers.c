@@ -36,8 +36,8 @@ static void add_queue(struct spool_read *r, const struct shm_queue *x, struct pr
 	struct provider_row *p;
 	struct spool_queue q;
 
-	if (atomic_load(&x->recipients) == 0 ||
-	    spool_queue_get(r, atomic_load(&x->id), &q) < 0 || q.provider.n == 0)
+	if (atomic_load(&x->recipients) == 0 || spool_queue_get(r, atomic_load(&x->id), &q) < 0 ||
+	    q.provider.n == 0)
 		return;
 	p = row_of(rows, q.provider);
 	p->recipients += atomic_load(&x->recipients);
@@ -77,12 +77,12 @@ static void show(struct query *y, const struct provider_row *p)
 {
 	size_t n = strlen(p->site) - strlen(".rollup");
 
-	query_data(y, json_pack("{s:s%, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "provider",
-				p->site, n, "site", p->site, "recipients",
-				(json_int_t)p->recipients, "bytes", (json_int_t)p->bytes, "queues",
-				(json_int_t)p->queues, "connections", (json_int_t)p->connections,
-				"in_hand", (json_int_t)p->in_hand, "retrying",
-				(json_int_t)p->retrying, "paused", (json_int_t)p->paused));
+	query_data(y,
+		   json_pack("{s:s%, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "provider", p->site,
+			     n, "site", p->site, "recipients", (json_int_t)p->recipients, "bytes",
+			     (json_int_t)p->bytes, "queues", (json_int_t)p->queues, "connections",
+			     (json_int_t)p->connections, "in_hand", (json_int_t)p->in_hand,
+			     "retrying", (json_int_t)p->retrying, "paused", (json_int_t)p->paused));
 }
 
 void query_providers(struct query *y, const json_t *args)
