@@ -67,6 +67,12 @@ static size_t row_of(size_t offset)
 }
 #define ROW(field) row_of(offsetof(struct conf_domain, field))
 
+/* Set, and not only to take back what a wider section says. */
+static bool says_something(const struct conf_slot *slot)
+{
+	return slot && strcmp(slot->text, "\"\"") != 0;
+}
+
 /* Held for a member domain alone, besides what holds for its site. */
 static bool is_held_alone(const struct conf_directive *d)
 {
@@ -92,7 +98,7 @@ void conf_rolled_for(const struct conf *c, const struct conf_provider *p, struct
 			own[i] = NULL;
 	*ret = (struct conf_rolled){.set = conf_intern(c, &c->domain_cache, SCOPE, set),
 				    .own = conf_intern(c, &c->domain_cache, SCOPE, own)};
-	if (own[ROW(max_smtp_out)])
+	if (says_something(own[ROW(max_smtp_out)]))
 		ret->max_smtp_out = ret->own->max_smtp_out;
 }
 
@@ -104,7 +110,8 @@ bool conf_keeps_own_site(const struct conf *c, struct slice domain, struct slice
 	if (d->disable_mx_rollup || d->type != CONF_DOMAIN_SMTP || d->smtp_hosts.n || d->queue_to)
 		return true;
 	choose_own(c, domain, vmta, own);
-	return own[ROW(type)] || own[ROW(smtp_hosts)] || own[ROW(queue_to)];
+	return says_something(own[ROW(type)]) || says_something(own[ROW(smtp_hosts)]) ||
+	       says_something(own[ROW(queue_to)]);
 }
 
 bool conf_member_shadowed(const struct conf *c, struct slice domain, struct slice vmta,
