@@ -124,9 +124,12 @@ static bool is_zero(const struct conf_per_day *list)
 
 static const struct conf_vmtas *list_for(const struct commit_route *r, const struct commit_vmta *v)
 {
-	if (v->conf && v->conf->cold.n)
+	/* No names: nothing is set, or its own "" takes back what its pool says. */
+	if (!v->conf || !v->conf->cold_virtual_mta.n)
+		return NULL;
+	if (v->conf->cold.n)
 		return &v->conf->cold;
-	return v->conf && r->pool && r->pool->cold.n ? &r->pool->cold : NULL;
+	return r->pool && r->pool->cold.n ? &r->pool->cold : NULL;
 }
 
 int cold_choose(struct commit *c, const struct commit_route *r, struct commit_qent **q)

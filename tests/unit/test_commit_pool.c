@@ -350,6 +350,15 @@ Test(cold, a_virtual_mta_of_a_pool_has_them_too_and_two_warm_ones_share_them)
 	finish();
 }
 
+Test(cold, a_virtual_mta_may_take_back_those_of_its_pool)
+{
+	start(COLD "[virtual-mta e]\ncold-virtual-mta = \"\"\n"
+		   "[virtual-mta-pool q]\nvirtual-mta = d, e\ncold-virtual-mta = b\n");
+	post("q", "x.example", 4);
+	went("bebe");
+	finish();
+}
+
 Test(cold, a_provider_s_named_domains_are_one_site)
 {
 	start(COLD "[provider big]\nmx = mx.big.example\ndomains = m1.example, m2.example\n"
