@@ -13,7 +13,7 @@ const struct command cli_commands[] = {
 	 OPT(MODE) | OPT(PAUSED) | OPT(ERRORS) | OPT(SORT) | OPT(MAX), 0, 0, 1,
 	 .run = remote_run, .arg_key = "pattern", .arg_is_pattern = true,
 	 .columns = show_queue_columns, .nothing = "no queues"},
-	{"show queue", "DOMAIN/VMTA", "one queue: mode and why, hosts, limits, replies, events",
+	{"show queue", "DOMAIN/VMTA", "one queue, or a provider's site NAME.rollup/VMTA: mode and why, limits, replies, events",
 	 "show queue gmail.com/mta1", .args_min = 1, .args_max = 1,
 	 .run = show_queue_run, .arg_key = "queue", .shape = SHAPE_OBJECT, .show = show_queue_print},
 	{"show vmtas", "", "virtual MTAs: mail, queues, connections, worker", "show vmtas --sort name",

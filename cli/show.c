@@ -107,9 +107,13 @@ const struct column show_warmup_columns[] = {
 
 /* --- show queue --- */
 
+/* Of a provider's site: more is in `show queues NAME.rollup/VMTA`. */
+#define MEMBERS_SHOWN 100
+
 static const struct column queue_fields[] = {
 	{"queue", "queue", COL_NAME},
 	{"site", "site", COL_NAME},
+	{"queue_count", "queues with mail", COL_COUNT},
 	{"mode", "mode", COL_NAME},
 	{"mode_since", "mode since", COL_TIME},
 	{"mode_until", "mode until", COL_TIME},
@@ -182,6 +186,69 @@ void show_queue_print(struct cli *cli, const json_t *q)
 	table_inside(cli, "limits", json_object_get(q, "limits"), show_limit_columns);
 	table_inside(cli, "replies", json_object_get(q, "errors"), error_columns);
 	table_inside(cli, "events", json_object_get(q, "events"), event_columns);
+	table_inside(cli, "queues", json_object_get(q, "queues"), show_queue_columns);
+}
+
+static void on_site(const json_t *data, void *arg)
+{
+	json_object_update(arg, (json_t *)(uintptr_t)data);
+}
+
+static void count_up(json_t *site, const json_t *member, const char *key)
+{
+	json_int_t n = json_integer_value(json_object_get(site, key));
+
+	json_object_set_new(site, key,
+			    json_integer(n + json_integer_value(json_object_get(member, key))));
+}
+
+/* Those with most mail come first. */
+static void on_member(const json_t *row, void *arg)
+{
+	json_t *site = arg, *shown = json_object_get(site, "queues");
+	json_int_t n = json_integer_value(json_object_get(site, "queue_count"));
+
+	json_object_set_new(site, "queue_count", json_integer(n + 1));
+	count_up(site, row, "recipients");
+	count_up(site, row, "bytes");
+	if (json_array_size(shown) < MEMBERS_SHOWN)
+		json_array_append(shown, (json_t *)(uintptr_t)row);
+}
+
+static int ask_site(const char *socket, const struct invocation *i, json_t *site, char **ret_error)
+{
+	struct client_events whole = {.on_data = on_site, .arg = site};
+	struct client_events members = {.on_data = on_member, .arg = site};
+	int rc = client_run(socket, "show queue", remote_args(i), &whole, ret_error);
+
+	if (rc != CLI_DONE)
+		return rc;
+	json_object_set_new(site, "recipients", json_integer(0));
+	json_object_set_new(site, "bytes", json_integer(0));
+	json_object_set_new(site, "queue_count", json_integer(0));
+	json_object_set_new(site, "queues", json_array());
+	return client_run(socket, "show queues", json_pack("{s:s}", "pattern", i->args[0]),
+			  &members, ret_error);
+}
+
+/* The worker knows the site, the spooler all the queues that are at it. */
+static int show_site(struct cli *cli, const struct invocation *i)
+{
+	json_t *site = json_object();
+	char *error = NULL;
+	struct place p;
+	int rc = place_find(cli, &p);
+
+	if (rc == 0)
+		rc = ask_site(p.control_socket, i, site, &error);
+	if (rc == CLI_DONE)
+		cli_show_object(cli, site, show_queue_print);
+	else if (error)
+		cli_error(rc, "%s", error);
+	json_decref(site);
+	free(error);
+	place_done(&p);
+	return rc;
 }
 
 int show_queue_run(struct cli *cli, const struct invocation *i)
@@ -191,6 +258,8 @@ int show_queue_run(struct cli *cli, const struct invocation *i)
 	if (!slash || slash == i->args[0] || !slash[1] || strchr(i->args[0], '*'))
 		return cli_error(CLI_USAGE,
 				 "name one queue as DOMAIN/VMTA; for patterns: sluice show queues");
+	if (slice_iends(slice_of(i->args[0], (size_t)(slash - i->args[0])), ".rollup"))
+		return show_site(cli, i);
 	return remote_run(cli, i);
 }
 

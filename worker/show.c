@@ -21,6 +21,7 @@
 #include "worker/queue.h"
 #include "worker/reroute.h"
 #include "worker/retry.h"
+#include "worker/shared.h"
 #include "worker/site.h"
 #include "worker/slots.h"
 #include "worker/sources.h"
@@ -29,6 +30,7 @@
 #include "worker/warmup.h"
 
 #define ANSWER_TIME (10 * USEC_PER_SEC)
+#define LIMITS_OF 64 /* queues of a provider's site, which have the same hosts as a rule */
 #define DUE_ROWS 100 /* deferred recipients that are looked at for when the first one expires */
 
 static void on_stream(struct stream *s, enum stream_event what, void *arg)
@@ -175,16 +177,22 @@ static json_t *limit_row(const char *kind, const char *name, uint64_t in_use, ui
 			 (json_int_t)waiting);
 }
 
-static json_t *show_limits(const struct worker *w, struct queue *q)
+/* q: of that site, or NULL: those of the site's queues that are in memory. */
+static json_t *show_limits(const struct site *s, struct queue *q)
 {
-	const struct site *s = q->site;
 	struct shown_limits l = {.n = 0};
 	json_t *rows = json_array();
+	unsigned looked_at = 0;
 
 	json_array_append_new(rows,
 			      limit_row("queue", s->label, s->slots, mode_max_smtp_out(s), 0));
-	wants_of_queue(q, add_want, &l);
-	add_use(w, &l);
+	if (q)
+		wants_of_queue(q, add_want, &l);
+	else
+		TAILQ_FOREACH(q, &s->queues, in_site)
+			if (looked_at++ < LIMITS_OF)
+				wants_of_queue(q, add_want, &l);
+	add_use(s->w, &l);
 	for (size_t i = 0; i < l.n; i++)
 		json_array_append_new(rows, limit_row(limit_kind_name(l.v[i].kind), l.v[i].name,
 						      l.v[i].in_use, l.v[i].cap, l.v[i].waiting));
@@ -363,7 +371,15 @@ static const char *last_error(const struct site *s)
 	return s->last.text[0] || !last ? s->last.text : last->text;
 }
 
-static json_t *describe(const struct worker *w, struct queue *q)
+static void add_lists(json_t *o, const struct site *s, struct queue *q)
+{
+	json_object_set_new(o, "limits", show_limits(s, q));
+	json_object_set_new(o, "errors", show_replies(s));
+	json_object_set_new(o, "events", show_events(s));
+	json_object_set_new(o, "connection_list", show_connections(s));
+}
+
+static json_t *describe(struct queue *q)
 {
 	struct site *s = q->site;
 	msec_t next_retry;
@@ -383,11 +399,69 @@ static json_t *describe(const struct worker *w, struct queue *q)
 	json_object_set_new(o, "rerouted_by", text_or_empty(reroute_why(q)));
 	json_object_set_new(o, "retry_position", json_integer((json_int_t)s->retry_position));
 	json_object_set_new(o, "mx", show_mx(q));
-	json_object_set_new(o, "limits", show_limits(w, q));
-	json_object_set_new(o, "errors", show_replies(s));
-	json_object_set_new(o, "events", show_events(s));
-	json_object_set_new(o, "connection_list", show_connections(s));
+	add_lists(o, s, q);
 	return o;
+}
+
+/* --- a provider's site --- */
+
+static json_t *site_waiting_for(const struct site *s, msec_t until)
+{
+	char text[SHM_QUEUE_TEXT] = "", when[CLOCK_TEXT_MAX];
+	const struct queue *q;
+
+	if (until && !warmup_until(s)) {
+		clock_iso(until, when);
+		return json_sprintf("retry at %s", when);
+	}
+	site_own_hold(s, text);
+	TAILQ_FOREACH(q, &s->queues, in_site) {
+		const struct shm_queue *live = shm_queue_find(s->w->shm, q->id);
+
+		if (text[0])
+			break;
+		if (q->limited && live)
+			shm_queue_get_text(live, text);
+	}
+	return text_or_empty(s->parcels || warmup_until(s) ? text : "");
+}
+
+/* How much mail there is, the spooler knows: it can look at all its queues. */
+static json_t *describe_site(const struct site *s)
+{
+	msec_t until = site_blocked_until(s);
+	const struct queue *q;
+	json_int_t items = 0;
+	json_t *o = json_object();
+
+	TAILQ_FOREACH(q, &s->queues, in_site)
+		items += q->items;
+	json_object_set_new(o, "queue", text_or_empty(s->label));
+	json_object_set_new(o, "site", text_or_empty(s->name));
+	json_object_set_new(o, "provider", text_or_empty(s->provider->name));
+	json_object_set_new(o, "connections", json_integer((json_int_t)s->slots));
+	json_object_set_new(o, "in_hand", json_integer(items));
+	add_mode(o, s);
+	json_object_set_new(o, "next_retry", time_or_null(until));
+	json_object_set_new(o, "last_error", text_or_empty(last_error(s)));
+	json_object_set_new(o, "waiting_for", site_waiting_for(s, until));
+	json_object_set_new(o, "retry_position", json_integer((json_int_t)s->retry_position));
+	add_lists(o, s, NULL);
+	return o;
+}
+
+/* Of "NAME.rollup/VMTA", loaded if need be, so that its stored state shows. NULL: it is no such name. */
+static struct site *find_site(struct worker *w, const char *name)
+{
+	const char *slash = strrchr(name, '/');
+	const struct conf_provider *p;
+	struct slice site;
+
+	if (!slash || worker_is_orphan(w) || !slice_ieq_str(slice_str(slash + 1), w->vmta_name))
+		return NULL;
+	site = slice_of(name, (size_t)(slash - name));
+	p = slice_iends(site, ".rollup") ? conf_provider_find(w->conf, site) : NULL;
+	return p ? shared_get(w, NULL, p) : NULL;
 }
 
 /* By its name; a queue that is not in memory is loaded, so that its stored state shows. */
@@ -415,6 +489,7 @@ static void answer(struct worker *w, struct stream *s, const json_t *request)
 	const char *command = json_string_value(json_object_get(request, "command"));
 	const json_t *args = json_object_get(request, "args");
 	const char *name = json_string_value(json_object_get(args, "queue"));
+	struct site *site;
 	struct queue *q;
 
 	if (!command || strcmp(command, "show queue") != 0 || !name) {
@@ -422,13 +497,14 @@ static void answer(struct worker *w, struct stream *s, const json_t *request)
 					"name a queue: show queue DOMAIN/VMTA"));
 		return;
 	}
-	q = find(w, name);
-	if (!q) {
+	site = find_site(w, name);
+	q = site ? NULL : find(w, name);
+	if (!q && !site) {
 		write_line(s, json_pack("{s:s, s:s}", "status", "error", "message",
 					"there is no such queue: see show queues"));
 		return;
 	}
-	write_line(s, json_pack("{s:o}", "data", describe(w, q)));
+	write_line(s, json_pack("{s:o}", "data", q ? describe(q) : describe_site(site)));
 	write_line(s, json_pack("{s:s}", "status", "success"));
 }
 

@@ -66,6 +66,14 @@ def test_commands_take_the_name_of_a_providers_site(make_sluice, receiver, dns):
                                                        for i in range(3)}
     row, = sluice.rows("show", "providers")
     assert (row["provider"], row["queues"], row["recipients"]) == ("big", 3, 3)
+    site = sluice.cli("show", "queue", "Big.rollup/a")
+    assert (site["queue"], site["provider"], site["mode"]) == ("big.rollup/a", "big", "normal")
+    assert (site["queue_count"], site["recipients"], len(site["queues"])) == (3, 3, 3)
+    assert sum(e["count"] for e in site["errors"] if "4.2.1" in e["text"]) == 3
+    assert {x["kind"] for x in site["limits"]} >= {"queue"}
+    text = sluice.run("show", "queue", "big.rollup/a").stdout
+    assert "big.rollup/a" in text and "d2.test/a" in text and "4.2.1 later" in text
+    assert "no such queue" in sluice.run("show", "queue", "none.rollup/a").stderr
     assert len(sluice.rows("list", "--queue", "big.rollup/a")) == 3
     assert sluice.cli("pause", "queue", "big.rollup/*")["queues"] == 3
     assert {r["queue"] for r in sluice.rows("show", "queues", "--paused")} == \
