@@ -148,7 +148,8 @@ static void site_on_answer(struct site *s, struct route *r, bool fresh)
 			site_set_reached(s, true);
 		if (s->route->implicit_mx)
 			verdict_expire_waiting(s);
-		site_want(site_serving(s));
+		/* of a provider's: first to an idle connection, which waits for the look-up, too */
+		site_kick(site_serving(s));
 		return;
 	case DNS_NXDOMAIN:
 	case DNS_NO_HOST:

@@ -78,6 +78,27 @@ Test(providers, one_connection_carries_several_domains)
 	finish();
 }
 
+static void feed_two(void *arg ATTR_UNUSED)
+{
+	static unsigned n;
+
+	send_to(n % 2 ? "one.test" : "two.test", n, 1);
+	n++;
+}
+
+/* Not even when its hosts are looked up again, once a minute. */
+Test(providers, mail_that_comes_one_by_one_needs_no_second_connection)
+{
+	start(PROVIDER "[domain big.rollup]\nconnection-idle-timeout = 5m\n");
+	fake_latency(USEC_PER_SEC / 50);
+	for (usec_t at = 0; at < 10 * MINUTE; at += USEC_PER_SEC)
+		fake_at(at, feed_two, NULL);
+	world_run(&x, 11 * MINUTE);
+	cr_assert_eq(world_count(&x, 'd'), 600);
+	cr_assert_eq(big1.connections, 1, "%u connections", big1.connections);
+	finish();
+}
+
 Test(providers, without_one_every_domain_has_its_own_connection)
 {
 	start("");
