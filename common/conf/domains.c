@@ -29,7 +29,7 @@ enum rule_key {
 struct rule {
 	char *key;
 	struct conf_pattern pattern;
-	struct conf_ptrs overlays; /* of struct conf_overlay; the later wins */
+	struct conf_ptrs overlays; /* of struct conf_overlay */
 	UT_hash_handle hh;
 };
 
@@ -111,12 +111,16 @@ static void add_address(struct conf_rules *rules, struct rule *r)
 }
 
 /* Two sections say something about the same pattern: once for each pair of lines. */
-static void warn_doubles(const struct conf_overlay *old, const struct conf_overlay *now,
+static void warn_doubles(const struct conf_overlay *x, const struct conf_overlay *y,
 			 struct conf_messages *msgs)
 {
 	for (size_t i = 0; i < DOMAIN_SCOPE->n; i++) {
-		struct conf_slot *a = old->slots[i], *b = now->slots[i];
+		struct conf_slot *a = x->slots[i], *b = y->slots[i], *first = a;
 
+		if (a && b && a->order > b->order) {
+			a = b;
+			b = first;
+		}
 		if (!a || !b || b->warned == a)
 			continue;
 		b->warned = a;
@@ -261,60 +265,6 @@ static void link_pools(struct conf *c, struct conf_messages *msgs)
 	}
 }
 
-/* Caps of a domain: more of them is looser, 0 is no limit. */
-static bool is_looser(const struct conf_directive *d, const struct conf_slot *a,
-		      const struct conf_slot *b)
-{
-	uint64_t va, vb;
-
-	if (slice_eq_str(conf_words_first(d->keywords), "require-starttls"))
-		return !*(const bool *)a->value && *(const bool *)b->value;
-	if (d->type != CONF_UINT || !slice_istarts(slice_str(d->keywords), "max-"))
-		return false;
-	va = *(const uint64_t *)a->value;
-	vb = *(const uint64_t *)b->value;
-	return (va ? va : UINT64_MAX) > (vb ? vb : UINT64_MAX);
-}
-
-static void warn_looser(const struct conf_overlay *any, const struct conf_overlay *specific,
-			struct conf_messages *msgs)
-{
-	for (size_t i = 0; i < DOMAIN_SCOPE->n; i++) {
-		const struct conf_directive *d = &DOMAIN_SCOPE->rows[i];
-		const struct conf_slot *a = any->slots[i], *b = specific->slots[i];
-
-		if (a && b && is_looser(d, a, b))
-			conf_warning(msgs, a->at,
-				     "%.*s of %s is looser than %s of %s (%s:%u), which it hides "
-				     "for this virtual MTA or pool",
-				     SLICE_ARG(conf_words_first(d->keywords)), a->section,
-				     b->secret ? "***" : b->text, b->section, b->at.file,
-				     b->at.line);
-	}
-}
-
-static const struct conf_overlay *domain_overlay(const struct conf_section *s)
-{
-	return s->scope->id == CONF_SCOPE_DOMAIN ? &s->own : &s->domains;
-}
-
-/* `*` of a virtual MTA beats what is said globally about a domain: say so where it is looser. */
-static void check_looser(struct conf *c, struct conf_messages *msgs)
-{
-	for (size_t i = 0; i < c->sections.n; i++) {
-		const struct conf_overlay *any = domain_overlay(c->sections.v[i]);
-
-		if (!any->any_of_vmta || !any->set)
-			continue;
-		for (size_t j = 0; j < c->sections.n; j++) {
-			const struct conf_overlay *o = domain_overlay(c->sections.v[j]);
-
-			if (o->specific_global && o->set)
-				warn_looser(any, o, msgs);
-		}
-	}
-}
-
 void conf_rules_each(const struct conf *c, conf_overlay_cb *each, void *arg)
 {
 	for (const struct conf_rules *rules = c->rules; rules; rules = rules->hh.next)
@@ -338,7 +288,7 @@ void conf_build_rules(struct conf *c, struct conf_messages *msgs)
 		}
 	}
 	link_pools(c, msgs);
-	check_looser(c, msgs);
+	conf_check_looser(c, msgs);
 	conf_check_members(c, msgs);
 }
 
@@ -367,10 +317,25 @@ void conf_rules_done(struct conf *c)
 	}
 }
 
+/* The later line wins, in whichever of the sections it stands: one may go on behind another. */
 static void choose_rule(const struct rule *r, const struct conf_slot **chosen)
 {
-	for (size_t i = r->overlays.n; i-- > 0;)
-		conf_choose(r->overlays.v[i], chosen);
+	const struct conf_slot *here[CONF_DOMAIN_ROWS] = {NULL};
+
+	if (r->overlays.n == 1) {
+		conf_choose(r->overlays.v[0], chosen);
+		return;
+	}
+	for (size_t k = 0; k < r->overlays.n; k++) {
+		const struct conf_overlay *o = r->overlays.v[k];
+
+		for (size_t i = 0; i < CONF_DOMAIN_ROWS; i++)
+			if (o->slots[i] && (!here[i] || o->slots[i]->order > here[i]->order))
+				here[i] = o->slots[i];
+	}
+	for (size_t i = 0; i < CONF_DOMAIN_ROWS; i++)
+		if (!chosen[i])
+			chosen[i] = here[i];
 }
 
 static void choose_key(const struct conf_rules *rules, const char *key, size_t n,

@@ -23,6 +23,26 @@ void conf_choose(const struct conf_overlay *overlay, const struct conf_slot **ch
 			chosen[i] = overlay->slots[i];
 }
 
+char *conf_slot_text(const struct conf_scope *scope, size_t row, const struct conf_slot *slot)
+{
+	const char *between = conf_type_rows[scope->rows[row].type].list ? ", " : "; ";
+	struct conf_ptrs lines = {NULL, 0, 0};
+	struct buf b = BUF_INIT;
+	bool secret = false;
+
+	for (const struct conf_slot *s = slot; s; s = s->before) {
+		conf_ptrs_add(&lines, (void *)(uintptr_t)s->text);
+		secret |= s->secret;
+	}
+	for (size_t i = lines.n; i-- > 0 && !secret;)
+		buf_addf(&b, "%s%s", b.n ? between : "", (const char *)lines.v[i]);
+	if (secret)
+		buf_add_str(&b, "***");
+	buf_add_char(&b, '\0');
+	free(lines.v);
+	return buf_take(&b);
+}
+
 static void fill_default(struct arena *a, const struct conf_directive *d, void *ret)
 {
 	struct buf why = BUF_INIT, remark = BUF_INIT;

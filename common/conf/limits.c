@@ -123,6 +123,8 @@ bool conf_value_mx_limits(struct conf_value_ctx *c, struct slice s, const void *
 	}
 	if (!parse_count(c, number, &limit.n))
 		return false;
+	if (pattern.p[pattern.n - 1] == '.')
+		pattern.n--; /* names of hosts come without it */
 	limit.pattern = arena_dup_lower(c->arena, pattern);
 	for (size_t i = 0; i < n; i++) {
 		if (strcmp(v[i].pattern, limit.pattern) != 0)
@@ -195,6 +197,15 @@ const struct conf_mx_limit *conf_mx_limit_for(const struct conf *c, struct slice
 
 /* --- pools --- */
 
+static bool same_text(const struct conf_slot *a, const struct conf_slot *b)
+{
+	while (a && b && strcmp(a->text, b->text) == 0) {
+		a = a->before;
+		b = b->before;
+	}
+	return !a && !b;
+}
+
 /* The virtual MTA takes what the pool says of a directive that it does not set itself. */
 static void inherit(struct conf_section *v, const struct conf_section *pool, size_t row,
 		    struct conf_messages *msgs)
@@ -209,12 +220,13 @@ static void inherit(struct conf_section *v, const struct conf_section *pool, siz
 	at = &v->own.slots[to - v->scope->rows];
 	if (*at && (*at)->section == v->display)
 		return;
-	if (*at && strcmp((*at)->text, slot->text) != 0) {
+	if (*at && !same_text(*at, slot)) {
 		conf_error(msgs, slot->at,
 			   "%.*s: virtual MTA %s is also in %s, which says %s (%s:%u): set %.*s in "
 			   "%s",
-			   SLICE_ARG(keyword), v->name, (*at)->section, (*at)->text, (*at)->at.file,
-			   (*at)->at.line, SLICE_ARG(keyword), v->display);
+			   SLICE_ARG(keyword), v->name, (*at)->section,
+			   (*at)->secret ? "***" : (*at)->text, (*at)->at.file, (*at)->at.line,
+			   SLICE_ARG(keyword), v->display);
 		return;
 	}
 	*at = slot;

@@ -145,17 +145,19 @@ static void show_one(const struct conf_directive *d, const struct conf_slot *slo
 		     void (*each)(const struct conf_setting *s, void *arg), void *arg)
 {
 	char *keyword = slice_dup(conf_words_first(d->keywords));
+	char *text = slot ? conf_slot_text(SCOPE, (size_t)(d - SCOPE->rows), slot) : NULL;
 	const struct conf_setting s = {
 		.keyword = keyword,
-		.value = !slot		? (*d->def ? d->def : "\"\"")
-			 : slot->secret ? "***"
-					: slot->text,
+		.value = text	   ? text
+			 : *d->def ? d->def
+				   : "\"\"",
 		.origin = slot ? slot->at : (struct conf_origin){NULL, 0},
 		.section = slot ? slot->section : NULL,
 		.shadowed_by = shadow ? shadow->name : NULL,
 	};
 
 	each(&s, arg);
+	free(text);
 	free(keyword);
 }
 

@@ -27,6 +27,8 @@ struct conf_slot {
 	struct conf_origin at;
 	bool secret;
 	const struct conf_slot *warned; /* the double that was reported already */
+	const struct conf_slot *before; /* the line that this one adds to, or NULL */
+	size_t order; /* among all that are set: the later is greater */
 };
 
 struct conf_overlay {
@@ -79,6 +81,7 @@ struct conf {
 		pattern_lists; /* likewise, by scope */
 	struct conf_ptrs regexes; /* of struct regex: they have memory of their own */
 	struct conf_categories categories;
+	size_t slots; /* made so far */
 	struct conf_global global;
 	struct conf_ip_limits ip_limits; /* most specific first */
 	struct conf_rules *rules; /* uthash by name of virtual MTA or pool, "" everywhere */
@@ -118,6 +121,8 @@ void conf_build_pools(struct conf *c, struct conf_messages *msgs);
 /* domains.c: domain sections to rules; conf_domain_for(). */
 void conf_build_rules(struct conf *c, struct conf_messages *msgs);
 void conf_rules_done(struct conf *c);
+/* looser.c: `*` of a virtual MTA that allows more than what is said globally about a domain. */
+void conf_check_looser(const struct conf *c, struct conf_messages *msgs);
 /* Calls each() for every pattern in every scope (name of a virtual MTA or pool, "" everywhere). */
 struct conf_pattern;
 typedef void conf_overlay_cb(struct slice scope, const struct conf_pattern *p,
@@ -150,6 +155,8 @@ void conf_choose_all(const struct conf *c, struct slice domain, struct slice vmt
 /* intern.c: chosen slots to a struct. */
 /* Takes from overlay what `chosen` (scope->n slots) does not have yet. */
 void conf_choose(const struct conf_overlay *overlay, const struct conf_slot **chosen);
+/* All lines that add up as one text; "***" if one of them is a secret. The caller frees it. */
+char *conf_slot_text(const struct conf_scope *scope, size_t row, const struct conf_slot *slot);
 /* Fills a scope's struct from chosen slots and defaults. */
 void conf_fill(struct arena *a, const struct conf_scope *scope,
 	       const struct conf_slot *const *chosen, void *ret);

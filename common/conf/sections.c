@@ -343,6 +343,11 @@ static void report_value(const struct conf_item *it, const struct conf_directive
 		conf_error(msgs, it->at, "%.*s: %s", SLICE_ARG(it->word), buf_cstr(why));
 }
 
+static bool is_clear(const struct conf_slot *slot)
+{
+	return strcmp(slot->text, "\"\"") == 0;
+}
+
 static void set_slot(struct conf *c, struct conf_section *s, struct conf_overlay *o,
 		     const struct conf_directive *d, const struct conf_item *it,
 		     struct conf_messages *msgs)
@@ -377,9 +382,12 @@ static void set_slot(struct conf *c, struct conf_section *s, struct conf_overlay
 					   .text = ctx.shown ? ctx.shown : it->text.p,
 					   .at = it->at,
 					   .section = s->display,
-					   .secret = it->secret};
+					   .secret = it->secret,
+					   .order = c->slots++};
 		if (!*at)
 			o->set++;
+		else if (adds_up && !is_clear(*at) && !is_clear(slot))
+			slot->before = *at;
 		*at = slot;
 	}
 	buf_done(&why);

@@ -64,14 +64,16 @@ void conf_show_source(const struct conf *c, const struct ip *ip, const char *nam
 		const struct conf_directive *d = &SOURCE_SCOPE->rows[i];
 		const struct conf_slot *slot = chosen[i];
 		char *keyword = slice_dup(conf_words_first(d->keywords));
+		char *text = slot ? conf_slot_text(SOURCE_SCOPE, i, slot) : NULL;
 		struct conf_setting s = {.keyword = keyword, .value = *d->def ? d->def : "\"\""};
 
 		if (slot) {
-			s.value = slot->secret ? "***" : slot->text;
+			s.value = text;
 			s.origin = slot->at;
 			s.section = slot->section;
 		}
 		each(&s, arg);
+		free(text);
 		free(keyword);
 	}
 }

@@ -215,6 +215,53 @@ Test(conf_domains, settings_name_their_origin)
 	conf_free(c);
 }
 
+Test(conf_domains, lines_that_add_up_are_shown_together)
+{
+	static const struct {
+		const char *keyword, *want;
+	} cases[] = {
+		{"source-ip-max-smtp-out", "10/8 3; 10.1/16 4 line 3 [domain *]"},
+		{"backoff-notify", "b@x.com, c@x.com line 7 [domain *]"},
+		{"disabled-source-ip-notify", "*** line 9 [domain *]"},
+	};
+	struct conf *c;
+
+	setenv("SLUICE_TEST_SECRET", "a@x.com", 1);
+	c = load_good("[domain *]\nsource-ip-max-smtp-out = 10/8 3\n"
+		      "source-ip-max-smtp-out = 10.1/16 4\n"
+		      "backoff-notify = a@x.com\nbackoff-notify = \"\"\n"
+		      "backoff-notify = b@x.com\nbackoff-notify = c@x.com\n"
+		      "disabled-source-ip-notify = ${SLUICE_TEST_SECRET}\n"
+		      "disabled-source-ip-notify = b@x.com\n");
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct shown w = {.keyword = cases[i].keyword};
+
+		conf_show_settings(c, NULL, slice_str("x.com"), slice_str(""), show, &w);
+		cr_expect_str_eq(buf_cstr(&w.line), cases[i].want, "%s", buf_cstr(&w.line));
+		buf_done(&w.line);
+		free(w.last);
+	}
+	conf_free(c);
+}
+
+Test(conf_domains, of_two_sections_for_one_domain_the_later_line_wins)
+{
+	char *messages;
+	struct conf *c =
+		load_text(SET("a.com, b.com", 1) SET("a.com", 2) "[domain a.com, b.com]\n"
+								 "max-smtp-out = 4\n"
+								 "max-msg-per-connection = 3\n",
+			  &messages);
+
+	cr_assert_not_null(c);
+	cr_expect_eq(winner(c, "a.com", ""), 3);
+	cr_expect_not_null(strstr(messages, "T:7: warning: max-msg-per-connection is set again for "
+					    "the same domain: this replaces T:4"),
+			   "%s", messages);
+	free(messages);
+	conf_free(c);
+}
+
 /* Several session threads ask at the same time. */
 static void *ask(void *arg)
 {

@@ -332,6 +332,33 @@ static const struct message_case warning_cases[] = {
 	 L "[virtual-mta v]\nrequire-starttls = no\n[domain a.com]\nrequire-starttls = yes\n",
 	 "T:3: warning: require-starttls of [virtual-mta v] is looser than yes of [domain a.com] "
 	 "(T:5), which it hides for this virtual MTA or pool\n"},
+	{"a faster rate",
+	 L "[virtual-mta v]\n[domain a.com]\nmax-connect-rate = 59/h\n[domain */v]\n"
+	   "max-connect-rate = 1/m\n",
+	 "T:6: warning: max-connect-rate of [domain */v] is looser than 59/h of [domain a.com] "
+	 "(T:4), which it hides for this virtual MTA or pool\n"},
+	{"no rate in back-off, and a volume",
+	 L "[virtual-mta v]\nbackoff-max-msg-rate = unlimited\n[domain a.com]\n"
+	   "backoff-max-msg-rate = 5/h\n",
+	 "T:3: warning: backoff-max-msg-rate of [virtual-mta v] is looser than 5/h of [domain "
+	 "a.com] (T:5), which it hides for this virtual MTA or pool\n"},
+	{"more for an address",
+	 L "[virtual-mta v]\nsource-ip-max-smtp-out = 10/8 2\nsource-ip-max-smtp-out = 10.1/16 5\n"
+	   "[domain a.com]\nsource-ip-max-smtp-out = 10.2/16 2\n"
+	   "source-ip-max-smtp-out = 10.1.1/24 4\n",
+	 "T:4: warning: source-ip-max-smtp-out of [virtual-mta v] is looser than 10.2/16 2; "
+	 "10.1.1/24 4 of [domain a.com] (T:7), which it hides for this virtual MTA or pool\n"},
+	{"a rate for other addresses only",
+	 L "[virtual-mta v]\nsource-ip-max-msg-rate = 10/8 2/h\n"
+	   "[domain a.com]\nsource-ip-max-msg-rate = 11/8 3/h\n",
+	 "T:3: warning: source-ip-max-msg-rate of [virtual-mta v] is looser than 11/8 3/h of "
+	 "[domain a.com] (T:5), which it hides for this virtual MTA or pool\n"},
+	{"equal and slower rates, and what cannot be compared",
+	 L "[virtual-mta v]\nmax-connect-rate = 1/m\nsource-ip-max-msg-rate = 10/8 3/h\n"
+	   "backoff-max-smtp-out = \"\"\nbackoff-max-msg-rate = \"\"\n"
+	   "[domain a.com]\nmax-connect-rate = 60/h\nsource-ip-max-msg-rate = 10.1/16 4/h\n"
+	   "backoff-max-smtp-out = 2\nbackoff-max-msg-rate = 2/h\n",
+	 ""},
 	{"stricter than what it hides",
 	 L "[virtual-mta v]\n[domain a.com]\nmax-smtp-out = 5\n[domain */v]\nmax-smtp-out = 2\n",
 	 ""},

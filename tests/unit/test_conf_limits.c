@@ -30,8 +30,9 @@ Test(conf_limits, the_most_specific_pattern_of_a_mail_host_counts)
 		cr_expect_eq(mx_limit(c, cases[i].host), cases[i].n, "%s: %u", cases[i].host,
 			     mx_limit(c, cases[i].host));
 	conf_free(c);
-	c = load_good("[global]\nmx-connection-limit = *.example.com 4\n");
+	c = load_good("[global]\nmx-connection-limit = *.example.com. 4\n");
 	cr_expect_eq(mx_limit(c, "example.com"), 0);
+	cr_expect_eq(mx_limit(c, "mx.example.com"), 4, "a final dot means the same host");
 	conf_free(c);
 }
 
@@ -77,6 +78,22 @@ Test(conf_limits, a_pool_gives_its_members_what_they_do_not_set)
 	cr_expect_eq(b->pools[1]->max_smtp_out, 0);
 	cr_expect_eq(conf_vmta_find(c, slice_str("c"))->pool_count, 0);
 	conf_free(c);
+}
+
+Test(conf_limits, pools_that_say_different_things_to_one_member)
+{
+	char *messages;
+
+	cr_expect_null(load_text("[virtual-mta a]\n[virtual-mta x]\n[virtual-mta y]\n"
+				 "[virtual-mta z]\n"
+				 "[virtual-mta-pool p]\nvirtual-mta = a\ncold-virtual-mta = x\n"
+				 "cold-virtual-mta = z\n"
+				 "[virtual-mta-pool q]\nvirtual-mta = a\ncold-virtual-mta = y\n"
+				 "cold-virtual-mta = z\n",
+				 &messages));
+	cr_expect_not_null(strstr(messages, "virtual MTA a is also in [virtual-mta-pool p]"), "%s",
+			   messages);
+	free(messages);
 }
 
 Test(conf_limits, a_virtual_mta_may_be_in_few_pools_with_a_cap)
