@@ -75,6 +75,9 @@ static int take_recipient(struct commit *c, const struct commit_order *o, uint32
 	rc = o->o.kind == ORDER_MOVE ? move_recipient(c, &r, q, o->o.target.p)
 				     : delete_recipient(c, o, &r, q);
 	*ret_rows += rc > 0;
+	/* It stays, but its worker has forgotten it, and table fresh is not read twice. */
+	if (rc == 0)
+		rc = recipient_to_due(c, &r, q, r.fresh ? c->now : r.due);
 	return rc < 0 ? rc : 0;
 }
 

@@ -100,6 +100,19 @@ def test_mail_is_moved_by_command_and_by_configuration(make_sluice, receiver, dn
     assert (shown["rerouted_to"], shown["rerouted_by"]) == ("c", "reroute-to-virtual-mta")
 
 
+def test_mail_that_is_moved_to_where_it_is_goes_on(make_sluice, receiver, dns):
+    dns.domain("example.test", "127.0.1.1")
+    sluice = make_sluice(smtp_port=receiver.port, vmtas=VMTAS, domains={
+        "example.test": {"max-msg-rate": "3/s"}}).start()
+    send(sluice, 0, 6, "a")
+    receiver.wait("messages", 1)
+    moved = sluice.cli("move", "--queue", "example.test/a", "--to-vmta", "a")
+    assert moved["moved"] == 0
+    receiver.wait("messages", 6)
+    sluice.wait_empty()
+    assert by_source(receiver) == {"a": 6}
+
+
 def test_a_throttled_queue_goes_through_another_address(make_sluice, receiver, dns):
     dns.domain("example.test", "127.0.1.1")
     receiver.script([{"stage": "rcpt", "source": "127.0.0.11", "reply": "450 4.7.1 slow down"}])
