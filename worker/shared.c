@@ -64,7 +64,12 @@ struct site *shared_get(struct worker *w, struct spool_read *r, const struct con
 		     conf_domain_for(w->conf, slice_str(p->rollup), slice_str(w->vmta_name)), p);
 	spool_read_end(own);
 	TAILQ_INSERT_TAIL(&shared_of(w)->sites, s, all);
-	site_orders_join(s);
+	if (s->unread)
+		log_warn(NULL,
+			 "the spool cannot be read: the mail of a provider waits until it can",
+			 LOG_S("site", s->label));
+	else
+		site_orders_join(s);
 	return s;
 }
 
@@ -363,6 +368,10 @@ void shared_tidy(struct worker *w)
 			forget(s);
 			continue;
 		}
+		if (s->unread)
+			site_read(s);
+		if (s->unread)
+			continue;
 		mode_tick(s);
 		sources_tick(s);
 		warmup_tick(s);

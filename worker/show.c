@@ -504,6 +504,11 @@ static void answer(struct worker *w, struct stream *s, const json_t *request)
 					"there is no such queue: see show queues"));
 		return;
 	}
+	if (site && site->unread) {
+		write_line(s, json_pack("{s:s, s:s}", "status", "error", "message",
+					"the spool cannot be read now: try again in a moment"));
+		return;
+	}
 	write_line(s, json_pack("{s:o}", "data", q ? describe(q) : describe_site(site)));
 	write_line(s, json_pack("{s:s}", "status", "success"));
 }

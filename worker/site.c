@@ -27,6 +27,7 @@
 #include "worker/retry.h"
 #include "worker/rollup.h"
 #include "worker/shared.h"
+#include "worker/site_orders.h"
 #include "worker/site_parts.h"
 #include "worker/slots.h"
 #include "worker/sources.h"
@@ -50,7 +51,9 @@ static void site_load(struct site *s, struct spool_read *r)
 {
 	struct spool_site row;
 
-	warmup_load(s, r);
+	s->unread = false;
+	if (!s->warmup) /* else it came with a reload: site_read() */
+		warmup_load(s, r);
 	if (spool_site_get(r, s->w->vmta_id, slice_str(s->name), &row) < 0)
 		return;
 	s->has_row = true;
@@ -79,11 +82,28 @@ struct site *site_new(struct worker *w, struct spool_read *r, const char *name,
 	turn_init(&s->turn);
 	TAILQ_INIT(&s->connections);
 	s->resumed = resume_time(w, slice_str(s->label));
+	s->unread = true;
 	if (r)
 		site_load(s, r);
 	mode_tick(s); /* what time has ended while it was not in memory */
 	sources_tick(s);
 	return s;
+}
+
+void site_read(struct site *s)
+{
+	struct spool_read *r;
+	struct queue *q;
+
+	if (spool_read_begin(s->w->spool, &r) < 0)
+		return;
+	site_load(s, r);
+	spool_read_end(r);
+	warmup_configure(s); /* what a reload brought meanwhile could not be read either */
+	site_orders_join(s);
+	SITE_EACH_QUEUE(q, s)
+	queue_site_changed(q);
+	site_kick(s);
 }
 
 /* What is not reached has less room (inhand.h) and fewer turns (slots.h), so that dead domains delay nobody. */
@@ -200,6 +220,11 @@ static void site_report(struct site *s, bool record)
 		.when = s->tried ? s->tried : loop_wall(s->w->loop),
 	};
 
+	if (s->unread) { /* it would write over what it does not know */
+		s->report_record |= record;
+		s->report_due = true;
+		return;
+	}
 	mode_fill(s, &scratch, &r.mode);
 	r.clear = s->retry_at == 0 && s->retry_position == 0 && site_mode_is_plain(&r.mode);
 	memcpy(r.enhanced, s->last.enhanced, sizeof(r.enhanced));
@@ -233,7 +258,10 @@ void site_own_hold(const struct site *s, char *ret)
 	warmup_hold_text(s, ret);
 	if (*ret)
 		return;
-	if (s->query)
+	if (s->unread)
+		snprintf(ret, SHM_QUEUE_TEXT,
+			 "the spool, which cannot be read now: tried again each second");
+	else if (s->query)
 		snprintf(ret, SHM_QUEUE_TEXT, "a DNS look-up");
 	else if (paces_why(s, ret, SHM_QUEUE_TEXT))
 		return;
@@ -565,7 +593,7 @@ bool site_may_try_more(const struct site *home)
 
 bool site_wants_connection(struct site *s)
 {
-	if (s->w->stopping || s->stuck || s->parcels == 0 || site_in_retry(s) ||
+	if (s->w->stopping || s->stuck || s->unread || s->parcels == 0 || site_in_retry(s) ||
 	    worker_is_orphan(s->w))
 		return false;
 	if (s->slots >= mode_max_smtp_out(s) || warmup_holds(s))

@@ -70,6 +70,7 @@ struct site {
 	char *no_domain_resolver;
 	bool no_source; /* it waits because all its source addresses are disabled */
 	bool has_row; /* of the spool */
+	bool unread; /* what is stored of it could not be read yet: it sends nothing and writes nothing */
 	bool report_due; /* its row could not be written for want of ring room */
 	bool report_record;
 	struct outcome last; /* failure */
@@ -115,10 +116,12 @@ struct site {
 struct sites *sites_new(struct worker *w);
 void sites_free(struct sites *ss);
 
-/* A site without queues; its row is read (r: NULL if it cannot be). name is copied. */
+/* A site without queues; its row is read (r: NULL if it cannot be: then see site_read()). name is copied. */
 struct site *site_new(struct worker *w, struct spool_read *r, const char *name,
 		      const struct conf_domain *set, const struct conf_provider *provider);
 void site_free(struct site *s);
+/* Of one that is unread: tries again, and goes on with what is stored. */
+void site_read(struct site *s);
 /* The queue gets its own site, its home, and joins it. */
 void site_join(struct worker *w, struct spool_read *r, struct queue *q);
 /* From now on its mail goes through that site. What is in a transaction ends where it is. */

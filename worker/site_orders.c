@@ -176,6 +176,8 @@ static void obey(struct queue *q, void *arg)
 
 	if (q != TAILQ_FIRST(&s->queues) || !matches(o, s)) /* each site once */
 		return;
+	if (s->unread) /* all orders again when it is read */
+		return;
 	if (is_about_mode(o))
 		obey_mode(s, o);
 	else if (o->kind == ORDER_DISABLE_SOURCE)

@@ -343,6 +343,41 @@ Test(providers, hosts_that_are_all_down_are_one_failure)
 	finish();
 }
 
+#define BOTH "[provider big]\ndomains = one.test, two.test\n"
+
+static void reload_unreadable(void *arg ATTR_UNUSED)
+{
+	x.fail_reads = true;
+	world_reload(&x, BOTH);
+}
+
+static void readable_again(void *arg ATTR_UNUSED)
+{
+	x.fail_reads = false;
+}
+
+/* A site that is waiting goes on waiting although what is known of it cannot be read at first. */
+Test(providers, mail_waits_until_the_row_of_its_site_can_be_read)
+{
+	start(BOTH "[domain *]\nretry-after = 2h\n");
+	big1.answer = closed;
+	send_to("one.test", 0, 1);
+	world_run(&x, MINUTE);
+	cr_assert_eq(world_count(&x, 'q'), 1);
+	big1.answer = NULL;
+	world_reload(&x, "[domain *]\nmax-msg-rate = 1/10m\n");
+	fake_latency(20 * USEC_PER_MSEC); /* it is read again before the first message is */
+	send_to("two.test", 0, 3);
+	fake_at(2 * MINUTE, reload_unreadable, NULL);
+	fake_at(2 * MINUTE + 5 * USEC_PER_MSEC, readable_again, NULL);
+	world_run(&x, 3 * HOUR);
+	assert_delivered("one.test", 1);
+	assert_delivered("two.test", 3);
+	cr_assert_geq(world_nth(&x, 'd', 0)->at, 2 * HOUR);
+	cr_assert_eq(world_left(&x), 0);
+	finish();
+}
+
 static unsigned open_for_one, peak_for_one;
 
 /* Counts transactions for one.test that are under way. */

@@ -48,7 +48,7 @@ void __wrap_spool_close(struct spool *s)
  * instructions of the worker, before or behind the moment that its snapshot is from.
  */
 static struct world *racing;
-static bool in_read, failing;
+static bool in_read, failing, committing;
 
 int __real_spool_read_begin(struct spool *s, struct spool_read **ret);
 int __wrap_spool_read_begin(struct spool *s, struct spool_read **ret);
@@ -70,6 +70,8 @@ int __wrap_spool_read_begin(struct spool *s, struct spool_read **ret)
 {
 	int rc;
 
+	if (racing && racing->fail_reads && !in_read && !committing)
+		return ERR_IO;
 	race();
 	rc = __real_spool_read_begin(s, ret);
 	if (rc == 0)
@@ -428,6 +430,7 @@ static bool commit_turn(void *arg)
 	if (fake_elapsed() < x->commit_next || (x->race_only && !in_read))
 		return false;
 	failing = x->fail_commits > 0;
+	committing = true;
 	rc = commit_batch(x->commit, &x->mail, &x->jobs, &result);
 	cr_assert(rc == 0 || (failing && rc == ERR_DISK_FULL), "commit: %s", err_text(rc));
 	if (rc < 0)
@@ -436,6 +439,7 @@ static bool commit_turn(void *arg)
 	x->commit_next = fake_elapsed() + x->commit_gap;
 	if (!in_read)
 		read_outbox(x);
+	committing = false;
 	return rc == 0 && result.wrote && !x->commit_gap;
 }
 

@@ -52,6 +52,7 @@ struct world {
 	/* a committer that is not always there; zero: it runs after each turn and never fails */
 	usec_t commit_gap, commit_next; /* at least this much between two commits */
 	unsigned fail_commits; /* so many of the next ones find the disk full */
+	bool fail_reads; /* the worker cannot begin to read the spool */
 	unsigned
 		race_percent; /* of the worker's reads: a commit just before or behind their begin */
 	bool race_only; /* and no other commits */
