@@ -53,6 +53,7 @@ static struct conf *conf_build(struct conf *c, struct conf_items *items, struct 
 	conf_build_sections(c, items, msgs);
 	conf_build_effective(c, msgs);
 	conf_build_rules(c, msgs);
+	conf_check_unused(c, msgs);
 	conf_items_done(items);
 	conf_messages_sort(msgs);
 	if (!conf_messages_have_error(msgs))

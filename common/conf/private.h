@@ -123,6 +123,8 @@ void conf_build_rules(struct conf *c, struct conf_messages *msgs);
 void conf_rules_done(struct conf *c);
 /* looser.c: `*` of a virtual MTA that allows more than what is said globally about a domain. */
 void conf_check_looser(const struct conf *c, struct conf_messages *msgs);
+/* unused.c: pattern lists that no domain names; a server that would refuse every recipient. */
+void conf_check_unused(const struct conf *c, struct conf_messages *msgs);
 /* Calls each() for every pattern in every scope (name of a virtual MTA or pool, "" everywhere). */
 struct conf_pattern;
 typedef void conf_overlay_cb(struct slice scope, const struct conf_pattern *p,

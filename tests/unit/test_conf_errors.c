@@ -319,6 +319,13 @@ static const struct message_case warning_cases[] = {
 	 "T:3: warning: user-string: what follows the space and '#' or ';' is part of the value: "
 	 "put it in quotes if that is meant, else remove it\n"},
 	{"'#' in a quoted text", IN_ACCT("user-string = \"a #b\""), ""},
+	{"a pattern list that no domain names",
+	 L "[smtp-pattern-list used]\nreply = /a/ skip-mx\n[virtual-mta v]\n"
+	   "smtp-pattern-list = also\n[domain a.com]\nsmtp-pattern-list = Used\n"
+	   "[smtp-pattern-list lost]\nreply = /a/ skip-mx\n"
+	   "[smtp-pattern-list also]\nreply = /a/ skip-mx\n",
+	 "T:8: warning: [smtp-pattern-list lost] has no effect: no domain names it: add "
+	 "smtp-pattern-list = lost to a [domain]\n"},
 	{"looser than what it hides",
 	 L "[virtual-mta v]\n[domain a.com]\nmax-smtp-out = 2\n[domain */v]\nmax-smtp-out = 5\n",
 	 "T:6: warning: max-smtp-out of [domain */v] is looser than 2 of [domain a.com] (T:4), "
@@ -366,18 +373,47 @@ static const struct message_case warning_cases[] = {
 	 L "[virtual-mta v]\n[domain *]\nmax-smtp-out = 2\n[domain */v]\nmax-smtp-out = 5\n", ""},
 };
 
+static void expect_messages(const struct message_case *k, const char *behind)
+{
+	char *text = xasprintf("%s%s", k->text, behind), *messages;
+	struct conf *c = load_text(text, &messages);
+
+	cr_expect_not_null(c, "%s: refused: %s", k->label, messages);
+	cr_expect_str_eq(messages, k->want, "%s: got\n%s", k->label, messages);
+	conf_free(c);
+	free(messages);
+	free(text);
+}
+
 Test(conf_errors, warnings_let_the_configuration_through)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(warning_cases); i++) {
-		const struct message_case *k = &warning_cases[i];
-		char *messages;
-		struct conf *c = load_text(k->text, &messages);
+	for (size_t i = 0; i < ARRAY_SIZE(warning_cases); i++)
+		expect_messages(&warning_cases[i],
+				"[source 192.0.2.9]\nalways-allow-relaying = yes\n");
+}
 
-		cr_expect_not_null(c, "%s: refused: %s", k->label, messages);
-		cr_expect_str_eq(messages, k->want, "%s: got\n%s", k->label, messages);
-		conf_free(c);
-		free(messages);
-	}
+#define NOBODY                                                                     \
+	"T:1: warning: no client may relay: every recipient will be refused: set " \
+	"always-allow-relaying = yes in the [source] of your feeders\n"
+
+static const struct message_case relay_cases[] = {
+	{"no source at all", L, NOBODY},
+	{"sources that allow nothing", IN_SOURCE("always-allow-relaying = no\nrelay-domain = \"\""),
+	 NOBODY},
+	{"a name that no listener gives", L "[source feeders]\nalways-allow-relaying = yes\n",
+	 NOBODY},
+	{"a name that a listener gives",
+	 L "source = Feeders\n[source feeders]\nalways-allow-relaying = yes\n", ""},
+	{"some domains", IN_SOURCE("relay-domain = example.com"), ""},
+	{"one network among others",
+	 L "[source 0/0]\nalways-allow-relaying = no\n[source 10/8]\nalways-allow-relaying = yes\n",
+	 ""},
+};
+
+Test(conf_errors, a_server_that_would_refuse_every_recipient)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(relay_cases); i++)
+		expect_messages(&relay_cases[i], "");
 }
 
 Test(conf_errors, a_bad_secret_is_not_shown)
