@@ -26,7 +26,8 @@
 struct paces {
 	struct loop_timer *wake;
 	usec_t wake_at;
-	usec_t connect_until; /* no connection before this */
+	usec_t connect_until; /* no connection before this, by a rate */
+	usec_t opened; /* the last connection; 0: none */
 	usec_t queue_until; /* the first of its queues that waits for a clock of its own may go then */
 	usec_t said_until; /* of why */
 	char why[120];
@@ -182,13 +183,31 @@ static bool only_held_queues(struct site *s)
 	return s->paces && s->paces->queue_until > now_of(s) && !turn_next(&s->turn);
 }
 
+/* smtp-out-rampup-interval: the next connection not before this; 0: at once. */
+static usec_t ramp_until(const struct site *s)
+{
+	const struct paces *p = s->paces;
+
+	return p && p->opened ? p->opened + s->set->smtp_out_rampup_interval : 0;
+}
+
+static bool ramp_holds(struct site *s)
+{
+	usec_t until = ramp_until(s);
+
+	if (until <= now_of(s))
+		return false;
+	wake_at(s, until);
+	return true;
+}
+
 bool paces_may_connect(struct site *s)
 {
 	struct look l;
 	usec_t now = now_of(s);
 	int rc;
 
-	if (s->paces && s->paces->connect_until > now)
+	if (ramp_holds(s) || (s->paces && s->paces->connect_until > now))
 		return false;
 	if (only_held_queues(s)) {
 		wake_at(s, s->paces->queue_until);
@@ -215,18 +234,17 @@ bool paces_may_open(struct site *s, const struct route_target *t, const struct i
 	return rc == 0;
 }
 
-/* smtp-out-rampup-interval: the next one not before that. */
 static void ramp_up(struct site *s)
 {
-	usec_t interval = s->set->smtp_out_rampup_interval;
 	struct paces *p;
 
-	if (!interval)
+	if (!s->set->smtp_out_rampup_interval)
 		return;
 	p = paces_of(s);
-	p->connect_until = p->said_until = now_of(s) + interval;
+	p->opened = now_of(s);
+	p->said_until = ramp_until(s);
 	snprintf(p->why, sizeof(p->why), "smtp-out-rampup-interval");
-	wake_at(s, p->connect_until);
+	wake_at(s, p->said_until);
 }
 
 bool paces_open(struct site *s, const struct route_target *t, const struct ip *source)

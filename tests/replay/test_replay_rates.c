@@ -188,6 +188,21 @@ Test(rates, the_ramp_up_interval_lies_between_two_openings)
 	finish();
 }
 
+Test(rates, bytes_that_come_back_do_not_shorten_the_ramp_up_interval)
+{
+	start(DOMAIN
+	      "smtp-out-rampup-interval = 5s\nmax-smtp-out = 10\nmax-data-volume-rate = 1G/m\n");
+	fake_latency(SEC);
+	mx.answer = refuse;
+	send_many("paced.test", 500);
+	world_run(&x, MINUTE);
+	cr_assert_geq(mx.connections, 5);
+	for (size_t i = 1; i < mx.connections; i++)
+		cr_assert_geq(mx_nth(&mx, MX_OPEN, i)->at,
+			      mx_nth(&mx, MX_OPEN, i - 1)->at + 5 * SEC);
+	finish();
+}
+
 Test(rates, bytes_have_a_rate_too)
 {
 	start(DOMAIN "max-data-volume-rate = 100K/m\n");
