@@ -78,11 +78,15 @@ static bool finds_out(const struct site *s)
 	       set->backoff_max_connect_rate.n == 0 && set->backoff_max_data_volume_rate.n == 0;
 }
 
+/* At least 1: 0 would be no rate at all. */
 static uint64_t per_hour(const struct conf_rate *r)
 {
+	double hourly;
+
 	if (r->n == UINT64_MAX || r->per == 0)
 		return BACKOFF_NO_LIMIT;
-	return (uint64_t)((double)r->n * (double)HOUR / (double)r->per);
+	hourly = (double)r->n * (double)HOUR / (double)r->per;
+	return hourly < 1 ? 1 : (uint64_t)hourly;
 }
 
 static struct backoff_rule rule_of(const struct site *s)

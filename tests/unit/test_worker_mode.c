@@ -115,6 +115,19 @@ Test(mode, numbers_of_the_search_are_those_of_the_settings, .init = setup)
 	cr_assert_eq(rate(&one), 0);
 }
 
+Test(mode, a_least_rate_below_one_an_hour_is_one_an_hour, .init = setup)
+{
+	struct conf_rate r;
+
+	set.backoff_min_msg_rate = (struct conf_rate){.n = 1, .per = 24 * HOUR};
+	refused(&one); /* nothing was accepted: straight to the least */
+	r = mode_source_msg_rate(&s, &one);
+	cr_assert_gt(r.per, 0);
+	cr_assert_eq(r.n * HOUR, r.per);
+	wait_for(10 * USEC_PER_SEC);
+	cr_assert(mode_is_backoff(&s), "it is not over at once");
+}
+
 Test(mode, recovery_begins_when_the_time_is_over, .init = setup)
 {
 	set.backoff_to_normal_after = HOUR;
