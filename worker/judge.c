@@ -172,7 +172,10 @@ static void carry_mode(const struct conf_reply *line, const struct outcome *o, s
 {
 	char *why = why_of(line, o);
 
-	if (line->mode == CONF_REPLY_BACKOFF)
+	if (site_serving(s) != s) /* what befalls one domain alone says nothing of its provider */
+		events_add(s->w, &s->events, "the mode of %s stays as it is: %s",
+			   site_serving(s)->label, why);
+	else if (line->mode == CONF_REPLY_BACKOFF)
 		mode_enter_backoff(s, why, at, line->to_normal_after);
 	else
 		mode_go_normal(s, why);

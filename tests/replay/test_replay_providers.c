@@ -343,6 +343,27 @@ Test(providers, hosts_that_are_all_down_are_one_failure)
 	finish();
 }
 
+/* A pattern about DNS changes no mode, neither that of the provider nor one that nobody would see. */
+Test(providers, what_dns_says_of_one_domain_changes_no_mode)
+{
+	struct spool_site row;
+	struct spool_read *r;
+
+	start("[provider big]\ndomains = one.test, d.test\n[smtp-pattern-list dns]\n"
+	      "reply = /DNS tempfail/ mode=backoff\n[domain *]\nsmtp-pattern-list = dns\n");
+	break_dns(NULL);
+	send_to("d.test", 0, 1);
+	send_to("one.test", 0, 1);
+	world_run(&x, MINUTE);
+	assert_delivered("one.test", 1);
+	cr_assert_eq(spool_read_begin(x.spool, &r), 0);
+	cr_assert_eq(spool_site_get(r, 1, slice_str("d.test"), &row), 0);
+	cr_assert_eq(row.mode.mode, SITE_NORMAL);
+	cr_assert_neq(row.retry_at, 0);
+	spool_read_end(r);
+	finish();
+}
+
 #define BOTH "[provider big]\ndomains = one.test, two.test\n"
 
 static void reload_unreadable(void *arg ATTR_UNUSED)
