@@ -7,6 +7,8 @@ static const struct column route_fields[] = {
 	{"domain", "domain", COL_NAME},
 	{"status", "status", COL_NAME},
 	{"text", "reason", COL_TEXT},
+	{"provider", "provider", COL_NAME},
+	{"provider_by", "provider by", COL_TEXT},
 	{"implicit_mx", "no MX, host itself", COL_YES},
 	{"secure", "DNSSEC", COL_YES},
 	{"ttl", "valid for", COL_SPAN},

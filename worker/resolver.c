@@ -107,7 +107,7 @@ void resolver_tidy(struct resolver *r)
 struct describe {
 	char *domain;
 	bool *known; /* set when the answer comes before the question returns; NULL afterwards */
-	void (*cb)(json_t *answer, void *arg);
+	void (*cb)(json_t *answer, const struct dns_route *route, void *arg);
 	void *arg;
 };
 
@@ -142,7 +142,7 @@ static void on_described(const struct dns_route *route, msec_t expires ATTR_UNUS
 		answer = json_pack("{s:s, s:s, s:s, s:[]}", "domain", "", "status",
 				   dns_status_name(DNS_NXDOMAIN), "text", "not a domain name",
 				   "hosts");
-	d->cb(answer, d->arg);
+	d->cb(answer, route, d->arg);
 	free(d->domain);
 	free(d);
 }
@@ -156,7 +156,8 @@ static char *normalize(struct slice domain)
 }
 
 void resolver_describe(struct resolver *r, struct slice domain,
-		       void (*cb)(json_t *answer, void *arg), void *arg)
+		       void (*cb)(json_t *answer, const struct dns_route *route, void *arg),
+		       void *arg)
 {
 	struct describe *d = xcalloc(1, sizeof(*d));
 	bool known = false;

@@ -25,6 +25,7 @@
 /* Runs until master is gone or says stop; returns the exit status. */
 int resolver_main(const struct heritage *h);
 
+struct dns_route;
 struct resolver;
 
 struct resolver_server {
@@ -59,10 +60,12 @@ void resolver_stats_get(struct resolver *r, struct resolver_stats *ret);
 /*
  * What is known about a mail domain or literal, looked up if need be: {"domain", "status", "text",
  * "implicit_mx", "secure", "ttl", "resolver", "cached", "hosts": [{"preference", "host", "status",
- * "addresses": [text…]}…]}. The callback owns the object; it may come before this returns.
+ * "addresses": [text…]}…]}. The callback owns the object, not the route; it may come before
+ * this returns.
  */
 void resolver_describe(struct resolver *r, struct slice domain,
-		       void (*cb)(json_t *answer, void *arg), void *arg);
+		       void (*cb)(json_t *answer, const struct dns_route *route, void *arg),
+		       void *arg);
 /* Forgets a domain with its mail hosts, or everything ("*"). Returns how many routes were dropped.
  */
 size_t resolver_clear(struct resolver *r, struct slice domain);

@@ -14,6 +14,7 @@
 #include "common/shm/shm.h"
 #include "worker/resolver.h"
 #include "worker/resolver_upstream.h"
+#include "worker/rollup.h"
 
 #define PROCESS_MAGIC 0x7265736fu
 #define RESOLV_CONF "/etc/resolv.conf"
@@ -25,6 +26,7 @@ struct process {
 	unsigned magic;
 	const struct heritage *h;
 	struct loop *loop;
+	struct conf *conf;
 	struct resolver *resolver;
 	struct ipc_child *master;
 	struct loop_timer *tick;
@@ -67,7 +69,8 @@ static bool apply_conf(struct process *p, int fd)
 		p->resolver = resolver_new(p->loop, g->runtime_dir, &rc, &error);
 	if (!p->resolver)
 		fatal("%s", error);
-	conf_free(c);
+	conf_free(p->conf);
+	p->conf = c;
 	return true;
 }
 
@@ -103,14 +106,51 @@ static void answer_command(struct stream *s, json_t *data, const char *error)
 	stream_close_after_flush(s, ANSWER_TIME);
 }
 
-static void on_described(json_t *answer, void *arg)
+struct resolve {
+	struct process *p;
+	struct stream *stream;
+};
+
+/* NULL: none. *ret_by: what says so, NULL where nothing is to be said. */
+static const struct conf_provider *provider_of(const struct conf *c, struct slice domain,
+					       const struct dns_route *route, const char **ret_by)
 {
-	answer_command(arg, answer, NULL);
+	const struct conf_provider *p = conf_provider_of_domain(c, domain);
+	enum rollup_result found = p ? ROLLUP_PROVIDER : rollup_judge(c, route, &p);
+
+	*ret_by = NULL;
+	if (conf_provider_count(c) == 0)
+		return NULL;
+	if (found == ROLLUP_PROVIDER && conf_keeps_own_site(c, domain, slice_str(""))) {
+		*ret_by = "none: it is its own site by what is set for the domain";
+		return NULL;
+	}
+	if (found == ROLLUP_PROVIDER)
+		*ret_by = conf_provider_of_domain(c, domain) ? "domains" : "mx";
+	else if (found == ROLLUP_UNKNOWN)
+		*ret_by = "not known: the look-up has failed";
+	return p;
+}
+
+static void on_described(json_t *answer, const struct dns_route *route, void *arg)
+{
+	struct resolve *x = arg;
+	const char *by, *domain = json_string_value(json_object_get(answer, "domain"));
+	const struct conf_provider *p = provider_of(x->p->conf, slice_str(domain), route, &by);
+
+	json_object_set_new(answer, "provider", p ? json_string(p->name) : json_null());
+	json_object_set_new(answer, "provider_by", by ? json_string(by) : json_null());
+	answer_command(x->stream, answer, NULL);
+	free(x);
 }
 
 static void do_resolve(struct process *p, struct stream *s, struct slice domain)
 {
-	resolver_describe(p->resolver, domain, on_described, s);
+	struct resolve *x = xcalloc(1, sizeof(*x));
+
+	x->p = p;
+	x->stream = s;
+	resolver_describe(p->resolver, domain, on_described, x);
 }
 
 static void do_clear(struct process *p, struct stream *s, struct slice domain)
@@ -248,6 +288,7 @@ int resolver_main(const struct heritage *h)
 	ipc_child_free(p->master);
 	loop_timer_free(p->tick);
 	resolver_free(p->resolver);
+	conf_free(p->conf);
 	loop_free(p->loop);
 	p->magic = 0;
 	free(p);

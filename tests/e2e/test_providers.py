@@ -57,8 +57,9 @@ def test_commands_take_the_name_of_a_providers_site(make_sluice, receiver, dns):
     for i in range(3):
         dns.set(f"d{i}.test", MX=[(10, "in.big.test")])
     receiver.script(rules=[{"stage": "rcpt", "reply": "450 4.2.1 later"}])
-    sluice = make_sluice(smtp_port=receiver.port, domains={"*": {"retry-after": "1h"}},
-                         extra="[provider big]\nmx = *.big.test\n").start()
+    dns.set("alone.test", MX=[(10, "in.big.test")])
+    sluice = make_sluice(smtp_port=receiver.port, extra="[provider big]\nmx = *.big.test\n", domains={
+        "*": {"retry-after": "1h"}, "alone.test": {"disable-mx-rollup": "yes"}}).start()
     fill(sluice, ["a@d0.test", "a@d1.test", "a@d2.test", "a@other.test"])
     sluice.wait_records(4, "t")
     rows = sluice.rows("show", "queues", "big.rollup/*")
@@ -66,6 +67,11 @@ def test_commands_take_the_name_of_a_providers_site(make_sluice, receiver, dns):
                                                        for i in range(3)}
     row, = sluice.rows("show", "providers")
     assert (row["provider"], row["queues"], row["recipients"]) == ("big", 3, 3)
+    answers = {d: sluice.cli("resolve", d) for d in ("d1.test", "alone.test", "gone.test")}
+    assert [a["provider"] for a in answers.values()] == ["big", None, None]
+    assert answers["d1.test"]["provider_by"] == "mx"
+    assert "its own site" in answers["alone.test"]["provider_by"]
+    assert sluice.cli("resolve", "other.test")["provider"] is None
     site = sluice.cli("show", "queue", "Big.rollup/a")
     assert (site["queue"], site["provider"], site["mode"]) == ("big.rollup/a", "big", "normal")
     assert (site["queue_count"], site["recipients"], len(site["queues"])) == (3, 3, 3)

@@ -809,7 +809,8 @@ Test(resolver, cancelled_look_ups_stay_silent)
 
 static json_t *described;
 
-static void on_described(json_t *answer, void *arg ATTR_UNUSED)
+static void on_described(json_t *answer, const struct dns_route *route ATTR_UNUSED,
+			 void *arg ATTR_UNUSED)
 {
 	json_decref(described);
 	described = answer;
