@@ -320,10 +320,10 @@ static int check_args(const struct invocation *i)
 	if (i->help)
 		return 0;
 	if (i->arg_count < c->args_min || i->arg_count > c->args_max)
-		return cli_error(CLI_USAGE, "%s: sluice %s %s",
+		return cli_error(CLI_USAGE, "%s: sluice %s%s%s",
 				 i->arg_count < c->args_min ? "something is missing"
 							    : "too many arguments",
-				 c->name, c->args);
+				 c->name, c->args[0] ? " " : "", c->args);
 	if (c->filters && !(i->given & c->filters) && i->arg_count == 0)
 		return cli_error(CLI_USAGE, "say which: sluice %s -h shows the filters", c->name);
 	if (option_given(i, OPTION_VMTA) && option_given(i, OPTION_QUEUE) &&

@@ -50,6 +50,13 @@ void change_print_schedule(struct cli *cli, const json_t *result)
 	static const char *const keys[] = {"queues", "matching", "recipients"};
 
 	print_counts(cli, result, "% of % matching queues scheduled: % recipients", keys);
+	if (json_integer_value(json_object_get(result, "matching")) &&
+	    !json_integer_value(json_object_get(result, "recipients")))
+		fputs("left as they are: recipients that are due within 5 minutes (--no-spread "
+		      "takes "
+		      "them, too), and those that\nwait because of their own reply "
+		      "(--retry-recipients)\n",
+		      cli->out);
 }
 
 void change_print_pause(struct cli *cli, const json_t *result)

@@ -65,7 +65,7 @@ const struct command cli_commands[] = {
 	 .show = change_print_set_queue},
 	{"show disabled sources", "[PATTERN]", "source addresses that are not used: why, and until when",
 	 "show disabled sources", .args_max = 1, .run = remote_run, .arg_key = "pattern",
-	 .arg_is_pattern = true, .columns = show_disabled_columns, .nothing = "no source is disabled"},
+	 .arg_is_pattern = true, .columns = show_disabled_columns, .nothing = "no such source is disabled"},
 	{"disable source", "IP PATTERN", "use a source address no more for queues, also those that come later",
 	 "disable source 198.51.100.25 'gmail.com/*' --reenable-after 12h", OPT(REENABLE) | OPT(REASON),
 	 0, 2, 2, .run = remote_run, .arg_key = "source", .arg2_key = "queue", .shape = SHAPE_OBJECT,

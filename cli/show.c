@@ -297,11 +297,31 @@ static int settings_from_file(struct cli *cli, const struct invocation *i)
 	return CLI_DONE;
 }
 
+/* Nobody has asked DNS here, so a provider that is known by the MX hosts only is not seen. */
+static void say_whose(struct cli *cli, struct slice queue)
+{
+	ptrdiff_t slash = slice_rchr(queue, '/');
+	struct slice domain = slash < 0 ? queue : slice_sub(queue, 0, (size_t)slash);
+	const struct conf *c = cli->json ? NULL : cli->conf;
+
+	if (!c || !conf_provider_count(c) || conf_provider_of_domain(c, domain) ||
+	    slice_iends(domain, ".rollup"))
+		return;
+	fprintf(stderr,
+		"by the file alone; if its MX hosts are those of a provider: sluice check route -r "
+		"postmaster@%.*s\n",
+		SLICE_ARG(domain));
+}
+
 int show_settings_run(struct cli *cli, const struct invocation *i)
 {
 	int rc = remote_try(cli, i);
 
-	return rc == CLI_NO_DAEMON ? settings_from_file(cli, i) : rc;
+	if (rc == CLI_NO_DAEMON)
+		rc = settings_from_file(cli, i);
+	if (rc == CLI_DONE)
+		say_whose(cli, slice_str(i->args[0]));
+	return rc;
 }
 
 /* --- show version --- */

@@ -218,7 +218,7 @@ static const char *read_change(const json_t *args, struct visit *v)
 	if (v->change.pause && v->change.resume)
 		return "either pause or resume";
 	if (!v->change.day && !v->change.pause && !v->change.resume)
-		return "say what to set: day, pause or resume";
+		return "say what to set: --day, --pause or --resume";
 	return NULL;
 }
 

@@ -64,6 +64,9 @@ def test_the_provider_comes_from_dns_and_with_it_the_limits(places):
                          ("mx", "in.big.test"): 3}
     people = places.run("check", "route", "-r", "u@d.test").stdout
     assert "big.rollup/a" in people and "in.big.test" in people
+    hint = places.run("show", "settings", "d.test").stderr
+    assert hint.endswith("sluice check route -r postmaster@d.test\n"), hint
+    assert places.run("--json", "show", "settings", "d.test").stderr == ""
 
 
 def test_what_would_be_refused(places):

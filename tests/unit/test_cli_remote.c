@@ -133,6 +133,11 @@ Test(cli_remote, says_what_people_want_to_know)
 		{"schedule *",
 		 "{\"data\":{\"queues\":154,\"matching\":3888,\"recipients\":5}}\n" OK,
 		 "154 of 3,888 matching queues scheduled: 5 recipients\n"},
+		{"schedule *", "{\"data\":{\"queues\":0,\"matching\":1,\"recipients\":0}}\n" OK,
+		 "0 of 1 matching queues scheduled: 0 recipients\n"
+		 "left as they are: recipients that are due within 5 minutes (--no-spread takes "
+		 "them, "
+		 "too), and those that\nwait because of their own reply (--retry-recipients)\n"},
 		{"show queues", OK, "no queues\n"},
 		{"clear dnscache *", "{\"data\":{\"cleared\":12}}\n" OK, "12 answers forgotten\n"},
 		{"show version", "{\"data\":{\"version\":\"9.9\"}}\n" OK,
