@@ -83,6 +83,7 @@ struct connection {
 	bool connected; /* TCP is up */
 	bool cut_off; /* before it had all its time (probe.h) */
 	enum { PROBING_NOT, PROBING_UNTRIED, PROBING_FAILED } probing;
+	bool probing_newest; /* before sites that have waited longer */
 	TAILQ_ENTRY(connection) probe;
 	bool rset_needed; /* the peer may still hold an open transaction */
 	bool closing; /* no further transaction */

@@ -9,11 +9,16 @@
 #include "worker/slots.h"
 
 #define LOOK (100 * USEC_PER_MSEC)
-/* The first time; a living host answers the first or the second SYN within that, and greets within the other. */
-#define CONNECT_PATIENCE (2 * USEC_PER_SEC)
+/*
+ * The first time; a living host answers its first SYN within that, and greets within the other. What a
+ * lost packet keeps from answering is tried again with four times as long.
+ */
+#define CONNECT_PATIENCE (500 * USEC_PER_MSEC)
 #define GREETING_PATIENCE (30 * USEC_PER_SEC)
 #define ASIDE (30 * MSEC_PER_SEC)
-#define IDLE_SHARE 4
+/* Of all places, while nobody waits for one whose hosts answer: untried sites; with those that failed. */
+#define IDLE_UNTRIED_SHARE 2
+#define IDLE_FAILED_SHARE 4
 #define LUCK 1024
 #define LUCK_GOOD (LUCK * 3 / 4)
 #define DOUBLINGS 10 /* enough for every timeout */
@@ -22,6 +27,7 @@ struct probes {
 	struct worker *w;
 	TAILQ_HEAD(, connection) list; /* the oldest first */
 	uint32_t count[2]; /* untried, failed */
+	uint32_t newest; /* of the untried ones, those that were tried before older ones */
 	usec_t ended, took; /* the last one */
 	uint32_t luck; /* of LUCK: the share of the last few that became connections */
 	struct loop_timer *timer;
@@ -81,6 +87,8 @@ void probe_begin(struct connection *c)
 		return;
 	c->probing = c->site->failed_at ? PROBING_FAILED : PROBING_UNTRIED;
 	p->count[c->probing == PROBING_FAILED]++;
+	c->probing_newest = c->probing == PROBING_UNTRIED && slots_is_newer(c->site);
+	p->newest += c->probing_newest;
 	TAILQ_INSERT_TAIL(&p->list, c, probe);
 	if (!loop_timer_pending(p->timer))
 		loop_timer_set(p->timer, LOOK);
@@ -93,6 +101,7 @@ void probe_end(struct connection *c, bool ready)
 	if (c->probing == PROBING_NOT)
 		return;
 	p->count[c->probing == PROBING_FAILED]--;
+	p->newest -= c->probing_newest;
 	TAILQ_REMOVE(&p->list, c, probe);
 	c->probing = PROBING_NOT;
 	p->ended = loop_now(c->w->loop);
@@ -113,6 +122,11 @@ bool probes_may(const struct probes *p, uint32_t places, uint32_t part, bool fai
 	return now == 0 && loop_now(p->w->loop) >= p->ended + pause;
 }
 
+bool probes_want_oldest(const struct probes *p)
+{
+	return p->count[0] <= 2 * p->newest;
+}
+
 bool probe_may_begin(struct site *s)
 {
 	const struct probes *p = s->w->probes;
@@ -121,9 +135,11 @@ bool probe_may_begin(struct site *s)
 	struct limit_want by = {.kind = own ? LIMIT_VMTA : LIMIT_TOTAL,
 				.name = slice_str(own ? s->w->vmta_name : ""),
 				.conf_gen = s->w->conf_gen};
+	uint32_t share;
 
 	by.cap = (uint32_t)(own ? n : total);
-	if (s->reached || p->count[0] + p->count[1] < by.cap / IDLE_SHARE + 1)
+	share = by.cap / (s->failed_at ? IDLE_FAILED_SHARE : IDLE_UNTRIED_SHARE) + 1;
+	if (s->reached || p->count[0] + p->count[1] < share)
 		return true;
 	(void)slots_held_by(s, &by);
 	return false;

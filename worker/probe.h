@@ -34,9 +34,11 @@ void probe_end(struct connection *c, bool ready);
  * `part` places, 1/part of the time. While most of them succeed, a quarter of the places. failed: those of sites that failed last, else all.
  */
 bool probes_may(const struct probes *p, uint32_t places, uint32_t part, bool failed);
+/* Whether the next untried site should be the one that waits longest: the newest have as many attempts. */
+bool probes_want_oldest(const struct probes *p);
 /*
- * Also while nobody waits, such attempts have at most a quarter of the places: mail that can go may come
- * any moment. True: the site may try; else it waits with those that the virtual MTA's cap, or the total, holds.
+ * Also while nobody waits, such attempts have at most half of the places, a quarter where the site has
+ * failed before, which takes longer: mail that can go may come any moment. True: the site may try; else it waits with those that the virtual MTA's cap, or the total, holds.
  */
 bool probe_may_begin(struct site *s);
 /*

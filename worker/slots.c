@@ -31,6 +31,8 @@ TAILQ_HEAD(site_list, site);
 /* Of the places that this worker holds, while sites wait whose hosts have answered: */
 #define UNREACHED_SHARE 16
 #define FAILED_SHARE 32
+/* Of the newest untried sites, that are looked at for one that does not wait for DNS. */
+#define NEWEST_LOOKS 16
 
 /* In the order of their turns; the last is for sites with a connection that want one more. */
 enum { URGENT, UNTRIED, FAILED, WITHOUT, WITH, LISTS };
@@ -166,11 +168,25 @@ static bool may_have(const struct cap *cap, const struct worker *w, int list)
 	       (list == UNTRIED || probes_may(w->probes, cap->held, FAILED_SHARE, true));
 }
 
+/* Of untried sites the oldest and the newest take turns: behind many silent ones there may be living ones. */
+static struct site *first_of(const struct level *l, int list)
+{
+	struct site *first = TAILQ_FIRST(&l->of[list]), *s;
+	int looks = 0;
+
+	if (list != UNTRIED || !first || probes_want_oldest(first->w->probes))
+		return first;
+	s = TAILQ_LAST(&l->of[list], site_list);
+	while (s && s->query)
+		s = ++looks < NEWEST_LOOKS ? TAILQ_PREV(s, site_list, want) : NULL;
+	return s ? s : first;
+}
+
 static struct site *first_from(const struct cap *cap, const struct level *l, int list)
 {
 	for (; l; l = TAILQ_NEXT(l, link), list = 0) {
 		for (; list < LISTS; list++) {
-			struct site *s = TAILQ_FIRST(&l->of[list]);
+			struct site *s = first_of(l, list);
 
 			if (s && may_have(cap, s->w, list))
 				return s;
@@ -338,6 +354,11 @@ bool slots_held_by(struct site *s, const struct limit_want *by)
 	return holds_everybody(by->kind);
 }
 
+bool slots_is_newer(const struct site *s)
+{
+	return s->want_level && s != TAILQ_FIRST(&s->want_level->of[s->want_list]);
+}
+
 void slots_held_for(struct site *s, const char *why)
 {
 	s->w->slots->held = true;
@@ -396,7 +417,7 @@ static bool cap_turns(struct slots *sl, struct cap *cap, uint32_t *budget)
 
 	/* The cap lives while a site waits for it: the last one to leave ends the loop. */
 	while (*budget && s) {
-		bool last = cap->waiting_count == 1;
+		bool last = cap->waiting_count == 1, untried = s->want_list == UNTRIED;
 		enum asked t;
 
 		next = cap_next(cap, s);
@@ -410,7 +431,7 @@ static bool cap_turns(struct slots *sl, struct cap *cap, uint32_t *budget)
 			return true;
 		if (last && (t == TURN_LATER || s->held_by != cap))
 			return true;
-		s = t == TURN_LATER || next ? next : cap_first(cap);
+		s = t == TURN_LATER || (next && !untried) ? next : cap_first(cap);
 	}
 	return true;
 }
@@ -455,6 +476,17 @@ static bool all_fresh(struct slots *sl, uint32_t *budget)
 	return again || !TAILQ_EMPTY(&sl->fresh);
 }
 
+/* No place is needed to look hosts up: what does not exist need not wait, nor others behind it. */
+static bool look_up_first(struct site *s)
+{
+	if (!s->of || s->route || (!s->query && !site_wants_connection(s)))
+		return false;
+	if (!s->query)
+		site_resolve(s);
+	slots_unwant(s); /* the answer makes it want again */
+	return true;
+}
+
 /* A cap holds all sites: those that did not ask need not; they wait for it, too. */
 static bool fresh_join(struct slots *sl, uint32_t *budget)
 {
@@ -467,8 +499,9 @@ static bool fresh_join(struct slots *sl, uint32_t *budget)
 					      .cap = sl->all_held_by->n};
 
 		--*budget;
-		(void)slots_held_by(s, &by);
 		any = true;
+		if (!look_up_first(s))
+			(void)slots_held_by(s, &by);
 	}
 	return any && sl->all_held_by && !TAILQ_EMPTY(&sl->fresh);
 }

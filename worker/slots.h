@@ -3,7 +3,8 @@
  *
  * A site that wants a connection and is held by a cap waits with the other sites of this worker that
  * the cap holds: those of the highest queue-priority first, among them those without any connection, each list in the order in which they came.
- * Sites whose host nobody has reached (yet) have a small share of the places, probe.h.
+ * Sites whose host nobody has reached (yet) have a small share of the places, probe.h; half of it is for
+ * those that came last, so that living ones need not wait until many silent ones have been tried.
  * Only the first of each list asks again, so nobody waits behind a cap that is not its own, and the cost
  * does not grow with the number of sites that wait. When a slot is free elsewhere, the worker's bell
  * rings: slots_pump().
@@ -67,6 +68,8 @@ bool slots_take(struct site *s, const struct wants *x, struct slots_hold *ret,
 		const struct limit_want **ret_by, const char **ret_why);
 /* The site waits for room in this one. True: all sites of this worker do. */
 bool slots_held_by(struct site *s, const struct limit_want *by);
+/* Others of its kind have waited longer. */
+bool slots_is_newer(const struct site *s);
 /* The site waits for something in shared memory that is no cap. */
 void slots_held_for(struct site *s, const char *why);
 /* No connection was made with it. */
