@@ -72,9 +72,11 @@ link_src  = $(filter-out $(call link_out,$(1)),\
 LDFLAGS_replay := -Wl,--wrap=spool_open -Wl,--wrap=spool_close \
 	-Wl,--wrap=spool_read_begin -Wl,--wrap=spool_write_commit
 
+# see there
+TEST_OBJ_asan := $(BUILD)/tests/unit/calm_fork.o
 # $(1) folder below tests/, $(2) name
 define test_rule
-$(BUILD)/tests/$(2): $(BUILD)/tests/$(1)/$(2).o \
+$(BUILD)/tests/$(2): $(BUILD)/tests/$(1)/$(2).o $(TEST_OBJ_$(MODE)) \
 		$(call obj,$(call link_src,$(call links_of,tests/$(1)/$(2).c)))
 	@echo "  LD      $$@"
 	$$(Q)$$(CC) $$(LDFLAGS_ALL) $$(LDFLAGS_$(1)) -o $$@ $$^ -lcriterion $$(LIBS)
