@@ -4,6 +4,7 @@
  */
 #include <stdlib.h>
 
+#include "common/base/xalloc.h"
 #include "common/conf/private.h"
 
 #define SCOPE (&conf_scopes[CONF_SCOPE_DOMAIN])
@@ -59,13 +60,16 @@ static bool faster_by_source(const struct conf_ip_rates *a, const struct conf_ip
 	return false;
 }
 
+static bool is_starttls(const struct conf_directive *d)
+{
+	return slice_eq_str(conf_words_first(d->keywords), "require-starttls");
+}
+
 static bool is_looser(const struct conf_directive *d, const struct conf_slot *a,
 		      const struct conf_slot *b)
 {
-	if (slice_eq_str(conf_words_first(d->keywords), "require-starttls"))
+	if (is_starttls(d))
 		return !*(const bool *)a->value && *(const bool *)b->value;
-	if (!is_cap(d))
-		return false;
 	switch (d->type) {
 	case CONF_UINT:
 		return more(d, *(const uint64_t *)a->value, *(const uint64_t *)b->value);
@@ -82,43 +86,65 @@ static bool is_looser(const struct conf_directive *d, const struct conf_slot *a,
 	}
 }
 
-static void warn_looser(const struct conf_overlay *any, const struct conf_overlay *specific,
-			struct conf_messages *msgs)
-{
-	for (size_t i = 0; i < SCOPE->n; i++) {
-		const struct conf_directive *d = &SCOPE->rows[i];
-		const struct conf_slot *a = any->slots[i], *b = specific->slots[i];
-		char *text;
-
-		if (!a || !b || !is_looser(d, a, b))
-			continue;
-		text = conf_slot_text(SCOPE, i, b);
-		conf_warning(msgs, a->at,
-			     "%.*s of %s is looser than %s of %s (%s:%u), which it hides for this "
-			     "virtual MTA or pool",
-			     SLICE_ARG(conf_words_first(d->keywords)), a->section, text, b->section,
-			     b->at.file, b->at.line);
-		free(text);
-	}
-}
-
 static const struct conf_overlay *domain_overlay(const struct conf_section *s)
 {
 	return s->scope->id == CONF_SCOPE_DOMAIN ? &s->own : &s->domains;
 }
 
+static void warn(size_t row, const struct conf_slot *a, const struct conf_slot *b, size_t others,
+		 struct conf_messages *msgs)
+{
+	char *text = conf_slot_text(SCOPE, row, b);
+	char *more_text = others ? xasprintf(", and %zu more", others) : xstrdup("");
+
+	conf_warning(msgs, a->at,
+		     "%.*s of %s is looser than %s of %s (%s:%u)%s, which it hides for this "
+		     "virtual MTA or pool",
+		     SLICE_ARG(conf_words_first(SCOPE->rows[row].keywords)), a->section, text,
+		     b->section, b->at.file, b->at.line, more_text);
+	free(more_text);
+	free(text);
+}
+
+/* Once for each line, whatever the number of domains: there may be many of both. */
+static void check_row(const struct conf_ptrs *specific, size_t row, const struct conf_slot *a,
+		      struct conf_messages *msgs)
+{
+	const struct conf_slot *first = NULL;
+	size_t n = 0;
+
+	for (size_t i = 0; i < specific->n; i++) {
+		const struct conf_overlay *o = specific->v[i];
+		const struct conf_slot *b = o->slots[row];
+
+		if (!b || !is_looser(&SCOPE->rows[row], a, b))
+			continue;
+		if (n++ == 0)
+			first = b;
+	}
+	if (first)
+		warn(row, a, first, n - 1, msgs);
+}
+
 void conf_check_looser(const struct conf *c, struct conf_messages *msgs)
 {
+	struct conf_ptrs specific = {NULL, 0, 0};
+
 	for (size_t i = 0; i < c->sections.n; i++) {
+		const struct conf_overlay *o = domain_overlay(c->sections.v[i]);
+
+		if (o->specific_global && o->set)
+			conf_ptrs_add(&specific, (void *)(uintptr_t)o);
+	}
+	for (size_t i = 0; i < c->sections.n && specific.n; i++) {
 		const struct conf_overlay *any = domain_overlay(c->sections.v[i]);
 
-		if (!any->any_of_vmta || !any->set)
-			continue;
-		for (size_t j = 0; j < c->sections.n; j++) {
-			const struct conf_overlay *o = domain_overlay(c->sections.v[j]);
+		for (size_t row = 0; any->any_of_vmta && any->set && row < SCOPE->n; row++) {
+			const struct conf_directive *d = &SCOPE->rows[row];
 
-			if (o->specific_global && o->set)
-				warn_looser(any, o, msgs);
+			if (any->slots[row] && (is_cap(d) || is_starttls(d)))
+				check_row(&specific, row, any->slots[row], msgs);
 		}
 	}
+	free(specific.v);
 }

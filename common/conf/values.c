@@ -200,12 +200,16 @@ static bool parse_bool(struct conf_value_ctx *c, struct slice s, const void *pre
 	return true;
 }
 
+/* Of limits, of which 0 is none; the other numbers from 0 have small bounds (priorities, counts). */
+#define LIMIT_MAX 1000000
+
 static bool parse_uint(struct conf_value_ctx *c, struct slice s, const void *prev, void *ret)
 {
 	uint64_t v;
 
 	(void)prev;
-	if (c->directive->min == 0 && slice_ieq_str(s, "unlimited"))
+	if (c->directive->min == 0 && c->directive->max >= LIMIT_MAX &&
+	    slice_ieq_str(s, "unlimited"))
 		v = 0;
 	else if (!slice_u64(s, &v))
 		return not_a(c, s);

@@ -29,6 +29,8 @@ static const struct message_case error_cases[] = {
 	   "[virtual-mta-pool] or [domain] or [provider]")},
 	{"an alias in the wrong section", IN_DOMAIN("smtp-source-ip = 10.0.0.1"),
 	 E("smtp-source-ip has no meaning in [domain]: it belongs in [global] or [virtual-mta]")},
+	{"no limit of what is none", IN_DOMAIN("queue-priority = unlimited"),
+	 E("queue-priority: 'unlimited' is not a whole number")},
 	{"of a later version", IN_DOMAIN("auth-username = me"),
 	 E("auth-username is not supported by this version")},
 	{"of a later version in this section", IN_DOMAIN("remove-header = x-a"),
@@ -360,6 +362,15 @@ static const struct message_case warning_cases[] = {
 	   "[domain a.com]\nsource-ip-max-msg-rate = 11/8 3/h\n",
 	 "T:3: warning: source-ip-max-msg-rate of [virtual-mta v] is looser than 11/8 3/h of "
 	 "[domain a.com] (T:5), which it hides for this virtual MTA or pool\n"},
+	{"looser than several: once for each line",
+	 L "[virtual-mta v]\nbackoff-max-connect-rate = 9/m\nmax-msg-per-connection = 4\n"
+	   "[domain a.com]\nbackoff-max-connect-rate = 1/m\nmax-msg-per-connection = 4\n"
+	   "[domain b.com]\nbackoff-max-connect-rate = 2/m\n[domain "
+	   "c.com]\nbackoff-max-connect-rate = 10/m\n"
+	   "[domain d.com]\nbackoff-max-connect-rate = 3/m\n",
+	 "T:3: warning: backoff-max-connect-rate of [virtual-mta v] is looser than 1/m of [domain "
+	 "a.com] "
+	 "(T:6), and 2 more, which it hides for this virtual MTA or pool\n"},
 	{"equal and slower rates, and what cannot be compared",
 	 L "[virtual-mta v]\nmax-connect-rate = 1/m\nsource-ip-max-msg-rate = 10/8 3/h\n"
 	   "backoff-max-smtp-out = \"\"\nbackoff-max-msg-rate = \"\"\n"
