@@ -173,6 +173,7 @@ struct deletion {
 	struct inhand *inhand;
 	struct report_park_item *held;
 	uint32_t held_count;
+	bool no_room; /* in the ring: all of it once more, later */
 };
 
 /* When its transaction leaves it, it goes after the others. */
@@ -211,6 +212,21 @@ static void hold_site(struct site *s, void *arg)
 			transaction_each(c->txn, held_item, arg);
 }
 
+/*
+ * What the queue matches only by the name of its provider may be of another one by the time that the
+ * committer comes to it. Then it stays, and table fresh is not read twice: so it goes to the due table first.
+ */
+static bool put_in_due(const struct deletion *d, struct queue *q, struct item *it)
+{
+	const struct report_park_item row = {it->key.msgid, (uint32_t)it->key.rcpt};
+	const struct report_park report = {
+		.queue = q->id, .due = loop_wall(d->w->loop), .items = &row, .item_count = 1};
+
+	if (!it->fresh || queue_matches(d->o, slice_str(q->name)))
+		return true;
+	return post_park(d->w->post, &report);
+}
+
 static void forget_matching(struct queue *q, struct parcel *p, struct deletion *d)
 {
 	struct spool_message m;
@@ -222,6 +238,10 @@ static void forget_matching(struct queue *q, struct parcel *p, struct deletion *
 		next = TAILQ_NEXT(it, link); /* p itself goes away with its last item */
 		if (!matches(d->o, d->r, q, &m, (uint32_t)it->key.rcpt))
 			continue;
+		if (!put_in_due(d, q, it)) {
+			d->no_room = true;
+			return;
+		}
 		queue_remove(q, it);
 		inhand_forget(q->w->inhand, it);
 	}
@@ -262,7 +282,7 @@ static bool obey_delete(struct duties *o, struct spool_read *r, const struct ord
 	shared_each(o->w, hold_site, &d);
 	ack.held = d.held;
 	ack.held_count = d.held_count;
-	ok = post_ack(o->w->post, &ack);
+	ok = !d.no_room && post_ack(o->w->post, &ack);
 	free(d.held);
 	return ok;
 }
