@@ -92,7 +92,7 @@ def rate_of_living(make_sluice, receiver, with_dead):
     if with_dead:
         assert len(sluice.records("tq")) >= DEAD / 10, "dead domains were tried meanwhile"
     assert stats["refused"] == 0 and stats["duplicates"] == 0
-    assert sluice.queued() == (3 * DEAD if with_dead else 0)
+    sluice.wait_queued(3 * DEAD if with_dead else 0)
     assert sluice.stop() == 0
     return EACH * LIVING / took
 
