@@ -1,4 +1,5 @@
 /* Warnings: what is taken, but cannot have the effect that it was written for. */
+#include "common/conf/pattern.h"
 #include "common/conf/private.h"
 #include "common/conf/replies.h"
 
@@ -89,10 +90,49 @@ static void check_relaying(const struct conf *c, struct conf_messages *msgs)
 		     "always-allow-relaying = yes in the [source] of your feeders");
 }
 
+/* --- providers whose hosts belong to an earlier one --- */
+
+/* One that has all hosts of the pattern and stands before `before`, or NULL. */
+static const struct conf_provider *has_all_of(const struct conf *c, size_t before,
+					      const struct conf_pattern *pattern)
+{
+	char host[300];
+
+	snprintf(host, sizeof(host), "%s%.*s", pattern->kind == CONF_PATTERN_EXACT ? "" : "any.",
+		 SLICE_ARG(slice_sub(pattern->domain, 0, 255)));
+	for (size_t i = 0; i < before; i++)
+		if (conf_provider_has_host(conf_provider_at(c, i), slice_str(host)))
+			return conf_provider_at(c, i);
+	return NULL;
+}
+
+static void check_providers(const struct conf *c, struct conf_messages *msgs)
+{
+	for (size_t i = 1; i < conf_provider_count(c); i++) {
+		const struct conf_provider *p = conf_provider_at(c, i);
+
+		for (size_t k = 0; k < p->mx.n; k++) {
+			const struct conf_pattern *m = &p->mx.v[k];
+			const struct conf_provider *first = has_all_of(c, i, m);
+
+			if (first)
+				conf_warning(
+					msgs, p->at,
+					"[provider %s]: its hosts %s%.*s belong to [provider %s] "
+					"of %s:%u, since that stands first: move this section "
+					"before it, or add to that one",
+					p->name, m->kind == CONF_PATTERN_EXACT ? "" : "*.",
+					SLICE_ARG(m->domain), first->name, first->at.file,
+					first->at.line);
+		}
+	}
+}
+
 void conf_check_unused(const struct conf *c, struct conf_messages *msgs)
 {
 	if (conf_messages_have_error(msgs))
 		return;
 	check_pattern_lists(c, msgs);
 	check_relaying(c, msgs);
+	check_providers(c, msgs);
 }

@@ -380,6 +380,14 @@ static const struct message_case warning_cases[] = {
 	{"stricter than what it hides",
 	 L "[virtual-mta v]\n[domain a.com]\nmax-smtp-out = 5\n[domain */v]\nmax-smtp-out = 2\n",
 	 ""},
+	{"a provider whose hosts another one has",
+	 L "[provider a]\nmx = *.a.com\n[provider b]\nmx = mx1.a.com, *.b.com, *.x.a.com\n",
+	 "T:4: warning: [provider b]: its hosts mx1.a.com belong to [provider a] of T:2, since "
+	 "that "
+	 "stands first: move this section before it, or add to that one\n"
+	 "T:4: warning: [provider b]: its hosts *.x.a.com belong to [provider a] of T:2, since "
+	 "that "
+	 "stands first: move this section before it, or add to that one\n"},
 	{"* everywhere is not hidden in earnest",
 	 L "[virtual-mta v]\n[domain *]\nmax-smtp-out = 2\n[domain */v]\nmax-smtp-out = 5\n", ""},
 };
