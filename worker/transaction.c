@@ -603,6 +603,10 @@ static bool begin(struct connection *c, struct parcel *p, uint32_t n, uint64_t r
 		return false;
 	}
 	paces_sent(c->site, paces, sent);
+	if (sent == t->count) { /* nothing was decided here: one report will do */
+		t->reserved -= post_bound(1);
+		post_release(t->w->post, post_bound(1));
+	}
 	c->txn = t;
 	t->warmup_day = warmup_begun(c->site, &c->source_ip, sent);
 	t->sent = sent;
@@ -630,8 +634,6 @@ enum transaction_start transaction_begin(struct connection *c)
 			continue; /* its queue waits alone, or no clock is open any more */
 		/* One report for what the receiver says, one for what is decided here. */
 		bound = post_bound(n) + post_bound(1);
-		if (bound < 2 * post_bound(1))
-			bound = 2 * post_bound(1);
 		if (!post_reserve(c->w->post, bound)) {
 			paces_sent(c->site, &paces, 0);
 			return TRANSACTION_NO_ROOM;
