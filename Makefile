@@ -146,7 +146,8 @@ check-asan:
 # Criterion hides what valgrind finds in its children, so logs are read afterwards. Left out are those
 # that run the same code as others, only for longer or many times: ASan runs them all, and the replays.
 SLOW := stress fuzz chaos model accountant layout errors resolver process retry hostile dsn build docs \
-	commit inject orders values delivery stream args spool
+	commit inject orders values delivery stream args spool rates every commit_pool commit_warmup cli_remote \
+	conf_domains conf_limits conf_providers conf_backoff conf_warmup worker_backoff
 check-valgrind: $(UNIT_BIN)
 	@tests/run-valgrind $(BUILD)/valgrind $(filter-out $(foreach s,$(SLOW),%_$s),$^)
 
