@@ -99,7 +99,7 @@ static int choose(struct commit *c, const struct conf_vmtas *list, const struct 
 
 		if (rc == 0)
 			rc = count_of(c, v, site, &x);
-		if (rc < 0)
+		if (rc)
 			return rc;
 		if (v == warm->vmta || count_today(x, day) >= most_of(most, step_today(x, day)) ||
 		    (best && count_today(x, day) >= count_today(best, day)) ||

@@ -89,8 +89,8 @@ static bool add_vmta(struct query *y, json_t *rows, const struct spool_vmta *v,
 	return more <= 0;
 }
 
-/* The next virtual MTA, its name a copy to free. */
-static bool next_vmta(struct query *y, uint32_t *id, struct spool_vmta *ret)
+/* The next virtual MTA; *ret_name, to be freed, is what ret->name points to. */
+static bool next_vmta(struct query *y, uint32_t *id, struct spool_vmta *ret, char **ret_name)
 {
 	struct spool_read *r;
 	bool more;
@@ -98,15 +98,17 @@ static bool next_vmta(struct query *y, uint32_t *id, struct spool_vmta *ret)
 	if (spool_read_begin(y->q->spool, &r) < 0)
 		return false;
 	more = spool_vmta_next(r, id, ret) > 0;
-	if (more)
-		ret->name = slice_str(slice_dup(ret->name));
+	if (more) {
+		*ret_name = slice_dup(ret->name);
+		ret->name = slice_str(*ret_name);
+	}
 	spool_read_end(r);
 	return more;
 }
 
 void query_disabled(struct query *y, const json_t *args)
 {
-	char *pattern = arg_pattern(args, "pattern");
+	char *pattern = arg_pattern(args, "pattern"), *name;
 	json_t *rows = json_array();
 	struct spool_vmta v;
 	struct spool_read *r;
@@ -118,9 +120,9 @@ void query_disabled(struct query *y, const json_t *args)
 		add_orders(rows, r, clock_wall());
 		spool_read_end(r);
 	}
-	while (ok && next_vmta(y, &id, &v)) {
+	while (ok && next_vmta(y, &id, &v, &name)) {
 		ok = add_vmta(y, rows, &v, slice_str(pattern), clock_wall());
-		free((char *)(uintptr_t)v.name.p);
+		free(name);
 	}
 	if (!ok)
 		query_fail(y, "the spool cannot be read now: try again in a moment");

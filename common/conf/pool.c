@@ -151,7 +151,7 @@ static bool has_cold(const struct conf *c, struct slice name)
 	for (size_t i = 0; i < conf_pool_count(c); i++) {
 		const struct conf_pool *x = conf_pool_at(c, i);
 
-		if (name.n == 0 || v ? pool_gives_cold(x, v) : x == p && x->cold.n)
+		if (name.n == 0 || v ? pool_gives_cold(x, v) : p && x == p && p->cold.n)
 			return true;
 	}
 	return false;

@@ -363,7 +363,7 @@ static int store_row(struct spool_write *w, uint32_t vmta, const struct ip *sour
 int spool_warmup_take(struct spool_write *w, uint32_t vmta, const struct ip *source,
 		      struct slice site, const struct warmup_day *day, uint64_t set)
 {
-	struct warmup_row row;
+	struct warmup_row row = {.count = 0};
 	int rc = load(w, vmta, source, site, &row);
 
 	if (rc < 0)
@@ -376,7 +376,7 @@ int spool_warmup_count(struct spool_write *w, uint32_t vmta, const struct ip *so
 		       struct slice site, uint32_t day, uint64_t attempted, uint64_t transient,
 		       uint64_t policy)
 {
-	struct warmup_row row;
+	struct warmup_row row = {.count = 0};
 	int rc = load(w, vmta, source, site, &row);
 
 	if (rc < 0 || row.count == 0)
