@@ -75,8 +75,9 @@ uint64_t warm_left(const struct warm_source *x)
 static usec_t interval(const struct warmup *m, const struct warm_source *x)
 {
 	msec_t end = warm_day_end(m, x), now = loop_wall(m->s->w->loop);
+	uint64_t left = warm_left(x);
 
-	return end > now && warm_left(x) ? (end - now) * USEC_PER_MSEC / warm_left(x) : 0;
+	return end > now && left ? (end - now) * USEC_PER_MSEC / left : 0;
 }
 
 bool warm_is_even(const struct warmup *m)
