@@ -155,29 +155,19 @@ static int put_fresh(struct commit *c, const struct spool_recipient *r, struct c
 static int put_recipient(struct commit *c, struct spool_recipient *r, struct commit_qent *q,
 			 uint64_t arrival, uint64_t size)
 {
-	struct spool_key k = key_recipient(r->msgid, r->rcpt);
 	struct commit_touch *t = touch_queue(c, q->id, q->vmta->id);
 	msec_t due;
 	int rc;
 
 	touch_count(c, t, r->msgid, r->rcpt, (int64_t)size, 1);
 	r->arrival = arrival;
-	r->fresh = !goes_to_due(c, q->id, r->class, &due);
-	if (r->fresh) {
-		rc = put_fresh(c, r, q);
-	} else {
-		struct spool_key at;
-
+	if (goes_to_due(c, q->id, r->class, &due)) {
 		r->due = due < r->expiry ? due : r->expiry;
-		touch_due(c, q->id, q->vmta->id);
-		at = key_due(q->id, spool_lane(r->class, r->job), r->due, r->msgid, r->rcpt);
-		rc = write_put(c->w, SPOOL_DUE, &at, slice_of("", 0));
+		return recipient_put_due(c, r, q);
 	}
-	if (rc < 0)
-		return rc;
-	buf_clear(&c->value);
-	row_recipient_encode(r, &c->value);
-	return write_put(c->w, SPOOL_RECIPIENT, &k, buf_slice(&c->value));
+	r->fresh = true;
+	rc = put_fresh(c, r, q);
+	return rc < 0 ? rc : recipient_store(c, r);
 }
 
 static int put_body(struct commit *c, const struct intake_message *m)

@@ -75,21 +75,11 @@ int move_follow(struct commit *c, struct commit_qent **q)
 /* Its place in table due of the other queue. Due since it came: so the order of arrival stays. */
 static int put_moved(struct commit *c, struct spool_recipient *r, struct commit_qent *to)
 {
-	struct spool_key k = key_recipient(r->msgid, r->rcpt), at;
 	msec_t received = c->subject.m.received;
-	int rc;
 
-	touch_due(c, to->id, to->vmta->id);
 	r->queue = to->id;
-	r->fresh = false;
 	r->due = received < c->now ? received : c->now;
-	at = key_due(to->id, spool_lane(r->class, r->job), r->due, r->msgid, r->rcpt);
-	rc = write_put(c->w, SPOOL_DUE, &at, slice_of("", 0));
-	if (rc < 0)
-		return rc;
-	buf_clear(&c->value);
-	row_recipient_encode(r, &c->value);
-	return write_put(c->w, SPOOL_RECIPIENT, &k, buf_slice(&c->value));
+	return recipient_put_due(c, r, to);
 }
 
 /* 1, or a negative err. */

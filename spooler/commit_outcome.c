@@ -154,6 +154,27 @@ int subject_end(struct commit *c)
 
 /* --- one recipient --- */
 
+int recipient_store(struct commit *c, const struct spool_recipient *r)
+{
+	struct spool_key k = key_recipient(r->msgid, r->rcpt);
+
+	buf_clear(&c->value);
+	row_recipient_encode(r, &c->value);
+	return write_put(c->w, SPOOL_RECIPIENT, &k, buf_slice(&c->value));
+}
+
+int recipient_put_due(struct commit *c, struct spool_recipient *r, const struct commit_qent *q)
+{
+	struct spool_key k =
+		key_due(q->id, spool_lane(r->class, r->job), r->due, r->msgid, r->rcpt);
+	int rc;
+
+	touch_due(c, q->id, q->vmta->id);
+	r->fresh = false;
+	rc = write_put(c->w, SPOOL_DUE, &k, slice_of("", 0));
+	return rc < 0 ? rc : recipient_store(c, r);
+}
+
 int recipient_unplace(struct commit *c, const struct spool_recipient *r, struct commit_qent *q)
 {
 	struct spool_key k = key_fresh(q->vmta->id, r->class, r->arrival, r->rcpt);
@@ -196,21 +217,12 @@ static msec_t due_of(const struct commit *c, const struct spool_recipient *r, ms
 
 int recipient_to_due(struct commit *c, struct spool_recipient *r, struct commit_qent *q, msec_t due)
 {
-	struct spool_key k = key_recipient(r->msgid, r->rcpt), at;
 	int rc = recipient_unplace(c, r, q);
 
 	if (rc < 0)
 		return rc;
-	touch_due(c, q->id, q->vmta->id);
-	r->fresh = false;
 	r->due = due_of(c, r, due);
-	at = key_due(q->id, spool_lane(r->class, r->job), r->due, r->msgid, r->rcpt);
-	rc = write_put(c->w, SPOOL_DUE, &at, slice_of("", 0));
-	if (rc < 0)
-		return rc;
-	buf_clear(&c->value);
-	row_recipient_encode(r, &c->value);
-	return write_put(c->w, SPOOL_RECIPIENT, &k, buf_slice(&c->value));
+	return recipient_put_due(c, r, q);
 }
 
 void subject_tell(struct commit *c, const struct spool_recipient *r, enum dsn_action action,

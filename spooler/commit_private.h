@@ -256,6 +256,9 @@ int recipient_load(struct commit *c, uint64_t msgid, uint32_t rcpt, struct spool
 int recipient_remove(struct commit *c, const struct spool_recipient *r, struct commit_qent *q);
 int recipient_to_due(struct commit *c, struct spool_recipient *r, struct commit_qent *q,
 		     msec_t due);
+/* Its row as it is, and its place in table due of the queue, at r->due; it has no other place. */
+int recipient_put_due(struct commit *c, struct spool_recipient *r, const struct commit_qent *q);
+int recipient_store(struct commit *c, const struct spool_recipient *r);
 /* Out of fresh or due; its row is the caller's. */
 int recipient_unplace(struct commit *c, const struct spool_recipient *r, struct commit_qent *q);
 void subject_tell(struct commit *c, const struct spool_recipient *r, enum dsn_action action,

@@ -10,6 +10,7 @@
 #define SLUICE_SHM_LAYOUT_H
 
 #include <assert.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
 
@@ -96,6 +97,8 @@ static inline void *shm_at(const struct shm *s, uint64_t offset)
 	return (void *)((uintptr_t)s + offset);
 }
 
+/* One between processes; who locks it after a process died holding it gets EOWNERDEAD. */
+void shm_mutex_init(pthread_mutex_t *m);
 /* Gives the memory of whole pages inside [offset, offset+n) back; they read as zero afterwards. */
 void shm_forget(struct shm *s, uint64_t offset, uint64_t n);
 

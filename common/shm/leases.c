@@ -202,6 +202,20 @@ int lease_take(struct shm *s, uint32_t slot, const struct limit_want *wants, siz
 
 /* --- giving back --- */
 
+void share_give_back(struct limits *l, uint32_t i, bool yielding)
+{
+	struct limit_share *sh = &l->shares[i];
+	struct limit_entry *e = &l->entries[sh->entry];
+
+	sh->held--;
+	sh->yielding -= yielding;
+	e->in_use--;
+	e->yielding -= yielding;
+	entry_check_over(l, sh->entry);
+	waiters_serve(l, sh->entry);
+	share_check_unused(l, i);
+}
+
 static void lease_release(struct limits *l, uint32_t slot, uint32_t id)
 {
 	struct lease *lease = lease_at(l->s, slot, id);
@@ -209,18 +223,8 @@ static void lease_release(struct limits *l, uint32_t slot, uint32_t id)
 	uint32_t i;
 
 	atomic_store_explicit(&lease->state, LEASE_FREE, memory_order_release);
-	for (i = 0; i < lease->n; i++) {
-		struct limit_share *sh = &l->shares[lease->shares[i]];
-		struct limit_entry *e = &l->entries[sh->entry];
-
-		sh->held--;
-		sh->yielding -= yielding;
-		e->in_use--;
-		e->yielding -= yielding;
-		entry_check_over(l, sh->entry);
-		waiters_serve(l, sh->entry);
-		share_check_unused(l, lease->shares[i]);
-	}
+	for (i = 0; i < lease->n; i++)
+		share_give_back(l, lease->shares[i], yielding);
 	atomic_store_explicit(&lease->msgid, 0, memory_order_relaxed);
 	lease_push_free(l, slot, id);
 }

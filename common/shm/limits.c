@@ -56,14 +56,8 @@ void limits_set_bells(const int *fds, size_t n)
 void limits_table_init(struct shm *s)
 {
 	struct limits_table *t = shm_at(s, s->limits_at);
-	pthread_mutexattr_t a;
 
-	if (pthread_mutexattr_init(&a) ||
-	    pthread_mutexattr_setpshared(&a, PTHREAD_PROCESS_SHARED) ||
-	    pthread_mutexattr_setrobust(&a, PTHREAD_MUTEX_ROBUST) ||
-	    pthread_mutex_init(&t->mutex, &a))
-		fatal("shared memory: this system has no robust mutexes between processes");
-	pthread_mutexattr_destroy(&a);
+	shm_mutex_init(&t->mutex);
 }
 
 /* --- entries --- */

@@ -72,20 +72,12 @@ static void adopt_share(struct limits *l, struct lease *lease, uint32_t i)
 static void drop_share(struct limits *l, struct lease *lease, uint32_t at)
 {
 	uint32_t i = lease->shares[at];
-	struct limit_share *sh = &l->shares[i];
-	struct limit_entry *e = &l->entries[sh->entry];
 	bool yielding = atomic_load_explicit(&lease->state, memory_order_relaxed) == LEASE_YIELDING;
 
 	lease->shares[at] = lease->shares[lease->n - 1];
 	atomic_signal_fence(memory_order_seq_cst);
 	lease->n--;
-	sh->held--;
-	sh->yielding -= yielding;
-	e->in_use--;
-	e->yielding -= yielding;
-	entry_check_over(l, sh->entry);
-	waiters_serve(l, sh->entry);
-	share_check_unused(l, i);
+	share_give_back(l, i, yielding);
 }
 
 /* Shares of all entries; ERR_FULL leaves none behind. */

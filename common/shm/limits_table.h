@@ -139,6 +139,8 @@ uint32_t share_find(const struct limits *l, uint32_t e, uint32_t slot);
 uint32_t share_get(struct limits *l, uint32_t e, uint32_t slot);
 /* Frees it when it neither holds nor waits. */
 void share_check_unused(struct limits *l, uint32_t sh);
+/* Takes one lease off it and lets who waits have the place. */
+void share_give_back(struct limits *l, uint32_t sh, bool yielding);
 /* After a change of what is in use or of the cap. */
 void entry_check_over(struct limits *l, uint32_t e);
 /* Entries of all wants into ret, with their caps; a want that names the entry of an earlier one again gets 0. */

@@ -95,14 +95,8 @@ static uint64_t lead(enum rate_measure m, uint64_t n, usec_t per, uint64_t k)
 void rates_table_init(struct shm *s)
 {
 	struct rates_table *t = shm_at(s, s->rates_at);
-	pthread_mutexattr_t a;
 
-	if (pthread_mutexattr_init(&a) ||
-	    pthread_mutexattr_setpshared(&a, PTHREAD_PROCESS_SHARED) ||
-	    pthread_mutexattr_setrobust(&a, PTHREAD_MUTEX_ROBUST) ||
-	    pthread_mutex_init(&t->mutex, &a))
-		fatal("shared memory: this system has no robust mutexes between processes");
-	pthread_mutexattr_destroy(&a);
+	shm_mutex_init(&t->mutex);
 }
 
 static uint64_t hash_bytes(uint64_t h, const char *p, size_t n)

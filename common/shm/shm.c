@@ -154,6 +154,17 @@ void shm_free(struct shm *s)
 	munmap(s, s->size);
 }
 
+void shm_mutex_init(pthread_mutex_t *m)
+{
+	pthread_mutexattr_t a;
+
+	if (pthread_mutexattr_init(&a) ||
+	    pthread_mutexattr_setpshared(&a, PTHREAD_PROCESS_SHARED) ||
+	    pthread_mutexattr_setrobust(&a, PTHREAD_MUTEX_ROBUST) || pthread_mutex_init(m, &a))
+		fatal("shared memory: this system has no robust mutexes between processes");
+	pthread_mutexattr_destroy(&a);
+}
+
 void shm_forget(struct shm *s, uint64_t offset, uint64_t n)
 {
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);

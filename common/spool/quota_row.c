@@ -9,17 +9,6 @@
 
 enum { POOL_VERSION = 2, COLD_VERSION = 1 }; /* a pool's row of version 1 was a single number */
 
-static int begin(struct dec *d, struct slice v, uint8_t version)
-{
-	uint8_t got;
-
-	*d = dec_of(v.p, v.n);
-	got = dec_u8(d);
-	if (!dec_ok(d) || got == 0)
-		return ERR_CORRUPT;
-	return got == version ? 0 : ERR_VERSION;
-}
-
 void quota_member_encode(const struct quota_member *m, struct buf *b)
 {
 	enc_bytes(b, m->name);
@@ -65,7 +54,7 @@ int quota_pool_decode(struct slice v, struct quota_pool *ret)
 	struct slice rest;
 	struct dec d;
 	uint32_t n = 0;
-	int rc = begin(&d, v, POOL_VERSION);
+	int rc = row_begin(&d, v, POOL_VERSION);
 
 	if (rc < 0)
 		return rc;
@@ -93,7 +82,7 @@ void quota_cold_encode(const struct quota_cold *x, struct buf *b)
 int quota_cold_decode(struct slice v, struct quota_cold *ret)
 {
 	struct dec d;
-	int rc = begin(&d, v, COLD_VERSION);
+	int rc = row_begin(&d, v, COLD_VERSION);
 
 	if (rc < 0)
 		return rc;

@@ -19,7 +19,7 @@ enum {
 	RATE_VERSION = 1,
 };
 
-static int begin(struct dec *d, struct slice v, uint8_t version)
+int row_begin(struct dec *d, struct slice v, uint8_t version)
 {
 	uint8_t got;
 
@@ -58,7 +58,7 @@ int row_message_decode(struct slice v, struct spool_message *ret)
 {
 	struct dec d;
 	uint8_t body;
-	int rc = begin(&d, v, MESSAGE_VERSION);
+	int rc = row_begin(&d, v, MESSAGE_VERSION);
 
 	if (rc < 0)
 		return rc;
@@ -106,7 +106,7 @@ int row_recipient_decode(struct slice v, struct spool_recipient *ret)
 {
 	struct dec d;
 	uint8_t fresh, lane;
-	int rc = begin(&d, v, RECIPIENT_VERSION);
+	int rc = row_begin(&d, v, RECIPIENT_VERSION);
 
 	if (rc < 0)
 		return rc;
@@ -143,7 +143,7 @@ void row_fresh_encode(uint32_t queue, uint64_t msgid, struct buf *b)
 int row_fresh_decode(struct slice v, uint32_t *ret_queue, uint64_t *ret_msgid)
 {
 	struct dec d;
-	int rc = begin(&d, v, FRESH_VERSION);
+	int rc = row_begin(&d, v, FRESH_VERSION);
 
 	if (rc < 0)
 		return rc;
@@ -164,7 +164,7 @@ void row_queue_encode(const struct spool_queue *q, struct buf *b)
 int row_queue_decode(struct slice v, struct spool_queue *ret)
 {
 	struct dec d;
-	int rc = begin(&d, v, QUEUE_VERSION);
+	int rc = row_begin(&d, v, QUEUE_VERSION);
 
 	if (rc < 0)
 		return rc;
@@ -185,7 +185,7 @@ void row_vmta_encode(const struct spool_vmta *m, struct buf *b)
 int row_vmta_decode(struct slice v, struct spool_vmta *ret)
 {
 	struct dec d;
-	int rc = begin(&d, v, VMTA_VERSION);
+	int rc = row_begin(&d, v, VMTA_VERSION);
 
 	if (rc < 0)
 		return rc;
@@ -206,7 +206,7 @@ void row_site_encode(const struct spool_site *s, struct buf *b)
 int row_site_decode(struct slice v, struct spool_site *ret)
 {
 	struct dec d;
-	int rc = begin(&d, v, SITE_VERSION);
+	int rc = row_begin(&d, v, SITE_VERSION);
 
 	if (rc < 0)
 		return rc;
@@ -232,7 +232,7 @@ int row_reroute_decode(struct slice v, struct spool_reroute *ret)
 {
 	struct dec d;
 	uint8_t loop;
-	int rc = begin(&d, v, REROUTE_VERSION);
+	int rc = row_begin(&d, v, REROUTE_VERSION);
 
 	if (rc < 0)
 		return rc;
@@ -254,7 +254,7 @@ void row_number_encode(uint64_t v, struct buf *b)
 int row_number_decode(struct slice v, uint64_t *ret)
 {
 	struct dec d;
-	int rc = begin(&d, v, NUMBER_VERSION);
+	int rc = row_begin(&d, v, NUMBER_VERSION);
 
 	if (rc < 0)
 		return rc;
@@ -304,7 +304,7 @@ int row_order_decode(struct slice v, struct order_row *ret)
 	struct dec d;
 	uint8_t kind, flags;
 	struct slice source;
-	int rc = begin(&d, v, ORDER_VERSION);
+	int rc = row_begin(&d, v, ORDER_VERSION);
 
 	if (rc < 0)
 		return rc;
@@ -358,7 +358,7 @@ void row_numbers_encode(const struct spool_numbers *n, struct buf *b)
 int row_numbers_decode(struct slice v, struct spool_numbers *ret)
 {
 	struct dec d;
-	int rc = begin(&d, v, NUMBERS_VERSION);
+	int rc = row_begin(&d, v, NUMBERS_VERSION);
 
 	if (rc < 0)
 		return rc;
@@ -386,7 +386,7 @@ void row_ring_encode(const struct spool_ring_position *p, struct buf *b)
 int row_ring_decode(struct slice v, struct spool_ring_position *ret)
 {
 	struct dec d;
-	int rc = begin(&d, v, RING_VERSION);
+	int rc = row_begin(&d, v, RING_VERSION);
 
 	if (rc < 0)
 		return rc;
@@ -410,7 +410,7 @@ void row_rate_encode(const struct spool_rate *r, struct buf *b)
 int row_rate_decode(struct slice v, struct spool_rate *ret)
 {
 	struct dec d;
-	int rc = begin(&d, v, RATE_VERSION);
+	int rc = row_begin(&d, v, RATE_VERSION);
 
 	if (rc < 0)
 		return rc;

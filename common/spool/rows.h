@@ -12,6 +12,10 @@
 #include "common/spool/order.h"
 #include "common/spool/spool.h"
 
+struct dec;
+
+/* Opens a value for decoding, behind its version: 0, ERR_CORRUPT, or ERR_VERSION for another one than this. */
+int row_begin(struct dec *d, struct slice v, uint8_t version) WARN_UNUSED;
 void row_message_encode(const struct spool_message *m, struct buf *b);
 int row_message_decode(struct slice v, struct spool_message *ret) WARN_UNUSED;
 void row_recipient_encode(const struct spool_recipient *r, struct buf *b);
