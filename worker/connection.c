@@ -454,14 +454,29 @@ static bool yields(struct connection *c, bool idle)
 	return site_is_over(c->site) || slots_should_yield(c, idle);
 }
 
-static void become_idle(struct connection *c)
+static void become_waiting(struct connection *c)
 {
 	if (c->busy)
 		c->idle_since = loop_now(c->w->loop);
 	c->busy = false;
 	c->serving = 0;
 	stream_timeout(c->stream, 0, 0);
+}
+
+static void become_idle(struct connection *c)
+{
+	become_waiting(c);
 	if (c->closing || yields(c, true))
+		say_quit(c);
+	else
+		loop_timer_set(c->timer, IDLE_LOOK);
+}
+
+/* The committer is behind: no other mail could use its place any sooner, so it stays. */
+static void wait_for_room(struct connection *c)
+{
+	become_waiting(c);
+	if (c->closing || site_is_over(c->site))
 		say_quit(c);
 	else
 		loop_timer_set(c->timer, IDLE_LOOK);
@@ -470,6 +485,7 @@ static void become_idle(struct connection *c)
 bool connection_work(struct connection *c)
 {
 	uint64_t most = c->site->set->max_msg_per_connection;
+	enum transaction_start start;
 
 	if (c->step != STEP_ready || c->txn || c->closing)
 		return false;
@@ -477,13 +493,18 @@ bool connection_work(struct connection *c)
 	if (c->w->stopping || (most && c->messages >= most) || stream_input(c->stream).n ||
 	    (c->messages && yields(c, false)))
 		c->closing = true;
-	else if (transaction_begin(c) == TRANSACTION_BEGUN) {
+	start = c->closing ? TRANSACTION_NOTHING : transaction_begin(c);
+	if (start == TRANSACTION_BEGUN) {
 		c->messages++;
 		c->busy = true;
 		loop_timer_clear(c->timer);
 		return true;
 	}
-	if (c->step == STEP_ready)
+	if (c->step != STEP_ready)
+		return false;
+	if (start == TRANSACTION_NO_ROOM)
+		wait_for_room(c);
+	else
 		become_idle(c);
 	return false;
 }

@@ -13,6 +13,7 @@ struct post {
 	struct buf b;
 	uint64_t reserved;
 	uint64_t margin; /* for reports without reservation */
+	uint64_t waste; /* at the end of a lap, at most: the largest that is ever reserved */
 	bool bell_due;
 };
 
@@ -22,7 +23,7 @@ struct post *post_new(struct worker *w)
 
 	p->w = w;
 	p->ring = shm_ring(w->shm, w->h->slot);
-	p->margin = ring_capacity(p->ring) / 8;
+	p->margin = p->waste = ring_capacity(p->ring) / 8;
 	return p;
 }
 
@@ -34,16 +35,20 @@ void post_free(struct post *p)
 	free(p);
 }
 
-uint64_t post_bound(uint32_t n)
+uint64_t post_bound(const struct report_transaction *t, uint32_t n)
 {
-	return ring_cost(report_transaction_bound(n));
+	return ring_record(report_transaction_bound(t, n));
 }
 
+/*
+ * Behind the end of a lap the room is short by what was wasted there, until the committer has passed it.
+ * Before that the head cannot come to the end of the next lap, so one waste is all that is ever needed.
+ */
 uint64_t post_room(const struct post *p)
 {
-	uint64_t room = ring_room(p->ring);
+	uint64_t room = ring_room(p->ring), taken = p->reserved + p->waste;
 
-	return room > p->reserved ? room - p->reserved : 0;
+	return room > taken ? room - taken : 0;
 }
 
 bool post_reserve(struct post *p, uint64_t n)
@@ -62,11 +67,9 @@ void post_release(struct post *p, uint64_t n)
 
 uint32_t post_max_recipients(const struct post *p)
 {
-	/* Half of the ring for one transaction and its local outcomes, so that others go on. */
-	uint64_t most = ring_capacity(p->ring) / 4;
 	uint32_t n = 1;
 
-	while (n < 65536 && post_bound(n * 2) <= most)
+	while (n < 65536 && post_bound(NULL, n * 2) <= p->waste)
 		n *= 2;
 	return n;
 }
@@ -100,9 +103,9 @@ void post_transaction(struct post *p, const struct report_transaction *t, uint64
 {
 	buf_clear(&p->b);
 	report_transaction_encode(t, &p->b);
-	if (ring_cost(p->b.n) > reserved)
+	if (ring_record(p->b.n) > reserved)
 		panic("outcomes need %llu bytes of the ring, %llu are reserved",
-		      (unsigned long long)ring_cost(p->b.n), (unsigned long long)reserved);
+		      (unsigned long long)ring_record(p->b.n), (unsigned long long)reserved);
 	post_release(p, reserved);
 	if (!put(p, REPORT_TRANSACTION))
 		panic("no room in the ring in spite of a reservation");

@@ -18,12 +18,12 @@ struct worker;
 struct post *post_new(struct worker *w);
 void post_free(struct post *p);
 
-/* What a transaction report with n recipients takes of the ring at most. */
-uint64_t post_bound(uint32_t n);
+/* What a transaction report of t's names with n recipients takes of the ring at most. */
+uint64_t post_bound(const struct report_transaction *t, uint32_t n);
 /* Sets n bytes aside; false when the ring has no room now. */
 bool post_reserve(struct post *p, uint64_t n);
 void post_release(struct post *p, uint64_t n);
-/* Room that nobody has reserved. */
+/* Room that nobody has reserved, without what the end of a lap may waste. */
 uint64_t post_room(const struct post *p);
 /* Most recipients that one transaction report may ever hold, at least 1. */
 uint32_t post_max_recipients(const struct post *p);

@@ -604,8 +604,10 @@ static bool begin(struct connection *c, struct parcel *p, uint32_t n, uint64_t r
 	}
 	paces_sent(c->site, paces, sent);
 	if (sent == t->count) { /* nothing was decided here: one report will do */
-		t->reserved -= post_bound(1);
-		post_release(t->w->post, post_bound(1));
+		uint64_t one = transaction_bound(c, n);
+
+		post_release(t->w->post, t->reserved - one);
+		t->reserved = one;
 	}
 	c->txn = t;
 	t->warmup_day = warmup_begun(c->site, &c->source_ip, sent);
@@ -632,8 +634,8 @@ enum transaction_start transaction_begin(struct connection *c)
 			break;
 		if (!paces_take(c, p, &n, &paces))
 			continue; /* its queue waits alone, or no clock is open any more */
-		/* One report for what the receiver says, one for what is decided here. */
-		bound = post_bound(n) + post_bound(1);
+		/* What the receiver says is one report, what is decided here another. */
+		bound = transaction_bound(c, n) * (n > 1 ? 2 : 1);
 		if (!post_reserve(c->w->post, bound)) {
 			paces_sent(c->site, &paces, 0);
 			return TRANSACTION_NO_ROOM;

@@ -57,6 +57,8 @@ struct transaction {
 	struct outcome message; /* of all accepted ones, once decided */
 };
 
+/* Room in the ring for a report with n recipients of what goes over c. */
+uint64_t transaction_bound(const struct connection *c, uint32_t n);
 /* This one gets an outcome of its own. */
 void rcpt_decide(struct txn_rcpt *x, const struct outcome *o);
 /* All that have no outcome of their own get this one. */

@@ -116,6 +116,17 @@ static uint32_t collect(struct transaction *t, bool ours, struct report_outcome 
 	return n;
 }
 
+static void fill_names(const struct connection *c, bool ours, struct report_transaction *ret)
+{
+	bool tls = !ours && c->stream && stream_is_tls(c->stream);
+
+	ret->site = slice_str(c->site->label);
+	ret->mx_name = slice_str(ours ? "" : c->host);
+	ret->esmtp = ours ? slice_str("") : buf_slice(&c->esmtp);
+	ret->tls_protocol = slice_str(tls ? stream_tls_protocol(c->stream) : "");
+	ret->tls_cipher = slice_str(tls ? stream_tls_cipher(c->stream) : "");
+}
+
 static void report_fill(const struct transaction *t, bool ours, struct report_transaction *ret)
 {
 	const struct connection *c = t->c;
@@ -123,25 +134,24 @@ static void report_fill(const struct transaction *t, bool ours, struct report_tr
 	*ret = (struct report_transaction){
 		.msgid = t->msgid,
 		.type = ours ? DLV_LOCAL : DLV_SMTP,
-		.site = slice_str(c->site->label),
-		.mx_name = slice_str(ours ? "" : c->host),
 		.started = t->started,
 		.ended = loop_wall(t->w->loop),
-		.tls_protocol = slice_str(""),
-		.tls_cipher = slice_str(""),
-		.esmtp = slice_str(""),
 	};
+	fill_names(c, ours, ret);
 	if (ours)
 		return;
 	ret->mx_ip = c->ip;
 	ret->source_ip = c->source_ip;
 	ret->warmup_day = t->warmup_day;
-	ret->esmtp = buf_slice(&c->esmtp);
 	ret->bytes = t->offset;
-	if (c->stream && stream_is_tls(c->stream)) {
-		ret->tls_protocol = slice_str(stream_tls_protocol(c->stream));
-		ret->tls_cipher = slice_str(stream_tls_cipher(c->stream));
-	}
+}
+
+uint64_t transaction_bound(const struct connection *c, uint32_t n)
+{
+	struct report_transaction names;
+
+	fill_names(c, false, &names);
+	return post_bound(&names, n);
 }
 
 static void report(struct transaction *t, bool ours)
@@ -154,7 +164,7 @@ static void report(struct transaction *t, bool ours)
 	r.outcomes = o;
 	r.outcome_count = collect(t, ours, o);
 	if (r.outcome_count) {
-		bound = post_bound(r.outcome_count);
+		bound = transaction_bound(t->c, r.outcome_count);
 		t->reserved -= bound;
 		post_transaction(t->w->post, &r, bound);
 	}

@@ -37,7 +37,7 @@ bool verdict_items(struct site *s, struct item *const *items, uint32_t n, const 
 		.outcome_count = n,
 	};
 
-	if (!post_reserve(w->post, post_bound(n)))
+	if (!post_reserve(w->post, post_bound(&r, n)))
 		return false;
 	out = xcalloc(n, sizeof(*out));
 	for (uint32_t i = 0; i < n; i++) {
@@ -52,7 +52,7 @@ bool verdict_items(struct site *s, struct item *const *items, uint32_t n, const 
 		memcpy(out[i].enhanced, o->enhanced, sizeof(out[i].enhanced));
 	}
 	r.outcomes = out;
-	post_transaction(w->post, &r, post_bound(n));
+	post_transaction(w->post, &r, post_bound(&r, n));
 	for (uint32_t i = 0; i < n; i++)
 		inhand_done(w->inhand, items[i], post_position(w->post));
 	counter_add(w->counters,

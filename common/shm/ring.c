@@ -42,7 +42,7 @@ static uint32_t head_crc(const struct record *h, uint64_t pos)
 	return (uint32_t)crc32_z(crc, (const Bytef *)&pos, sizeof(pos));
 }
 
-static uint64_t record_size(size_t n)
+uint64_t ring_record(size_t n)
 {
 	return (sizeof(struct record) + n + RECORD_ALIGN - 1) & ~(uint64_t)(RECORD_ALIGN - 1);
 }
@@ -64,7 +64,7 @@ static uint64_t lap_left(const struct shm_ring *r, uint64_t pos)
 
 uint64_t ring_cost(size_t n)
 {
-	return 2 * record_size(n);
+	return 2 * ring_record(n);
 }
 
 uint64_t ring_capacity(const struct shm_ring *r)
@@ -106,7 +106,7 @@ static void record_write(struct shm_ring *r, uint64_t pos, enum record_kind kind
 
 bool ring_put(struct shm_ring *r, uint8_t type, const void *p, size_t n)
 {
-	uint64_t pos = ring_position(r), left = lap_left(r, pos), size = record_size(n);
+	uint64_t pos = ring_position(r), left = lap_left(r, pos), size = ring_record(n);
 	uint64_t skip = size > left ? left : 0;
 
 	if (n > ring_capacity(r) || skip + size > ring_room(r))
@@ -159,7 +159,7 @@ int ring_next(struct shm_ring *r, uint64_t *pos, uint8_t *ret_type, struct slice
 		if (avail < sizeof(h))
 			return bad_head(r, pos, avail, ret_payload);
 		memcpy(&h, data_at(r, *pos), sizeof(h));
-		size = record_size(h.length);
+		size = ring_record(h.length);
 		if (h.head_crc != head_crc(&h, *pos) || size > avail || size > lap_left(r, *pos) ||
 		    (h.kind != RECORD_DATA && h.kind != RECORD_SKIP))
 			return bad_head(r, pos, avail, ret_payload);

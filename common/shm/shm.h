@@ -150,9 +150,11 @@ int32_t shm_worker_by_vmta(struct shm *s, uint32_t vmta_id);
 struct shm_ring; /* inside shm */
 struct shm_ring *shm_ring(struct shm *s, uint32_t slot);
 
+/* Producer. Bytes that one record of n payload bytes takes in the ring. */
+uint64_t ring_record(size_t n);
 /*
- * Producer. Bytes that one record of n payload bytes takes in the ring, wrap-around waste included in the
- * bound (twice the record). A record whose cost is more than the capacity may never fit.
+ * The same with what may be left empty before it at the end of a lap: at most twice the record. That waste is
+ * there once a lap, so who reserves room for many records needs ring_record() for each and, once, the largest.
  */
 uint64_t ring_cost(size_t n);
 /* Free bytes now. */

@@ -6,11 +6,12 @@
 #define REPORT_VERSION 1
 
 /* What a transaction report takes at most: see report_transaction_bound(). */
-#define TRANSACTION_FIXED 2048 /* site, MX, TLS, ESMTP, addresses, times */
+#define TRANSACTION_FIXED 128 /* numbers, addresses, times, lengths of names */
 #define TEXT_AREA 1024 /* for texts, shared by the outcomes of a transaction */
 #define OUTCOME_TEXT 128 /* of text that every outcome may have besides */
-#define OUTCOME_BOUND 160 /* with OUTCOME_TEXT */
+#define OUTCOME_FIXED 32 /* without its text */
 #define NAME_MAX_STORED 300 /* of site and MX names and the ESMTP list */
+#define TLS_NAME_MAX 64
 
 enum { /* flags of an outcome */
        OUTCOME_ATTEMPTED = 1,
@@ -135,8 +136,8 @@ void report_transaction_encode(const struct report_transaction *t, struct buf *b
 	enc_cut(b, t->mx_name, NAME_MAX_STORED);
 	enc_ip(b, &t->mx_ip);
 	enc_ip(b, &t->source_ip);
-	enc_cut(b, t->tls_protocol, 64);
-	enc_cut(b, t->tls_cipher, 64);
+	enc_cut(b, t->tls_protocol, TLS_NAME_MAX);
+	enc_cut(b, t->tls_cipher, TLS_NAME_MAX);
 	enc_cut(b, t->esmtp, NAME_MAX_STORED);
 	enc_var(b, t->bytes);
 	enc_var(b, t->started);
@@ -430,9 +431,23 @@ int report_warmup_decode(struct slice payload, struct report_warmup *ret)
 	return finish(&d);
 }
 
-uint64_t report_transaction_bound(uint32_t n)
+static uint64_t stored(struct slice name, uint64_t most)
 {
-	return TRANSACTION_FIXED + TEXT_AREA + (uint64_t)n * OUTCOME_BOUND;
+	return name.n < most ? name.n : most;
+}
+
+uint64_t report_transaction_bound(const struct report_transaction *t, uint32_t n)
+{
+	uint64_t names = 3 * NAME_MAX_STORED + 2 * TLS_NAME_MAX;
+	uint64_t texts = TEXT_AREA + (uint64_t)n * OUTCOME_TEXT;
+
+	if (t)
+		names = stored(t->site, NAME_MAX_STORED) + stored(t->mx_name, NAME_MAX_STORED) +
+			stored(t->esmtp, NAME_MAX_STORED) + stored(t->tls_protocol, TLS_NAME_MAX) +
+			stored(t->tls_cipher, TLS_NAME_MAX);
+	if (texts > (uint64_t)n * REPORT_TEXT_MAX)
+		texts = (uint64_t)n * REPORT_TEXT_MAX;
+	return TRANSACTION_FIXED + names + texts + (uint64_t)n * OUTCOME_FIXED;
 }
 
 void report_notice_encode(const struct report_notice *n, struct buf *b)

@@ -178,7 +178,10 @@ int report_move_decode(struct slice payload, struct buf *scratch, struct report_
 int report_warmup_decode(struct slice payload, struct report_warmup *ret);
 int report_notice_decode(struct slice payload, struct report_notice *ret);
 
-/* Upper bound of the ring bytes of a transaction report with n recipients: reserve before MAIL FROM. */
-uint64_t report_transaction_bound(uint32_t n);
+/*
+ * Most bytes that a report of t's names (site, MX, TLS, ESMTP) with n outcomes has, whatever its numbers and
+ * texts: what is reserved before MAIL FROM. t = NULL: with the longest names.
+ */
+uint64_t report_transaction_bound(const struct report_transaction *t, uint32_t n);
 
 #endif
