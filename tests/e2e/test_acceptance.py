@@ -12,6 +12,7 @@ import pytest
 
 from peers import Dialogue, free_port, tool, wait_until
 from postfix import Postfix
+from unbound import Unbound, mail_domains
 
 TORTURE = bool(os.environ.get("SLUICE_TORTURE"))
 pytestmark = pytest.mark.limit(1800)
@@ -77,25 +78,12 @@ def test_200000_messages_byte_for_byte(make_sluice, make_receiver, dns, tmp_path
     assert 0.04 * count < len(sluice.records("t")) < 0.06 * count
 
 
-def unbound(folder, ip):
-    """Knows d0.test to d99.test, on port 53: Postfix can be told no other."""
-    lines = ["server:", f"interface: {ip}", "access-control: 127.0.0.0/8 allow", 'chroot: ""',
-             'username: ""', f'pidfile: "{folder}/unbound.pid"', "use-syslog: no",
-             "do-daemonize: no", "num-threads: 1", 'local-zone: "test." static']
-    for i in range(100):
-        lines += [f'local-data: "d{i}.test. 3600 IN MX 10 mx{i}.test."',
-                  f'local-data: "mx{i}.test. 3600 IN A 127.0.1.{1 + i}"']
-    conf = pathlib.Path(folder) / "unbound.conf"
-    conf.write_text("\n".join(lines) + "\n")
-    return subprocess.Popen(["unbound", "-d", "-c", str(conf)], stdin=subprocess.DEVNULL)
-
-
 def backlog_rate_of_postfix(receiver, first_id, count=30000):
     """Deferred messages per second that a tuned Postfix delivers after a restart and a flush."""
     seen = receiver.stats()["seen"]
     with tempfile.TemporaryDirectory(prefix="sluice-postfix-") as folder:
         pathlib.Path(folder).chmod(0o755)
-        dns = unbound(folder, "127.0.0.56")
+        dns = Unbound(folder, "127.0.0.56", mail_domains(100))
         postfix = Postfix(folder, free_port("127.0.0.1"), smtp_port=receiver.port,
                           resolver="127.0.0.56")
         try:
@@ -118,8 +106,7 @@ def backlog_rate_of_postfix(receiver, first_id, count=30000):
             return count * 18 // 20 / (time.monotonic() - began)
         finally:
             postfix.stop()
-            dns.terminate()
-            dns.wait(10)
+            dns.stop()
 
 
 @long
