@@ -143,11 +143,12 @@ LONG_REPLAYS := replay_backoff replay_warmup
 check-asan:
 	$(Q)$(MAKE) MODE=asan SKIP="$(LONG_REPLAYS)" unit replay fuzz
 
-# Criterion hides what valgrind finds in its children, so logs are read afterwards. Left out are those
-# that run the same code as others, only for longer or many times: ASan runs them all, and the replays.
+# valgrind takes some twenty times as long, and says more than ASan only of what was never set. Left out are
+# the tests that run long, watch times, or run the same code as others; ASan runs them all, and the replays.
 SLOW := stress fuzz chaos model accountant layout errors resolver process retry hostile dsn build docs \
 	commit inject orders values delivery stream args spool rates every commit_pool commit_warmup cli_remote \
-	conf_domains conf_limits conf_providers conf_backoff conf_warmup worker_backoff
+	conf_domains conf_limits conf_providers conf_backoff conf_warmup worker_backoff base conf dns session \
+	session_dialogue acct_record limits worker_queue worker_mode commit_tidy
 check-valgrind: $(UNIT_BIN)
 	@tests/run-valgrind $(BUILD)/valgrind $(filter-out $(foreach s,$(SLOW),%_$s),$^)
 
