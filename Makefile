@@ -138,10 +138,12 @@ check: deps
 deps:
 	@etc/install-deps
 
-# days in virtual time, that say no more about memory than the shorter ones do
+# days in virtual time, that say no more about memory, or a compiler, than the shorter ones do
 LONG_REPLAYS := replay_backoff replay_warmup
 check-asan:
 	$(Q)$(MAKE) MODE=asan SKIP="$(LONG_REPLAYS)" unit replay fuzz
+check-clang:
+	$(Q)$(MAKE) SKIP="$(LONG_REPLAYS)" all unit replay
 
 # valgrind takes some twenty times as long, and says more than ASan only of what was never set. Left out are
 # the tests that run long, watch times, or run the same code as others; ASan runs them all, and the replays.
