@@ -211,13 +211,13 @@ help:
 ## make            build/$(MODE)/sluiced and sluice (MODE=debug release asan; CC=gcc clang)
 ## make demo       build, run with a local receiver, send mail, show what happened
 ## make check      install what is missing, build with both compilers, run every test
-## make unit replay e2e fuzz lint check-asan check-valgrind    the steps of it, alone
+## make unit replay e2e fuzz lint check-asan check-clang check-valgrind    the steps of it, alone
 ## make bench      Sluice beside Postfix on this machine
 ## make torture    the long forms of crash and fault tests; the unit in a booted container (tests/systemd/run)
 ## make install    PREFIX=/usr/local DESTDIR=
 
 FORCE:
-.PHONY: all binaries unit replay tools fuzz e2e e2e-asan check deps check-asan check-valgrind lint headers tidy format demo \
+.PHONY: all binaries unit replay tools fuzz e2e e2e-asan check deps check-asan check-clang check-valgrind lint headers tidy format demo \
 	bench torture docs install clean help FORCE
 .SECONDARY:
 
