@@ -94,20 +94,24 @@ static void show_answer(struct answer *a, int rc)
 	json_decref(a->object);
 }
 
-static int run(struct cli *cli, const struct invocation *i, bool may_be_down)
+static int run(struct cli *cli, const struct invocation *i, json_t *more, bool may_be_down)
 {
 	struct answer a = {.cli = cli, .cmd = i->cmd, .object = json_object()};
 	struct client_events events = {on_data, on_progress, &a};
 	const char *name = i->cmd->remote ? i->cmd->remote : i->cmd->name;
 	struct place p;
 	char *error = NULL;
+	json_t *args;
 	int rc = place_find(cli, &p);
 
 	if (rc == 0) {
 		if (i->cmd->shape == SHAPE_ROWS)
 			a.table = table_new(cli, i->cmd->columns, i->cmd->nothing);
-		rc = client_run(p.control_socket, name, remote_args(i), &events, &error);
+		args = remote_args(i);
+		json_object_update(args, more);
+		rc = client_run(p.control_socket, name, args, &events, &error);
 	}
+	json_decref(more);
 	show_answer(&a, rc);
 	if (error && !(may_be_down && rc == CLI_NO_DAEMON))
 		cli_error(rc, "%s", error);
@@ -118,10 +122,10 @@ static int run(struct cli *cli, const struct invocation *i, bool may_be_down)
 
 int remote_run(struct cli *cli, const struct invocation *i)
 {
-	return run(cli, i, false);
+	return run(cli, i, NULL, false);
 }
 
-int remote_try(struct cli *cli, const struct invocation *i)
+int remote_try(struct cli *cli, const struct invocation *i, json_t *more)
 {
-	return run(cli, i, true);
+	return run(cli, i, more, true);
 }

@@ -4,6 +4,7 @@
 
 #include "cli/groups.h"
 #include "cli/place.h"
+#include "cli/provider.h"
 #include "cli/table.h"
 #include "common/acct/status.h"
 #include "common/conf/replies.h"
@@ -24,6 +25,7 @@ static const struct {
 /* A reply as the worker would see it. */
 struct question {
 	const struct conf *conf;
+	struct provider provider; /* of the domain */
 	const struct conf_domain *set;
 	size_t phase;
 	struct reply reply;
@@ -162,6 +164,10 @@ static json_t *answer(const struct question *q, const char *queue)
 		      c		? c->category
 		      : granted ? "success"
 				: acct_category_name(ACCT_CATEGORY_OTHER));
+	json_object_set_new(o, "provider",
+			    q->provider.p ? json_string(q->provider.p->name) : json_null());
+	json_object_set_new(o, "provider_by",
+			    q->provider.by ? json_string(q->provider.by) : json_null());
 	json_object_set_new(o, "category_pattern", json_string(c ? c->pattern : ""));
 	json_object_set_new(o, "category_file", c ? json_string(c->at.file) : json_null());
 	json_object_set_new(o, "category_line", c ? json_integer(c->at.line) : json_null());
@@ -172,6 +178,7 @@ static void print(struct cli *cli, const json_t *o)
 {
 	static const struct column fields[] = {
 		{"subject", "reply", COL_TEXT},	      {"phase", "at", COL_NAME},
+		{"provider", "provider", COL_NAME},   {"provider_by", "provider by", COL_TEXT},
 		{"result", "result", COL_TEXT},	      {"category", "category", COL_NAME},
 		{"category_pattern", "by", COL_TEXT}, {NULL, NULL, COL_TEXT},
 	};
@@ -195,16 +202,15 @@ static int refuse(const char *text)
 		text);
 }
 
-/* Of its provider where the configuration names the domain; DNS is not asked. */
-static const struct conf_domain *settings_of(const struct conf *c, struct slice domain,
+/* Of its provider, if it belongs to one. */
+static const struct conf_domain *settings_of(const struct question *q, struct slice domain,
 					     struct slice vmta)
 {
-	const struct conf_provider *p = conf_provider_of_domain(c, domain);
 	struct conf_rolled rolled;
 
-	if (!p || conf_keeps_own_site(c, domain, vmta))
-		return conf_domain_for(c, domain, vmta);
-	conf_rolled_for(c, p, domain, vmta, &rolled);
+	if (!q->provider.p)
+		return conf_domain_for(q->conf, domain, vmta);
+	conf_rolled_for(q->conf, q->provider.p, domain, vmta, &rolled);
 	return rolled.set;
 }
 
@@ -212,14 +218,17 @@ static int show(struct cli *cli, struct question *q, const char *queue)
 {
 	const char *slash = strrchr(queue, '/');
 	struct slice name = slash ? slice_of(queue, (size_t)(slash - queue)) : slice_str(queue);
+	struct slice vmta = slice_str(slash ? slash + 1 : "");
 	char *domain = slice_dup_lower(name);
 	json_t *o;
 
-	q->set = settings_of(q->conf, slice_str(domain), slice_str(slash ? slash + 1 : ""));
+	provider_find(cli, q->conf, slice_str(domain), vmta, false, &q->provider);
+	q->set = settings_of(q, slice_str(domain), vmta);
 	judge(q);
 	o = answer(q, queue);
 	cli_show_object(cli, o, print);
 	json_decref(o);
+	provider_done(&q->provider);
 	free(domain);
 	return CLI_DONE;
 }

@@ -2,9 +2,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/client.h"
 #include "cli/groups.h"
 #include "cli/place.h"
+#include "cli/provider.h"
 #include "cli/table.h"
 #include "common/base/xalloc.h"
 #include "common/conf/conf.h"
@@ -161,79 +161,15 @@ static int check_vmta(struct route *r, const char *header, const char *wanted)
 
 /* --- where to --- */
 
-static void on_hosts(const json_t *data, void *arg)
-{
-	json_object_update(arg, (json_t *)(uintptr_t)data);
-}
-
-/* Hosts of the lowest preference decide, with all of their addresses. */
-static const struct conf_provider *provider_of_hosts(const struct route *r, const json_t *hosts)
-{
-	const struct conf_provider *all = NULL;
-	json_int_t best = -1;
-	json_t *host, *address;
-	size_t i, k;
-
-	json_array_foreach(hosts, i, host)
-	{
-		json_int_t preference = json_integer_value(json_object_get(host, "preference"));
-		const char *name = json_string_value(json_object_get(host, "host"));
-
-		if (best >= 0 && preference != best)
-			continue;
-		best = preference;
-		json_array_foreach(json_object_get(host, "addresses"), k, address)
-		{
-			const struct conf_provider *p;
-			struct ip ip;
-
-			if (!ip_parse(slice_str(json_string_value(address)), &ip))
-				continue;
-			p = conf_provider_of_host(r->conf, slice_str(name ? name : ""), &ip);
-			if (!p || (all && p != all))
-				return NULL;
-			all = p;
-		}
-	}
-	return all;
-}
-
-/* The daemon knows what DNS says; without it only what the configuration names. */
-static json_t *ask_hosts(struct route *r)
-{
-	json_t *answer = json_object(), *args = json_object();
-	struct client_events events = {.on_data = on_hosts, .arg = answer};
-	char *error = NULL;
-	struct place p;
-
-	json_object_set_new(args, "domain", json_stringn(r->domain.p, r->domain.n));
-	if (place_find(r->cli, &p) != 0)
-		json_decref(args);
-	else if (client_run(p.control_socket, "resolve", args, &events, &error) != CLI_DONE)
-		json_object_clear(answer);
-	free(error);
-	place_done(&p);
-	return answer;
-}
-
 static void check_provider(struct route *r)
 {
-	json_t *answer = NULL, *hosts;
+	struct provider found;
 
-	r->provider = conf_provider_of_domain(r->conf, r->domain);
-	put(r, "provider_by", r->provider ? "domains" : NULL);
-	answer = ask_hosts(r);
-	hosts = json_object_get(answer, "hosts");
-	if (!r->provider && hosts) {
-		r->provider = provider_of_hosts(r, hosts);
-		put(r, "provider_by", "mx");
-	} else if (!r->provider && conf_provider_count(r->conf)) {
-		put(r, "provider_by",
-		    "not known: the daemon that would look up the hosts is not "
-		    "reachable");
-	}
-	json_object_set(r->out, "hosts", hosts ? hosts : json_null());
-	json_decref(answer);
+	provider_find(r->cli, r->conf, r->domain, slice_str(r->vmta->name), true, &found);
+	r->provider = found.p;
+	put(r, "provider_by", found.by);
+	json_object_set(r->out, "hosts", found.hosts ? found.hosts : json_null());
+	provider_done(&found);
 	put(r, "provider", r->provider ? r->provider->name : NULL);
 	r->site = r->provider ? xasprintf("%s.rollup/%s", r->provider->name, r->vmta->name)
 			      : xasprintf("%.*s/%s", SLICE_ARG(r->domain), r->vmta->name);

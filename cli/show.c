@@ -5,6 +5,7 @@
 #include "cli/client.h"
 #include "cli/groups.h"
 #include "cli/place.h"
+#include "cli/provider.h"
 #include "cli/remote.h"
 #include "cli/table.h"
 #include "common/conf/conf.h"
@@ -277,51 +278,67 @@ static void on_setting(const struct conf_setting *s, void *arg)
 	json_decref(row);
 }
 
+static void split_queue(const struct invocation *i, struct slice *ret_domain,
+			struct slice *ret_vmta)
+{
+	struct slice queue = slice_str(i->args[0]);
+	ptrdiff_t slash = slice_rchr(queue, '/');
+
+	*ret_domain = slash < 0 ? queue : slice_sub(queue, 0, (size_t)slash);
+	*ret_vmta = slash < 0 ? slice_of(NULL, 0) : slice_from(queue, (size_t)slash + 1);
+}
+
+/* What has been found of the provider, beside the table. */
+static void say_provider(struct cli *cli, const char *name, const char *by)
+{
+	if (cli->json || !by)
+		return;
+	if (name)
+		fprintf(stderr, "of the provider %s, by %s\n", name,
+			strcmp(by, "mx") == 0 ? "its mail hosts" : by);
+	else
+		fprintf(stderr, "provider %s\n", by);
+}
+
 static int settings_from_file(struct cli *cli, const struct invocation *i)
 {
 	const struct conf *c = cli_conf(cli);
-	struct slice queue = slice_str(i->args[0]);
-	ptrdiff_t slash = slice_rchr(queue, '/');
-	struct slice domain = slash < 0 ? queue : slice_sub(queue, 0, (size_t)slash);
-	struct slice vmta = slash < 0 ? slice_of(NULL, 0) : slice_from(queue, (size_t)slash + 1);
+	struct slice domain, vmta;
+	struct provider found;
 	struct table *t;
 
 	if (!c)
 		return CLI_REFUSED;
+	split_queue(i, &domain, &vmta);
 	if (vmta.n && !conf_vmta_find(c, vmta))
 		return cli_error(CLI_REFUSED, "there is no virtual MTA %.*s in %s", SLICE_ARG(vmta),
 				 cli->conf_path);
+	provider_find(cli, c, domain, vmta, false, &found);
 	t = table_new(cli, show_setting_columns, NULL);
-	conf_show_settings(c, conf_provider_of_domain(c, domain), domain, vmta, on_setting, t);
+	conf_show_settings(c, found.p, domain, vmta, on_setting, t);
 	table_end(t);
+	say_provider(cli, found.p ? found.p->name : NULL, found.by);
+	provider_done(&found);
 	return CLI_DONE;
 }
 
-/* Nobody has asked DNS here, so a provider that is known by the MX hosts only is not seen. */
-static void say_whose(struct cli *cli, struct slice queue)
-{
-	ptrdiff_t slash = slice_rchr(queue, '/');
-	struct slice domain = slash < 0 ? queue : slice_sub(queue, 0, (size_t)slash);
-	const struct conf *c = cli->json ? NULL : cli->conf;
-
-	if (!c || !conf_provider_count(c) || conf_provider_of_domain(c, domain) ||
-	    slice_iends(domain, ".rollup"))
-		return;
-	fprintf(stderr,
-		"by the file alone; if its MX hosts are those of a provider: sluice check route -r "
-		"postmaster@%.*s\n",
-		SLICE_ARG(domain));
-}
-
+/* The daemon's settings, and its word for which provider the mail hosts are of. */
 int show_settings_run(struct cli *cli, const struct invocation *i)
 {
-	int rc = remote_try(cli, i);
+	struct slice domain, vmta;
+	json_t *known;
+	const char *name, *by;
+	int rc;
 
-	if (rc == CLI_NO_DAEMON)
-		rc = settings_from_file(cli, i);
+	split_queue(i, &domain, &vmta);
+	known = provider_ask(cli, domain);
+	name = json_string_value(json_object_get(known, "provider"));
+	by = json_string_value(json_object_get(known, "provider_by"));
+	rc = remote_try(cli, i, name ? json_pack("{s:s}", "provider", name) : NULL);
 	if (rc == CLI_DONE)
-		say_whose(cli, slice_str(i->args[0]));
-	return rc;
+		say_provider(cli, name, by);
+	json_decref(known);
+	return rc == CLI_NO_DAEMON ? settings_from_file(cli, i) : rc;
 }
 
 /* --- show version --- */

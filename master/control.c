@@ -311,9 +311,11 @@ static void one_setting(const struct conf_setting *s, void *arg)
 static void do_settings(struct control *c, const json_t *args)
 {
 	struct slice queue = slice_str(arg_string(args, "queue"));
+	const char *name = arg_string(args, "provider"); /* by its mail hosts */
 	ptrdiff_t slash = slice_rchr(queue, '/');
 	struct slice domain = slash < 0 ? queue : slice_sub(queue, 0, (size_t)slash);
 	struct slice vmta = slash < 0 ? slice_of(NULL, 0) : slice_from(queue, (size_t)slash + 1);
+	const struct conf_provider *p = conf_provider_of_domain(c->m->conf, domain);
 
 	if (domain.n == 0) {
 		fail(c, "name a domain or a queue: show settings gmail.com/mta1");
@@ -323,8 +325,9 @@ static void do_settings(struct control *c, const json_t *args)
 		fail(c, "there is no such virtual MTA: see show vmtas");
 		return;
 	}
-	conf_show_settings(c->m->conf, conf_provider_of_domain(c->m->conf, domain), domain, vmta,
-			   one_setting, c);
+	if (!p && name[0])
+		p = conf_provider_find(c->m->conf, slice_str(name));
+	conf_show_settings(c->m->conf, p, domain, vmta, one_setting, c);
 	succeed(c);
 }
 

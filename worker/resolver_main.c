@@ -8,13 +8,13 @@
 #include "common/base/log.h"
 #include "common/base/xalloc.h"
 #include "common/conf/conf.h"
+#include "common/dns/rollup_judge.h"
 #include "common/ipc/child.h"
 #include "common/loop/loop.h"
 #include "common/loop/stream.h"
 #include "common/shm/shm.h"
 #include "worker/resolver.h"
 #include "worker/resolver_upstream.h"
-#include "worker/rollup.h"
 
 #define PROCESS_MAGIC 0x7265736fu
 #define RESOLV_CONF "/etc/resolv.conf"

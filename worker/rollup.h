@@ -13,21 +13,9 @@
 
 #include "common/base/slice.h"
 
-struct conf;
-struct conf_provider;
-struct dns_route;
 struct queue;
 struct rollup; /* of one queue */
 struct spool_read;
-
-enum rollup_result { ROLLUP_PROVIDER, ROLLUP_NONE, ROLLUP_UNKNOWN };
-
-/*
- * What an answer says: the first provider all of whose hosts of the lowest preference it has, by `mx`, or all
- * of their addresses, by `mx-ip`. UNKNOWN: the look-up has failed, or the addresses that decide are missing.
- */
-enum rollup_result rollup_judge(const struct conf *c, const struct dns_route *answer,
-				const struct conf_provider **ret);
 
 /* The queue, which is at its own site, gets its settings and goes to the site that it was at last, if that can still be. */
 void rollup_begin(struct queue *q, struct spool_read *r, struct slice stored);

@@ -3,6 +3,8 @@ import json
 
 import pytest
 
+from peers import wait_until
+
 PLACES = ("[source 127.0.0.9]\ndefault-virtual-mta = p\n"
           "[source 127.0.0.7]\nalways-allow-relaying = no\nrelay-domain = plain.test\n"
           "[virtual-mta-pool p]\nvirtual-mta = b, c\npool-max-smtp-out = 9\nmax-smtp-out = 4\n"
@@ -64,9 +66,62 @@ def test_the_provider_comes_from_dns_and_with_it_the_limits(places):
                          ("mx", "in.big.test"): 3}
     people = places.run("check", "route", "-r", "u@d.test").stdout
     assert "big.rollup/a" in people and "in.big.test" in people
-    hint = places.run("show", "settings", "d.test").stderr
-    assert hint.endswith("sluice check route -r postmaster@d.test\n"), hint
-    assert places.run("--json", "show", "settings", "d.test").stderr == ""
+
+
+@pytest.fixture
+def members(places, dns):
+    """Domains whose mail hosts are mixed: names or addresses, of the lowest preference or not."""
+    dns.set("by-ip.test", MX=[(10, "mx1.far.test"), (10, "mx2.far.test"), (20, "mx.small.test")])
+    for host, address in (("mx1.far.test", "127.0.3.1"), ("mx2.far.test", "127.0.3.2"),
+                          ("mx.small.test", "127.0.4.1")):
+        dns.set(host, A=[address])
+    dns.set("mixed.test", MX=[(10, "mx1.far.test"), (10, "in.big.test")])
+    dns.set("apart.test", MX=[(10, "in.big.test")])
+    dns.set("gone.test", rcode="SERVFAIL")
+    places.extra = PLACES + (
+        "[provider far]\nmx-ip = 127.0.3.0/24\n[domain far.rollup]\nmax-smtp-out = 12\n"
+        "smtp-pattern-list = far\n[smtp-pattern-list far]\nreply = /far away/ skip-mx\n"
+        "[domain apart.test]\ndisable-mx-rollup = yes\nmax-smtp-out = 13\n")
+    return places
+
+
+BELONGS = {"d.test": ("big", "11"), "by-ip.test": ("far", "12"), "apart.test": (None, "13"),
+           "mixed.test": (None, "20"), "gone.test": (None, "20"), "plain.test": (None, "20")}
+
+
+@pytest.mark.parametrize("domain", BELONGS)
+def test_every_command_knows_the_provider_as_the_worker_does(members, domain):
+    provider, cap = BELONGS[domain]
+    members.start()
+    one = route(members, "-r", f"u@{domain}")
+    assert (one["provider"], one["site"]) == (
+        provider, f"{provider}.rollup/a" if provider else f"{domain}/a")
+    rows = {r["directive"]: r["value"] for r in members.rows("show", "settings", f"{domain}/a")}
+    assert rows["max-smtp-out"] == cap
+    reply = json.loads(members.run("--json", "check", "reply", f"{domain}/a",
+                                   "451 4.4.1 far away").stdout)
+    assert reply["provider"] == provider
+    assert [m["list"] for m in reply["matches"]] == (["far"] if provider == "far" else [])
+    said = members.run("show", "settings", domain).stderr
+    assert (f"of the provider {provider}, by its mail hosts" in said) == bool(provider), said
+    assert ("not known" in said) == (domain == "gone.test"), said
+    assert members.run("--json", "show", "settings", domain).stderr == ""
+    # what the worker did with mail for it
+    if provider:
+        members.inject("s@x.test", [f"u@{domain}"])
+
+        def at_provider():
+            done = members.run("--json", "show", "queue", f"{provider}.rollup/a")
+            return done.returncode == 0 and [
+                q["queue"] for q in json.loads(done.stdout)["queues"]] == [f"{domain}/a"]
+        wait_until(at_provider, 10, f"{domain} to be a member of {provider}")
+
+
+def test_without_a_daemon_it_says_what_it_does_not_know(members):
+    members.write_config()
+    assert "not reachable" in members.run("show", "settings", "d.test/a").stderr
+    reply = json.loads(members.run("--json", "check", "reply", "d.test/a", "250 ok").stdout)
+    assert reply["provider"] is None and "not reachable" in reply["provider_by"]
 
 
 def test_what_would_be_refused(places):

@@ -1,4 +1,4 @@
-/* links: common/base common/loop common/dns common/conf common/ipc common/shm tests/lib/testdns worker/resolver.c worker/resolver_main.c worker/resolver_packet.c worker/resolver_record.c worker/resolver_route.c worker/resolver_server.c worker/resolver_upstream.c worker/rollup_judge.c */
+/* links: common/base common/loop common/dns common/conf common/ipc common/shm tests/lib/testdns worker/resolver.c worker/resolver_main.c worker/resolver_packet.c worker/resolver_record.c worker/resolver_route.c worker/resolver_server.c worker/resolver_upstream.c */
 #include <criterion/criterion.h>
 #include <jansson.h>
 #include <signal.h>

@@ -1,7 +1,7 @@
-/* What DNS says of the provider of a domain: workers and the resolver decide it alike. */
+#include "common/dns/rollup_judge.h"
+
 #include "common/conf/conf.h"
 #include "common/dns/dns.h"
-#include "worker/rollup.h"
 
 static bool all_by_name(const struct conf_provider *p, const struct dns_route *a, uint16_t lowest)
 {
