@@ -150,7 +150,7 @@ check-clang:
 SLOW := stress fuzz chaos model accountant layout errors resolver process retry hostile dsn build docs \
 	commit inject orders values delivery stream args spool rates every commit_pool commit_warmup cli_remote \
 	conf_domains conf_limits conf_providers conf_backoff conf_warmup worker_backoff base conf dns session \
-	session_dialogue acct_record limits worker_queue worker_mode commit_tidy
+	session_dialogue acct_record limits worker_queue worker_mode commit_tidy loop
 check-valgrind: $(UNIT_BIN)
 	@tests/run-valgrind $(BUILD)/valgrind $(filter-out $(foreach s,$(SLOW),%_$s),$^)
 

@@ -137,7 +137,7 @@ static int option_value(struct invocation *i, enum option_id o, const char *valu
 		return cli_error(CLI_USAGE, "--%.*s %s: %s", (int)strcspn(name, " "), name,
 				 rows[o].arg, rows[o].doc);
 	i->text[o] = value;
-	i->given |= UINT32_C(1) << o;
+	i->given |= UINT64_C(1) << o;
 	return 0;
 }
 
@@ -361,7 +361,7 @@ static bool short_option(const struct invocation *i, const char *word, enum opti
 
 	for (size_t k = 0; k < ARRAY_SIZE(known); k++) {
 		if (strcmp(word, known[k].word) != 0 ||
-		    !(i->cmd->options & UINT32_C(1) << known[k].o))
+		    !(i->cmd->options & UINT64_C(1) << known[k].o))
 			continue;
 		*ret = known[k].o;
 		return true;

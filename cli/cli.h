@@ -71,6 +71,7 @@ struct cli {
 	X(CONTENT, "content", FLAG, "content", "", "print the message itself")                     \
 	X(SOURCE_IP, "source-ip", TEXT, "source_ip", "IP", "from this local address")              \
 	X(LOG_DATA, "log-data", FLAG, "log_data", "", "show the message itself, too")              \
+	X(WAIT, "wait", TIME, "wait", "TIME", "for so long without anything to tell: 5m; else 1m") \
 	X(CLIENT, "client", TEXT, "client", "IP", "address of the feeder")                         \
 	X(HEADER, "header", TEXT, "header", "'X: y'", "a header of the message")                   \
 	X(MAN, "man", FLAG, "man", "", "print the manual page")
@@ -81,7 +82,7 @@ enum option_id {
 #undef OPTION_ENUM
 		OPTION_COUNT
 };
-#define OPT(id) (UINT32_C(1) << OPTION_##id)
+#define OPT(id) (UINT64_C(1) << OPTION_##id)
 #define OPTS_FILTER \
 	(OPT(QUEUE) | OPT(VMTA) | OPT(JOB) | OPT(ORIG) | OPT(RCPT) | OPT(ENVID) | OPT(OLDER))
 
@@ -91,7 +92,7 @@ struct command;
 struct invocation {
 	const struct command *cmd; /* NULL: none given */
 	bool help;
-	uint32_t given; /* OPT() bits */
+	uint64_t given; /* OPT() bits */
 	const char *text[OPTION_COUNT];
 	uint64_t number[OPTION_COUNT]; /* NUMBER, TIME (seconds) */
 	const char **args; /* what is neither option nor part of the name; heap */
@@ -128,8 +129,8 @@ struct command {
 	const char *args; /* for the usage line */
 	const char *doc; /* one line */
 	const char *example; /* behind "sluice " */
-	uint32_t options; /* OPT() bits that it takes */
-	uint32_t filters; /* of these one at least is required; 0: none */
+	uint64_t options; /* OPT() bits that it takes */
+	uint64_t filters; /* of these one at least is required; 0: none */
 	size_t args_min, args_max;
 	int (*run)(struct cli *cli, const struct invocation *i);
 	/* remote commands only: */

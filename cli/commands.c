@@ -82,7 +82,7 @@ const struct command cli_commands[] = {
 	 .run = spool_check_run},
 	{"spool stat", "", "sizes of the spool and its tables", "spool stat", .run = spool_stat_run},
 	{"trace", "DOMAIN/VMTA", "deliver the next message of a queue and show the whole dialogue",
-	 "trace gmail.com/mta1 --log-data", OPT(SOURCE_IP) | OPT(LOG_DATA), .args_min = 1, .args_max = 1,
+	 "trace gmail.com/mta1 --log-data", OPT(SOURCE_IP) | OPT(LOG_DATA) | OPT(WAIT), .args_min = 1, .args_max = 1,
 	 .run = trace_run, .arg_key = "queue"},
 	{"resolve", "DOMAIN", "mail hosts and addresses of a domain, as delivery sees them",
 	 "resolve example.com", .args_min = 1, .args_max = 1,

@@ -22,7 +22,7 @@ static int name_width(const char *names)
 	return (int)strcspn(names, " ");
 }
 
-static void print_options(FILE *to, uint32_t options)
+static void print_options(FILE *to, uint64_t options)
 {
 	enum option_id o;
 

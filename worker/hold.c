@@ -8,6 +8,7 @@
 #include "worker/context.h"
 #include "worker/queue.h"
 #include "worker/site.h"
+#include "worker/trace.h"
 
 static void set_all(struct site *s, const char *text, bool own)
 {
@@ -15,6 +16,8 @@ static void set_all(struct site *s, const char *text, bool own)
 
 	SITE_EACH_QUEUE(q, s)
 	queue_set_limited(q, slice_str(text), own);
+	if (text[0])
+		trace_held(s, text);
 }
 
 /* Behind the text, which may be cut for it. */

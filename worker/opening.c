@@ -66,7 +66,7 @@ static bool open_now(struct queue *q, const struct route_target *t, const struct
 		return false;
 	}
 	warmup_expect(s, &source->ip);
-	trace_caps(s, t, &source->ip, x, NULL);
+	trace_caps(s, t, &source->ip, x);
 	connection_open(s, q, t, source, hold);
 	return true;
 }
@@ -93,8 +93,6 @@ static bool try_one(struct queue *q, struct route_target *t, struct attempt *a,
 		*ret_by = NULL;
 		return !a->paced;
 	}
-	if (*ret_by)
-		trace_caps(s, t, &source.ip, x, *ret_by);
 	if (!a->by)
 		a->by = *ret_by;
 	return false;

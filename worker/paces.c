@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "common/base/err.h"
 #include "common/base/log.h"
@@ -435,19 +434,12 @@ usec_t paces_keep(const struct connection *c, usec_t configured)
 bool paces_why(const struct site *s, char *ret, size_t size)
 {
 	const struct paces *p = s->paces;
-	usec_t now = now_of(s), in;
-	char when[32];
-	struct tm tm;
-	time_t t;
+	usec_t now = now_of(s);
+	char when[CLOCK_TEXT_MAX];
 
 	if (!p || p->said_until <= now)
 		return false;
-	in = p->said_until - now;
-	t = (time_t)((loop_wall(s->w->loop) + (in + USEC_PER_MSEC - 1) / USEC_PER_MSEC) /
-		     MSEC_PER_SEC);
-	localtime_r(&t, &tm);
-	strftime(when, sizeof(when), in < 12 * 3600 * USEC_PER_SEC ? "%H:%M:%S" : "%F %H:%M:%S",
-		 &tm);
+	clock_iso(loop_wall(s->w->loop) + (p->said_until - now) / USEC_PER_MSEC, when);
 	snprintf(ret, size, "%s: until %s", p->why, when);
 	return true;
 }

@@ -29,6 +29,7 @@
 #define END_TIME (10 * USEC_PER_SEC)
 #define ALIVE_EVERY (5 * USEC_PER_SEC)
 #define LOOK_EVERY (200 * USEC_PER_MSEC) /* whether there is mail now */
+#define WAIT_SECONDS 60 /* without a connection and without anything to tell */
 #define LINE_MAX_SHOWN 1000
 #define UNREAD_MAX \
 	(4 << 20) /* what the operator has not read yet; more of the message is left out */
@@ -47,6 +48,8 @@ struct trace {
 	bool in_data; /* the message itself is being sent */
 	uint64_t data_bytes;
 	uint64_t looks;
+	usec_t told; /* the last line */
+	usec_t patience; /* from there, without a connection */
 	struct buf out, in; /* lines that are not complete */
 	char held[SHM_QUEUE_TEXT]; /* what was last said to be full */
 };
@@ -92,6 +95,7 @@ static void tell(struct trace *t, const char *kind, json_t *text, json_t *more)
 {
 	json_t *o = more ? more : json_object();
 
+	t->told = loop_now(t->w->loop);
 	json_object_set_new(o, "at", json_integer((json_int_t)loop_wall(t->w->loop)));
 	json_object_set_new(o, "kind", json_string(kind));
 	json_object_set_new(o, "text", text ? text : json_string("?"));
@@ -197,6 +201,16 @@ static bool take_ahead(struct trace *t)
 	return true;
 }
 
+/* A rate or a warm-up that lets nothing through now. */
+static void tell_hold(struct trace *t)
+{
+	char text[SHM_QUEUE_TEXT] = "";
+
+	site_own_hold(t->site, text);
+	if (text[0])
+		trace_held(t->site, text);
+}
+
 static void on_alive(void *arg)
 {
 	struct trace *t;
@@ -205,8 +219,14 @@ static void on_alive(void *arg)
 	if (++t->looks % (ALIVE_EVERY / LOOK_EVERY) == 0)
 		send_line(t, json_pack("{s:{}}", "progress"));
 	loop_timer_set(t->alive, LOOK_EVERY);
+	tell_hold(t);
 	if (t->done || t->c)
 		return;
+	if (loop_now(t->w->loop) - t->told >= t->patience) {
+		trace_end(t, "nothing has moved: sluice show queue says what it waits for, "
+			     "--wait waits longer");
+		return;
+	}
 	(void)take_ahead(t);
 	site_kick(t->site);
 }
@@ -305,7 +325,7 @@ static void add_cap(const struct limit_want *want, json_t *rows, struct buf *b)
 }
 
 void trace_caps(struct site *s, const struct route_target *to, const struct ip *source,
-		const struct wants *x, const struct limit_want *full)
+		const struct wants *x)
 {
 	struct trace *t = s->trace;
 	char ip[IP_TEXT_MAX], from[IP_TEXT_MAX];
@@ -315,27 +335,29 @@ void trace_caps(struct site *s, const struct route_target *to, const struct ip *
 	if (!t || t->c)
 		return;
 	rows = json_array();
-	if (full) {
-		add_cap(full, rows, &b);
-		buf_add_str(&b, ": no room, it waits");
-		if (strcmp(buf_cstr(&b), t->held) != 0) /* it is asked again and again */
-			tell(t, "limits", wire_text(buf_slice(&b)),
-			     json_pack("{s:b, s:O}", "taken", 0, "limits", rows));
-		slice_copy(buf_slice(&b), t->held, sizeof(t->held));
-	} else {
-		add_cap(&(struct limit_want){.kind = LIMIT_KIND_COUNT,
-					     .name = slice_str(s->label),
-					     .cap = (uint32_t)mode_max_smtp_out(s)},
-			rows, &b);
-		for (size_t i = 0; i < x->n; i++)
-			add_cap(&x->v[i], rows, &b);
-		buf_addf(&b, ": a place in each for [%s] from %s", ip_text(&to->ip, ip),
-			 source->family == IP_NONE ? "any address" : ip_text(source, from));
-		tell(t, "limits", wire_text(buf_slice(&b)),
-		     json_pack("{s:b, s:O}", "taken", 1, "limits", rows));
-	}
-	json_decref(rows);
+	add_cap(&(struct limit_want){.kind = LIMIT_KIND_COUNT,
+				     .name = slice_str(s->label),
+				     .cap = (uint32_t)mode_max_smtp_out(s)},
+		rows, &b);
+	for (size_t i = 0; i < x->n; i++)
+		add_cap(&x->v[i], rows, &b);
+	buf_addf(&b, ": a place in each for [%s] from %s", ip_text(&to->ip, ip),
+		 source->family == IP_NONE ? "any address" : ip_text(source, from));
+	tell(t, "limits", wire_text(buf_slice(&b)),
+	     json_pack("{s:b, s:o}", "taken", 1, "limits", rows));
+	t->held[0] = '\0';
 	buf_done(&b);
+}
+
+void trace_held(struct site *s, const char *text)
+{
+	struct trace *t = s->trace;
+	size_t what = strcspn(text, ":"); /* behind it a time, that may move */
+
+	if (!t || t->done || (strncmp(t->held, text, what) == 0 && t->held[what] == '\0'))
+		return;
+	tell(t, "limits", wire_text(slice_str(text)), json_pack("{s:b}", "taken", 0));
+	slice_copy(slice_of(text, what), t->held, sizeof(t->held));
 }
 
 bool trace_wants(const struct site *s)
@@ -596,6 +618,7 @@ static void begin(struct trace *t)
 void trace_answer(struct worker *w, struct queue *q, int fd, const json_t *args)
 {
 	struct trace *t = xcalloc(1, sizeof(*t));
+	const json_t *wait = json_object_get(args, "wait");
 	struct ip source;
 	const char *error = why_not(w, q, args, &source);
 
@@ -611,6 +634,7 @@ void trace_answer(struct worker *w, struct queue *q, int fd, const json_t *args)
 	t->queue = q;
 	t->site = q->site;
 	t->source = source;
+	t->patience = (wait ? (usec_t)json_integer_value(wait) : WAIT_SECONDS) * USEC_PER_SEC;
 	t->log_data = json_is_true(json_object_get(args, "log_data"));
 	t->alive = loop_timer_new(w->loop, on_alive, t);
 	t->site->trace = t;

@@ -50,7 +50,9 @@ struct parcel *trace_next(struct connection *c);
 /* What happens, by those whose decision it is. Nothing is done without a trace of the site. */
 void trace_route(struct site *s, const struct route *r);
 void trace_caps(struct site *s, const struct route_target *to, const struct ip *source,
-		const struct wants *x, const struct limit_want *full);
+		const struct wants *x);
+void trace_held(struct site *s,
+		const char *text); /* a cap or a rate lets nothing through: hold.h */
 void trace_connection(struct connection *c); /* opened: it is the traced one if one is wanted */
 void trace_note(const struct connection *c, const char *kind, const char *fmt, ...)
 	ATTR_PRINTF(3, 4);

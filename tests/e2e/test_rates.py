@@ -66,7 +66,7 @@ def test_show_queues_says_what_a_queue_waits_for(make_sluice, receiver, dns):
     def text():
         return [r for r in sluice.rows("show", "queues") if "max-msg-rate" in str(r)]
     wait_until(text, 10, "the reason")
-    assert re.search(r"max-msg-rate 2/h: until \d\d:\d\d:\d\d", str(text()))
+    assert re.search(r"max-msg-rate 2/h: until \d{4}-\d\d-\d\d \d\d:\d\d:\d\d", str(text()))
     assert receiver.stats()["connections"] == 0, "none that the rate cannot use"
     sluice.domains["slow.test"]["max-msg-rate"] = "600/m"
     began = time.monotonic()

@@ -1,7 +1,9 @@
 """`sluice trace`: one delivery with everything that was said and decided."""
 import json
 import os
+import re
 import subprocess
+import time
 
 import pytest
 
@@ -132,3 +134,20 @@ def test_a_recipient_that_waits_for_its_own_time_is_taken_ahead(waiting):
     assert [r["class"] for r in trace(sluice, "d.test/a") if r["kind"] == "outcome"] == ["delivered"]
     sluice.wait_empty()
     assert len(sluice.wait_records(1, "d")) == 1
+
+
+def test_what_holds_it_is_told_and_it_ends_when_nothing_moves(waiting):
+    sluice, receiver = waiting
+    receiver.script()
+    sluice.domains["*"]["max-connect-rate"] = "1/h"     # a clock begins as if it had been used
+    sluice.reload()
+    began = time.monotonic()
+    out = sluice.run("trace", "d.test/a", "--wait", "2s", timeout=15)
+    assert out.returncode == 1 and "nothing has moved" in out.stderr
+    held, = [line.split(maxsplit=2)[2] for line in out.stdout.splitlines() if " limits " in line]
+    assert re.fullmatch(r"max-connect-rate 1/h.*: until \d{4}-\d\d-\d\d .*", held)
+    assert 1.9 < time.monotonic() - began < 12
+    assert not receiver.messages() and sluice.queued() == 1
+    del sluice.domains["*"]["max-connect-rate"]
+    sluice.reload()
+    wait_until(lambda: receiver.messages("r@d.test"), 10, "the message, without the rate")
