@@ -7,7 +7,7 @@
 #include "common/base/xalloc.h"
 #include "common/conf/conf.h"
 #include "common/dns/dns.h"
-#include "common/dns/rollup_judge.h"
+#include "common/conf/rollup_judge.h"
 
 static void on_answer(const json_t *data, void *arg)
 {

@@ -322,6 +322,16 @@ static int settings_from_file(struct cli *cli, const struct invocation *i)
 	return CLI_DONE;
 }
 
+/* Whether one may be found by its mail hosts: if not, nobody is asked. */
+static bool has_providers(struct cli *cli)
+{
+	struct place p;
+
+	place_find(cli, &p);
+	place_done(&p);
+	return !cli->conf || conf_provider_count(cli->conf) > 0;
+}
+
 /* The daemon's settings, and its word for which provider the mail hosts are of. */
 int show_settings_run(struct cli *cli, const struct invocation *i)
 {
@@ -331,7 +341,7 @@ int show_settings_run(struct cli *cli, const struct invocation *i)
 	int rc;
 
 	split_queue(i, &domain, &vmta);
-	known = provider_ask(cli, domain);
+	known = has_providers(cli) ? provider_ask(cli, domain) : NULL;
 	name = json_string_value(json_object_get(known, "provider"));
 	by = json_string_value(json_object_get(known, "provider_by"));
 	rc = remote_try(cli, i, name ? json_pack("{s:s}", "provider", name) : NULL);

@@ -61,7 +61,7 @@ static bool open_now(struct queue *q, const struct route_target *t, const struct
 {
 	struct site *s = q->site;
 
-	if (!paces_open(s, t, &source->ip)) {
+	if (!paces_open(q, t, &source->ip)) {
 		slots_put_back(s->w, hold);
 		return false;
 	}

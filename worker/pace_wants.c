@@ -13,7 +13,7 @@
 #include "worker/site.h"
 
 /* To connect, for recipients (and the pools), for bytes. */
-static_assert(4 + 6 + CONF_CAPPED_POOLS_MAX + 3 <= RATE_WANTS_MAX, "all rates of an action fit");
+static_assert(5 + 6 + CONF_CAPPED_POOLS_MAX + 3 <= RATE_WANTS_MAX, "all rates of an action fit");
 
 static void add(struct pace_wants *x, enum rate_scope scope, enum rate_measure measure,
 		const char *name, const struct conf_rate *rate, uint64_t tokens)
@@ -75,13 +75,15 @@ static const struct conf_rate *of_source(const struct pace_wants *x,
 	return x->source && rates->n ? conf_ip_rate_for(rates, x->source) : NULL;
 }
 
-void pace_wants_connect(struct pace_wants *x)
+void pace_wants_connect(struct pace_wants *x, const struct queue *q)
 {
 	const struct site *s = x->s;
 	const struct conf_vmta *v = s->w->vmta;
 	struct conf_rate rate = mode_connect_rate(s);
 
 	add(x, RATE_QUEUE, RATE_CONNECTS, s->label, &rate, 1);
+	if (q && q->own)
+		add(x, RATE_MEMBER, RATE_CONNECTS, q->name, &q->own->max_connect_rate, 1);
 	add(x, RATE_SOURCE_IP, RATE_CONNECTS, x->by_source,
 	    of_source(x, &s->set->source_ip_max_connect_rate), 1);
 	add(x, RATE_VMTA, RATE_CONNECTS, s->w->vmta_name, &v->max_connect_rate, 1);

@@ -32,8 +32,9 @@ struct pace_wants {
 };
 
 void pace_wants_begin(struct pace_wants *x, const struct site *s, const struct pace_place *at);
-void pace_wants_connect(struct pace_wants *x);
-/* q: whose mail it is, NULL: not known yet. Returns the most recipients that all of these rates let go at a time. */
+/* q: whose mail it is opened for, NULL: not known yet. */
+void pace_wants_connect(struct pace_wants *x, const struct queue *q);
+/* Likewise. Returns the most recipients that all of these rates let go at a time. */
 uint64_t pace_wants_messages(struct pace_wants *x, const struct queue *q, uint64_t recipients);
 /* Returns how many there are. */
 size_t pace_wants_bytes(struct pace_wants *x, const struct queue *q, uint64_t bytes);

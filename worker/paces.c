@@ -144,7 +144,7 @@ static void connect_wants(struct look *l, struct site *s, const struct pace_plac
 {
 	l->s = s;
 	pace_wants_begin(&l->x, s, at);
-	pace_wants_connect(&l->x);
+	pace_wants_connect(&l->x, NULL);
 	pace_wants_messages(&l->x, NULL, 1);
 	pace_wants_bytes(&l->x, NULL, 1);
 }
@@ -246,16 +246,54 @@ static void ramp_up(struct site *s)
 	wake_at(s, p->said_until);
 }
 
-bool paces_open(struct site *s, const struct route_target *t, const struct ip *source)
+/* By a clock of the queue's own; what it was taken for is in the look. */
+static bool is_own(const struct look *l, int rc)
 {
+	return rc == ERR_BUSY && l->x.v[l->by].scope == RATE_MEMBER;
+}
+
+static void queue_connect_waits(struct queue *q, struct look *l)
+{
+	q->connect_until = l->open;
+	wake_at(q->site, l->open);
+}
+
+bool paces_may_connect_for(struct queue *q)
+{
+	const struct pace_place at = {.source = NULL};
+	struct look l = {.s = q->site};
+	int rc;
+
+	if (!q->own || conf_rate_is_unlimited(&q->own->max_connect_rate))
+		return true;
+	if (q->connect_until > now_of(q->site)) {
+		wake_at(q->site, q->connect_until);
+		return false;
+	}
+	pace_wants_begin(&l.x, q->site, &at);
+	pace_wants_connect(&l.x, q);
+	rc = ask(&l);
+	if (!is_own(&l, rc))
+		return true;
+	queue_connect_waits(q, &l);
+	return false;
+}
+
+bool paces_open(struct queue *q, const struct route_target *t, const struct ip *source)
+{
+	struct site *s = q->site;
 	const struct pace_place at = {.host = t->host, .dest = &t->ip, .source = source};
 	struct look l = {.s = s};
 	struct rate_ticket ticket;
 	int rc;
 
 	pace_wants_begin(&l.x, s, &at);
-	pace_wants_connect(&l.x);
+	pace_wants_connect(&l.x, q);
 	rc = take(&l, &ticket);
+	if (is_own(&l, rc)) {
+		queue_connect_waits(q, &l);
+		return false;
+	}
 	if (rc) {
 		connect_waits(&l, rc);
 		return false;
@@ -313,6 +351,7 @@ static void queue_waits(struct queue *q, struct look *l)
 	usec_t now = now_of(l->s);
 
 	q->paced_until = l->open;
+	q->paced_by = l->x.v[l->by].measure;
 	if (p->queue_until <= now || l->open < p->queue_until)
 		p->queue_until = l->open;
 	wake_at(l->s, l->open);
@@ -345,7 +384,7 @@ bool paces_take(struct connection *c, const struct parcel *p, uint32_t *n, struc
 	rc = take(&l, &ret->t);
 	if (rc == 0)
 		return true;
-	if (rc == ERR_BUSY && l.x.v[l.by].scope == RATE_MEMBER) {
+	if (is_own(&l, rc)) {
 		queue_waits(p->queue, &l);
 	} else {
 		c->paced_until = l.open;
@@ -431,16 +470,49 @@ usec_t paces_keep(const struct connection *c, usec_t configured)
 
 /* --- the site --- */
 
+static void until(const struct site *s, const char *why, usec_t at, char *ret, size_t size)
+{
+	char when[CLOCK_TEXT_MAX];
+
+	clock_iso(loop_wall(s->w->loop) + (at - now_of(s)) / USEC_PER_MSEC, when);
+	snprintf(ret, size, "%s: until %s", why, when);
+}
+
 bool paces_why(const struct site *s, char *ret, size_t size)
 {
 	const struct paces *p = s->paces;
-	usec_t now = now_of(s);
-	char when[CLOCK_TEXT_MAX];
 
-	if (!p || p->said_until <= now)
+	if (!p || p->said_until <= now_of(s))
 		return false;
-	clock_iso(loop_wall(s->w->loop) + (p->said_until - now) / USEC_PER_MSEC, when);
-	snprintf(ret, size, "%s: until %s", p->why, when);
+	until(s, p->why, p->said_until, ret, size);
+	return true;
+}
+
+/* The text of its own rate of this kind. */
+static void own_rate_text(const struct queue *q, enum rate_measure of, char *ret, size_t size)
+{
+	const struct pace_place at = {.source = NULL};
+	struct pace_wants x;
+
+	pace_wants_begin(&x, q->site, &at);
+	pace_wants_connect(&x, q);
+	pace_wants_messages(&x, q, 1);
+	pace_wants_bytes(&x, q, 1);
+	ret[0] = '\0';
+	for (size_t i = 0; i < x.n; i++)
+		if (x.v[i].scope == RATE_MEMBER && x.v[i].measure == of)
+			pace_want_text(&x, i, ret, size);
+}
+
+bool paces_queue_why(const struct queue *q, char *ret, size_t size)
+{
+	bool held = paces_holds(q);
+	char why[SHM_QUEUE_TEXT / 2];
+
+	if (!held && q->connect_until <= now_of(q->site))
+		return false;
+	own_rate_text(q, held ? q->paced_by : RATE_CONNECTS, why, sizeof(why));
+	until(q->site, why, held ? q->paced_until : q->connect_until, ret, size);
 	return true;
 }
 
@@ -453,6 +525,6 @@ void paces_reset(struct site *s)
 	came_back(s);
 	s->paces->queue_until = s->paces->said_until = 0;
 	SITE_EACH_QUEUE(q, s)
-	q->paced_until = 0;
+	q->paced_until = q->connect_until = 0;
 	wake_at(s, now_of(s));
 }

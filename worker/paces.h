@@ -42,8 +42,10 @@ struct paces_ticket {
 bool paces_may_connect(struct site *s);
 /* The same for this host and local address. */
 bool paces_may_open(struct site *s, const struct route_target *t, const struct ip *source);
-/* Takes the connection's token; false: somebody else did. */
-bool paces_open(struct site *s, const struct route_target *t, const struct ip *source);
+/* The rate of a provider's member for connections that are made for its mail; others may carry it all the same. */
+bool paces_may_connect_for(struct queue *q);
+/* Takes the token of a connection for the queue; false: somebody else did. */
+bool paces_open(struct queue *q, const struct route_target *t, const struct ip *source);
 
 /* --- transactions --- */
 
@@ -69,8 +71,10 @@ usec_t paces_keep(const struct connection *c, usec_t configured);
 
 /* --- the site --- */
 
-/* Writes why the site waits ("max-msg-rate 100/h: until 12:03:07"); false: it does not wait for a rate. */
+/* Writes why the site waits ("max-msg-rate 100/h: until 2026-11-22 12:03:07+0000"); false: it does not wait for a rate. */
 bool paces_why(const struct site *s, char *ret, size_t size);
+/* The same of this queue alone, by a rate of its own inside the site. */
+bool paces_queue_why(const struct queue *q, char *ret, size_t size);
 /* Another configuration or mode: all clocks are asked again. */
 void paces_reset(struct site *s);
 /* The site goes away. */

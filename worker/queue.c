@@ -185,6 +185,12 @@ void queues_reconfigure(struct worker *w)
 	queues_each(w, queue_reconfigure, NULL);
 }
 
+void queue_own_hold(const struct queue *q, char *ret)
+{
+	if (!paces_queue_why(q, ret, SHM_QUEUE_TEXT))
+		site_own_hold(q->site, ret);
+}
+
 /* Limits in shared memory are set and cleared where they are met; here is what else may hold it. */
 static void queue_look_why(struct queue *q)
 {
@@ -199,7 +205,7 @@ static void queue_look_why(struct queue *q)
 		queue_set_limited(q, slice_str(""), false);
 		return;
 	}
-	site_own_hold(q->site, text);
+	queue_own_hold(q, text);
 	if (text[0] || q->limited_own)
 		queue_set_limited(q, slice_str(text), true);
 }

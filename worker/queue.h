@@ -56,6 +56,8 @@ struct queue {
 
 	bool paused;
 	usec_t paced_until; /* a rate that is its own alone holds it until then (paces.h) */
+	usec_t connect_until; /* likewise, but only connections that would be made for it */
+	uint8_t paced_by; /* enum rate_measure */
 	uint8_t full; /* bits of classes whose list has overflowed: their new mail goes straight to the due table */
 	bool reached; /* as its site; counted so in inhand.h */
 	struct rerouting *reroute; /* reroute.h; NULL: its mail stays */
@@ -130,6 +132,8 @@ void queue_publish(struct queue *q);
 void queue_set_text(struct queue *q, struct slice text);
 /* A limit holds it (text), or no longer (empty). own: it is no limit that others share. */
 void queue_set_limited(struct queue *q, struct slice text, bool own);
+/* site_own_hold(), or a rate of this queue alone. */
+void queue_own_hold(const struct queue *q, char *ret);
 
 /* For inhand.c: the number of items has changed. */
 void queue_item_added(struct queue *q);

@@ -8,7 +8,7 @@
 #include "common/base/log.h"
 #include "common/base/xalloc.h"
 #include "common/conf/conf.h"
-#include "common/dns/rollup_judge.h"
+#include "common/conf/rollup_judge.h"
 #include "common/ipc/child.h"
 #include "common/loop/loop.h"
 #include "common/loop/stream.h"

@@ -7,7 +7,7 @@
 #include "common/base/xalloc.h"
 #include "common/conf/conf.h"
 #include "common/dns/dns.h"
-#include "common/dns/rollup_judge.h"
+#include "common/conf/rollup_judge.h"
 #include "worker/context.h"
 #include "worker/events.h"
 #include "worker/post.h"

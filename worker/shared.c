@@ -225,7 +225,7 @@ static bool needs_connection(struct queue *q, void *arg)
 {
 	struct pick *k = arg;
 
-	if (!may_go(q, NULL) || !has_route(q))
+	if (!may_go(q, NULL) || !paces_may_connect_for(q) || !has_route(q))
 		return false;
 	if (!has_host(q)) {
 		k->lost = q;
@@ -242,7 +242,8 @@ static bool is_traced(struct queue *q, void *arg)
 {
 	struct pick *k = arg;
 
-	if (trace_queue(k->s) != q || !may_go(q, NULL) || !has_route(q))
+	if (trace_queue(k->s) != q || !may_go(q, NULL) || !paces_may_connect_for(q) ||
+	    !has_route(q))
 		return false;
 	if (!has_host(q))
 		k->lost = q;

@@ -339,7 +339,7 @@ static json_t *waiting_for(const struct queue *q, msec_t next_retry)
 	if (q->paused)
 		return json_string("paused");
 	if ((q->waiting || warmup_until(q->site)) && !site_in_retry(q->site)) {
-		site_own_hold(q->site, text);
+		queue_own_hold(q, text);
 		if (!text[0] && q->limited && live)
 			shm_queue_get_text(live, text);
 		return text_or_empty(text);

@@ -206,7 +206,7 @@ static void tell_hold(struct trace *t)
 {
 	char text[SHM_QUEUE_TEXT] = "";
 
-	site_own_hold(t->site, text);
+	queue_own_hold(t->queue, text);
 	if (text[0])
 		trace_held(t->site, text);
 }

@@ -78,6 +78,7 @@ static bool is_held_alone(const struct conf_directive *d)
 {
 	return d->offset == offsetof(struct conf_domain, max_smtp_out) ||
 	       d->offset == offsetof(struct conf_domain, max_msg_rate) ||
+	       d->offset == offsetof(struct conf_domain, max_connect_rate) ||
 	       d->offset == offsetof(struct conf_domain, max_data_volume_rate);
 }
 

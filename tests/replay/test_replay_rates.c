@@ -1,4 +1,4 @@
-/* links: common/base common/conf common/spool common/shm common/ipc common/smtp common/mail common/acct common/dns/route.c common/dns/wire.c common/dns/rollup_judge.c spooler/commit.c spooler/commit_*.c spooler/dsn_row.c worker -worker/resolver.c -worker/resolver_main.c -worker/resolver_packet.c -worker/resolver_record.c -worker/resolver_route.c -worker/resolver_server.c -worker/resolver_upstream.c tests/replay/world.c tests/replay/mx.c tests/replay/fake_loop.c tests/replay/fake_stream.c tests/replay/fake_dns.c */
+/* links: common/base common/conf common/spool common/shm common/ipc common/smtp common/mail common/acct common/dns/route.c common/dns/wire.c spooler/commit.c spooler/commit_*.c spooler/dsn_row.c worker -worker/resolver.c -worker/resolver_main.c -worker/resolver_packet.c -worker/resolver_record.c -worker/resolver_route.c -worker/resolver_server.c -worker/resolver_upstream.c tests/replay/world.c tests/replay/mx.c tests/replay/fake_loop.c tests/replay/fake_stream.c tests/replay/fake_dns.c */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -462,6 +462,37 @@ Test(rates, a_domain_of_a_provider_has_its_own_inside_the_site)
 	cr_expect_leq(fullest(MX_RCPT, "bytes.test", MINUTE), 22);
 	cr_expect_geq(fullest(MX_RCPT, "bytes.test", 10 * MINUTE), 150);
 	cr_expect_leq(mx.connections, 30, "the connections are shared: %u", mx.connections);
+	finish();
+}
+
+static char held[SHM_QUEUE_TEXT];
+
+/* Of the one queue that there is. */
+static void read_hold(void *arg ATTR_UNUSED)
+{
+	uint32_t pos = 0;
+
+	shm_queue_get_text(shm_queue_next(x.shm, &pos), held);
+}
+
+/* Connections that are made for its mail; those of others carry some of it, too. */
+Test(rates, a_domain_of_a_provider_has_its_own_rate_of_connections)
+{
+	start(DOMAIN "[provider big]\nmx = *.paced.test\n"
+		     "[domain big.rollup]\nmax-msg-per-connection = 1\n"
+		     "[domain small.test]\nmax-connect-rate = 6/m\n");
+	send_many("small.test", 100);
+	fake_at(4 * MINUTE + 3 * SEC, read_hold, NULL);
+	world_run(&x, 5 * MINUTE);
+	cr_expect_leq(fullest(MX_OPEN, "", MINUTE), 6);
+	cr_expect_geq(fullest(MX_OPEN, "", 5 * MINUTE), 27);
+	cr_expect_geq(mx_count(&mx, MX_RCPT), 27);
+	cr_expect(slice_istarts(slice_str(held),
+				"max-connect-rate 6/m of domain small.test/a: until 20"),
+		  "%s", held);
+	send_many("other.test", 100);
+	world_run(&x, 6 * MINUTE);
+	cr_expect_eq(fullest(MX_RCPT, "other.test", 1 * MINUTE), 100, "others are not held");
 	finish();
 }
 

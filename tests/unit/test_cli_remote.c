@@ -1,4 +1,4 @@
-/* links: common/base common/conf common/spool common/smtp common/acct cli/args.c cli/cli.c cli/text.c cli/table.c cli/place.c cli/client.c cli/remote.c cli/show.c cli/trace.c cli/route.c cli/status.c cli/change.c cli/dns.c cli/messages.c cli/spool.c cli/inject.c cli/config.c cli/reply.c cli/help.c cli/commands.c */
+/* links: common/base common/conf common/spool common/smtp common/acct common/dns/route.c common/dns/wire.c cli -cli/main.c */
 #include "tests/unit/cli_fake.h"
 
 #include "cli/text.h"

@@ -2,8 +2,8 @@
  * rollup_judge.h - what DNS says of the provider of a domain. Workers, the resolver and the commands decide it
  * alike.
  */
-#ifndef SLUICE_DNS_ROLLUP_JUDGE_H
-#define SLUICE_DNS_ROLLUP_JUDGE_H
+#ifndef SLUICE_CONF_ROLLUP_JUDGE_H
+#define SLUICE_CONF_ROLLUP_JUDGE_H
 
 struct conf;
 struct conf_provider;

@@ -1,4 +1,4 @@
-#include "common/dns/rollup_judge.h"
+#include "common/conf/rollup_judge.h"
 
 #include "common/conf/conf.h"
 #include "common/dns/dns.h"
