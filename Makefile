@@ -194,6 +194,8 @@ torture: deps
 
 docs: all
 	$(BUILD)/sluiced --print-reference > docs/reference/settings.md
+	$(BUILD)/sluiced --print-manual > docs/man/sluice.conf.5
+	$(BUILD)/sluice help --man > docs/man/sluice.1
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 \

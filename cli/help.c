@@ -4,6 +4,7 @@
 #include "cli/args.h"
 #include "cli/groups.h"
 #include "cli/text.h"
+#include "common/base/roff.h"
 #include "common/version.h"
 
 static const char exit_words[] =
@@ -67,28 +68,6 @@ void help_all(FILE *to)
 
 /* --- the manual page --- */
 
-/* roff: '-' that may be copied, and no line that begins like a request */
-static void roff(FILE *to, const char *s)
-{
-	if (*s == '.' || *s == '\'')
-		fputs("\\&", to);
-	for (; *s; s++) {
-		if (*s == '-')
-			fputs("\\-", to);
-		else if (*s == '\\')
-			fputs("\\e", to);
-		else
-			fputc(*s, to);
-	}
-}
-
-static void roff_line(FILE *to, const char *before, const char *s, const char *after)
-{
-	fputs(before, to);
-	roff(to, s);
-	fputs(after, to);
-}
-
 static void man_option(FILE *to, const struct option_row *r)
 {
 	char name[64];
@@ -133,7 +112,8 @@ void help_man(FILE *to)
 	fputs(".SH COMMANDS\n", to);
 	for (k = 0; k < cli_command_count; k++)
 		man_command(to, &cli_commands[k]);
-	fprintf(to, ".SH EXIT STATUS\n%s\n.SH SEE ALSO\n.BR sluiced (8)\n", exit_words);
+	fprintf(to, ".SH EXIT STATUS\n%s\n.SH SEE ALSO\n.BR sluice.conf (5),\n.BR sluiced (8)\n",
+		exit_words);
 }
 
 int help_run(struct cli *cli, const struct invocation *i)

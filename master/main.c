@@ -26,6 +26,7 @@ static void usage(FILE *to)
 	      "  --check    check the configuration and exit: 0 good, 1 errors\n"
 	      "  --version  print the version and exit\n"
 	      "  --print-reference  print all directives as Markdown and exit\n"
+	      "  --print-manual     print the manual page sluice.conf(5) and exit\n"
 	      "  --list-directives  print section and keyword of all directives and exit\n",
 	      to);
 }
@@ -174,6 +175,7 @@ int main(int argc, char **argv)
 						{"check", no_argument, NULL, 'k'},
 						{"version", no_argument, NULL, 'v'},
 						{"print-reference", no_argument, NULL, 'r'},
+						{"print-manual", no_argument, NULL, 'm'},
 						{"list-directives", no_argument, NULL, 'l'},
 						{"help", no_argument, NULL, 'h'},
 						{NULL, 0, NULL, 0}};
@@ -198,6 +200,9 @@ int main(int argc, char **argv)
 			return 0;
 		case 'r':
 			conf_print_reference(stdout);
+			return 0;
+		case 'm':
+			conf_print_manual(stdout);
 			return 0;
 		case 'l':
 			conf_print_directives(stdout);

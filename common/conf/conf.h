@@ -320,6 +320,8 @@ void conf_show_source(const struct conf *c, const struct ip *ip, const char *nam
 
 /* Generated reference: one table in Markdown for each scope. */
 void conf_print_reference(FILE *to);
+/* The same as the manual page sluice.conf(5). */
+void conf_print_manual(FILE *to);
 /* "SCOPE KEYWORD" for every keyword that the parser takes, aliases too, one a line. */
 void conf_print_directives(FILE *to);
 

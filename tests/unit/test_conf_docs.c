@@ -90,18 +90,23 @@ Test(conf_docs, ini_blocks_load)
 	free(providers);
 }
 
-Test(conf_docs, reference_is_fresh)
+static void assert_fresh(void (*print)(FILE *to), const char *path)
 {
 	struct buf file = BUF_INIT;
 	char *made = NULL;
 	size_t n = 0;
 	FILE *f = open_memstream(&made, &n);
 
-	conf_print_reference(f);
+	print(f);
 	fclose(f);
-	read_whole("docs/reference/settings.md", &file);
-	cr_expect_str_eq(made, buf_cstr(&file),
-			 "docs/reference/settings.md is stale: run make docs");
+	read_whole(path, &file);
+	cr_expect_str_eq(made, buf_cstr(&file), "%s is stale: run make docs", path);
 	free(made);
 	buf_done(&file);
+}
+
+Test(conf_docs, reference_and_manual_are_fresh)
+{
+	assert_fresh(conf_print_reference, "docs/reference/settings.md");
+	assert_fresh(conf_print_manual, "docs/man/sluice.conf.5");
 }
