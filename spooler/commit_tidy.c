@@ -46,6 +46,7 @@ static bool site_is_quiet(struct spool_read *r, const struct spool_queue *q)
 				       site.retry_at + QUIET_DAYS * DAY_MSEC < clock_wall());
 }
 
+/* The mail of a queue that found no slot is not counted, but it is in the due table. */
 static bool is_quiet(const struct commit *c, struct spool_read *r, const struct spool_queue *q)
 {
 	return q->day + QUIET_DAYS < commit_day(clock_wall()) && !shm_queue_find(c->shm, q->id) &&
@@ -163,8 +164,7 @@ struct commit_job *commit_tidy_look(struct commit_tidy *t)
 	struct spool_read *r;
 	int more = 1, i;
 
-	/* a queue that found no slot has mail that is not counted */
-	if (t->under_way || !c->counted || c->slots_warned || spool_read_begin(c->spool, &r) < 0)
+	if (t->under_way || !c->counted || spool_read_begin(c->spool, &r) < 0)
 		return NULL;
 	t->n = 0;
 	for (i = 0; i < LOOKS && (more = spool_queue_next(r, &t->after, &q)) > 0; i++)

@@ -137,6 +137,24 @@ Test(tidy, queues_with_mail_stay, .init = setup, .fini = teardown)
 	cr_assert(queue_id("fresh.example") && queue_id("due.example"));
 }
 
+Test(tidy, goes_on_after_a_queue_has_found_no_slot, .init = setup, .fini = teardown)
+{
+	uint32_t other = UINT32_C(1) << 20, until = other + 2048, id;
+
+	for (id = other; id < until; id++)
+		(void)shm_queue_claim(f.shm, id);
+	fix_put(&f, 1, "x.example", "a");
+	fix_put(&f, 2, "full.example", "a");
+	cr_assert_null(shm_queue_find(f.shm, queue_id("x.example")));
+	for (id = other; id < until; id++)
+		shm_queue_release(f.shm, id);
+	deliver(1);
+	go_to(START + 3 * DAY);
+	cr_assert(tidy_all());
+	cr_assert_eq(queue_id("x.example"), 0);
+	cr_assert_neq(queue_id("full.example"), 0, "its mail is in no count, but it has some");
+}
+
 Test(tidy, mail_that_comes_in_the_same_transaction_keeps_its_queue, .init = setup, .fini = teardown)
 {
 	struct intake_message *m;
