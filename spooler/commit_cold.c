@@ -137,13 +137,12 @@ int cold_choose(struct commit *c, const struct commit_route *r, struct commit_qe
 	const struct conf_vmtas *list = list_for(r, (*q)->vmta);
 	const struct conf_domain *set = (*q)->settings;
 	struct commit_vmta *v = (*q)->vmta;
-	char room[SPOOL_NAME_KEY_MAX];
 	struct slice site;
 	int rc;
 
 	if (!list)
 		return 0;
-	site = health_site(c, v, (*q)->domain, room, sizeof(room));
+	site = health_site(c, v, (*q)->domain);
 	if (!slice_eq(site, (*q)->domain)) /* a provider's */
 		set = conf_domain_for(c->conf, site, slice_str(v->name));
 	if (is_zero(&set->max_cold_virtual_mta_msg))

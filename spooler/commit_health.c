@@ -1,14 +1,14 @@
 /*
  * commit_health.c - what the committer knows of a virtual MTA at a destination: the site row that its worker
  * has stored. A domain that is rolled up by its MX is known as such from the time on that the worker of its
- * queue has said so; one that a provider names (`domains`) always.
+ * queue has said so; one that a provider names (`domains`) always. One whose settings let it keep its own
+ * site never belongs to one.
  *
  * That sources are disabled is rare: which rows say so is kept in memory, so that it costs no look-up
  * for each recipient.
  */
 #include "spooler/commit_private.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "common/conf/settings.h"
@@ -21,18 +21,15 @@ struct commit_ill {
 	char key[];
 };
 
-struct slice health_site(struct commit *c, struct commit_vmta *v, struct slice domain, char *room,
-			 size_t n)
+struct slice health_site(struct commit *c, struct commit_vmta *v, struct slice domain)
 {
 	const struct conf_provider *p = conf_provider_of_domain(c->conf, domain);
+	struct slice said = slice_str(p ? p->rollup : "");
 	struct commit_qent *q;
-	struct slice said = slice_of("", 0);
 
-	if (p && (size_t)snprintf(room, n, "%s.rollup", p->name) < n)
-		return slice_str(room);
-	if (cache_queue(c, v, domain, &q) == 0)
+	if (!p && cache_queue(c, v, domain, &q) == 0)
 		said = cache_queue_provider(c, q);
-	return said.n ? said : domain;
+	return said.n && !conf_keeps_own_site(c->conf, domain, slice_str(v->name)) ? said : domain;
 }
 
 static struct commit_ill *find(struct commit *c, const struct spool_key *k)
@@ -126,14 +123,13 @@ bool health_all_well(struct commit *c)
 
 bool health_is_disabled(struct commit *c, struct commit_vmta *v, struct slice domain)
 {
-	char room[SPOOL_NAME_KEY_MAX];
 	struct spool_site site;
 	struct spool_key k;
 	struct slice name;
 
 	if (health_all_well(c))
 		return false;
-	name = health_site(c, v, domain, room, sizeof(room));
+	name = health_site(c, v, domain);
 	k = key_u32_name(v->id, name);
 	return find(c, &k) && spool_site_get(write_read(c->w), v->id, name, &site) == 0 &&
 	       all_disabled(c, v, &site);
@@ -166,8 +162,7 @@ static bool is_warming(const struct commit *c, const struct conf_vmta *v, struct
 
 bool health_is_poor(struct commit *c, struct commit_vmta *v, struct slice domain)
 {
-	char room[SPOOL_NAME_KEY_MAX];
-	struct slice name = health_site(c, v, domain, room, sizeof(room));
+	struct slice name = health_site(c, v, domain);
 	struct spool_site site;
 
 	if (is_warming(c, v->conf, name))

@@ -293,9 +293,8 @@ void cold_forget(struct commit *c);
 void cold_trim(struct commit *c);
 
 /* commit_health.c */
-/* The name of a domain's site row under a virtual MTA, as far as it is known here; may be in room (n bytes). */
-struct slice health_site(struct commit *c, struct commit_vmta *v, struct slice domain, char *room,
-			 size_t n);
+/* The name of a domain's site row under a virtual MTA, as far as it is known here. */
+struct slice health_site(struct commit *c, struct commit_vmta *v, struct slice domain);
 /* No site has a disabled source. */
 bool health_all_well(struct commit *c);
 /* All its sources are disabled for the destination. */

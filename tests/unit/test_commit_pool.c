@@ -283,6 +283,22 @@ Test(pool, members_without_a_usable_source_for_the_site_are_passed_over)
 	finish();
 }
 
+Test(pool, a_domain_that_keeps_its_own_site_is_looked_up_under_its_own_name)
+{
+	struct shm_ring *ring;
+
+	start(HEAD SEQUENTIAL "[provider big]\nmx = mx.big.example\ndomains = m1.example\n"
+			      "[domain m1.example]\nsmtp-hosts = [127.0.0.9]\n");
+	ring = fix_worker(&f, 0, "a", 1);
+	report_disabled(ring, "m1.example", "127.0.0.1", false);
+	post("p", "m1.example", 1);
+	report_disabled(ring, "m1.example", NULL, false);
+	report_disabled(ring, "big.rollup", "127.0.0.1", false);
+	post("p", "m1.example", 1);
+	went("ba");
+	finish();
+}
+
 Test(pool, where_all_are_disabled_the_mail_waits)
 {
 	struct shm_ring *ring;
@@ -366,6 +382,18 @@ Test(cold, a_provider_s_named_domains_are_one_site)
 	post("a", "m1.example", 1);
 	post("a", "m2.example", 2);
 	went("bca");
+	finish();
+}
+
+Test(cold, a_domain_that_keeps_its_own_site_is_no_provider_s)
+{
+	start(COLD
+	      "[provider big]\nmx = mx.big.example\ndomains = m1.example, m2.example\n"
+	      "[domain big.rollup]\nmax-cold-virtual-mta-msg = 1/d\n"
+	      "[domain m1.example]\ndisable-mx-rollup = yes\nmax-cold-virtual-mta-msg = 2/d\n");
+	post("a", "m2.example", 3);
+	post("a", "m1.example", 5);
+	went("bcabcbca");
 	finish();
 }
 
