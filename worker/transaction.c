@@ -258,10 +258,9 @@ static void on_mail(struct transaction *t, const struct reply *r)
 /* RFC 5321 4.5.3.1.10: enough recipients for one transaction, the rest goes again at once. */
 static bool is_too_many(const struct transaction *t, const struct reply *r)
 {
-	static const uint8_t too_many[3] = {4, 5, 3};
+	bool says_so = r->enhanced[0] ? r->enhanced[1] == 5 && r->enhanced[2] == 3 : r->code == 452;
 
-	return t->accepted > 0 &&
-	       (r->code == 452 || memcmp(r->enhanced, too_many, sizeof(too_many)) == 0);
+	return t->accepted > 0 && says_so;
 }
 
 static void next_rcpt(struct transaction *t)

@@ -345,3 +345,56 @@ Test(hostile, a_452_after_each_first_recipient_and_a_refusal_ends)
 	cr_assert_leq(mx_count(&mx, MX_MAIL), 4);
 	finish();
 }
+
+/* What the second recipient of a transaction hears, and all that come alone. */
+static const char *to_second;
+
+static const char *second_rcpt(struct mx *m ATTR_UNUSED, enum mx_event what, unsigned c ATTR_UNUSED,
+			       const char *line ATTR_UNUSED)
+{
+	static unsigned in_transaction;
+
+	if (what == MX_MAIL)
+		in_transaction = 0;
+	return what == MX_RCPT && in_transaction++ ? to_second : NULL;
+}
+
+static void two_recipients(const char *reply)
+{
+	start("[domain *]\nretry-after = 10m\n");
+	to_second = reply;
+	mx.answer = second_rcpt;
+	world_send(&x, "s@sender.test", "a@one.test b@one.test");
+	world_run(&x, 20 * MINUTE);
+	cr_assert_eq(world_count(&x, 'd'), 2, "%s", reply);
+	cr_assert_eq(world_count(&x, 'b'), 0, "%s", reply);
+	cr_assert_eq(mx_count(&mx, MX_MAIL), 2, "%s", reply);
+}
+
+Test(hostile, a_452_for_too_many_recipients_sends_the_rest_at_once)
+{
+	static const char *const replies[] = {
+		"452 too many recipients", "452 4.5.3 too many recipients",
+		"451 4.5.3 too many recipients", "552 5.5.3 too many recipients"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(replies); i++) {
+		two_recipients(replies[i]);
+		cr_assert_eq(world_count(&x, 't'), 0, "%s", replies[i]);
+		cr_assert_lt(world_nth(&x, 'd', 1)->at, MINUTE, "%s", replies[i]);
+		finish();
+	}
+}
+
+Test(hostile, a_452_that_says_something_else_defers_its_recipient)
+{
+	static const char *const replies[] = {"452 4.2.2 over quota",
+					      "452 4.3.1 insufficient system storage"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(replies); i++) {
+		two_recipients(replies[i]);
+		cr_assert_eq(world_count(&x, 't'), 1, "%s", replies[i]);
+		cr_assert_str_eq(world_nth(&x, 't', 0)->text, replies[i]);
+		cr_assert_geq(mx_nth(&mx, MX_RCPT, 2)->at, 10 * MINUTE, "%s", replies[i]);
+		finish();
+	}
+}
