@@ -4,14 +4,15 @@
  * queue has said so; one that a provider names (`domains`) always. One whose settings let it keep its own
  * site never belongs to one.
  *
- * That sources are disabled is rare: which rows say so is kept in memory, so that it costs no look-up
- * for each recipient.
+ * That sources are disabled is rare: which rows say so, and what operators have ordered, is kept in memory,
+ * so that it costs no look-up for each recipient.
  */
 #include "spooler/commit_private.h"
 
 #include <stdlib.h>
 
 #include "common/conf/settings.h"
+#include "common/spool/order.h"
 #include "common/spool/site_mode.h"
 
 /* A site row with disabled sources. Key: virtual MTA u32 and name. */
@@ -19,6 +20,14 @@ struct commit_ill {
 	UT_hash_handle hh;
 	size_t key_size;
 	char key[];
+};
+
+/* An operator's order that stands. */
+struct commit_source_order {
+	struct ip source;
+	bool disables; /* else it takes that back */
+	msec_t until; /* 0: until it is enabled */
+	char *queue; /* pattern */
 };
 
 struct slice health_site(struct commit *c, struct commit_vmta *v, struct slice domain)
@@ -52,10 +61,21 @@ static void add(struct commit *c, const struct spool_key *k)
 	HASH_ADD_KEYPTR(hh, c->ill, x->key, x->key_size, x);
 }
 
+void health_orders_changed(struct commit *c)
+{
+	for (size_t i = 0; i < c->source_order_count; i++)
+		free(c->source_orders[i].queue);
+	free(c->source_orders);
+	c->source_orders = NULL;
+	c->source_order_count = 0;
+	c->source_orders_known = false;
+}
+
 void health_forget(struct commit *c)
 {
 	struct commit_ill *x, *next;
 
+	health_orders_changed(c);
 	HASH_ITER(hh, c->ill, x, next) {
 		HASH_DEL(c->ill, x);
 		free(x);
@@ -93,46 +113,94 @@ static void learn(struct commit *c)
 	}
 }
 
-static bool is_disabled_source(const struct commit *c, struct slice list, const struct ip *ip)
+static void learn_orders(struct commit *c)
+{
+	struct order o;
+	uint64_t after = 0;
+
+	c->source_orders_known = true;
+	while (spool_order_next(write_read(c->w), &after, &o) > 0) {
+		if (o.kind != ORDER_DISABLE_SOURCE && o.kind != ORDER_ENABLE_SOURCE)
+			continue;
+		c->source_orders = xreallocarray(c->source_orders, c->source_order_count + 1,
+						 sizeof(*c->source_orders));
+		c->source_orders[c->source_order_count++] =
+			(struct commit_source_order){.source = o.source,
+						     .disables = o.kind == ORDER_DISABLE_SOURCE,
+						     .until = o.until,
+						     .queue = slice_dup(o.filter.queue)};
+	}
+}
+
+static bool is_over(const struct commit *c, msec_t until)
+{
+	return until && until <= c->now;
+}
+
+static bool by_reply(const struct commit *c, struct slice list, const struct ip *ip)
 {
 	struct site_disabled x;
 
 	while (site_disabled_next(&list, &x))
-		if (ip_eq(&x.ip, ip) && (x.until == 0 || x.until > c->now))
+		if (ip_eq(&x.ip, ip) && !is_over(c, x.until))
 			return true;
 	return false;
 }
 
-static bool all_disabled(const struct commit *c, const struct commit_vmta *v,
-			 const struct spool_site *site)
+/* The last order that matches decides. */
+static bool by_order(const struct commit *c, const struct order_queue *names, const struct ip *ip)
 {
-	const struct conf_vmta *conf = v->conf;
-	size_t n = conf ? conf->smtp_source_host.n : 0, i = 0;
+	bool disabled = false;
 
-	while (i < n && is_disabled_source(c, site->mode.disabled, &conf->smtp_source_host.v[i].ip))
-		i++;
-	return n > 0 && i == n;
+	for (size_t i = 0; i < c->source_order_count; i++) {
+		const struct commit_source_order *o = &c->source_orders[i];
+
+		if (ip_eq(&o->source, ip) && !is_over(c, o->until) &&
+		    order_queue_match(slice_str(o->queue), names))
+			disabled = o->disables;
+	}
+	return disabled;
 }
 
 bool health_all_well(struct commit *c)
 {
 	if (!c->ill_known)
 		learn(c);
-	return !c->ill;
+	if (!c->source_orders_known)
+		learn_orders(c);
+	return !c->ill && !c->source_order_count;
+}
+
+/* Those that replies have disabled. */
+static struct slice disabled_list(struct commit *c, const struct commit_vmta *v, struct slice site)
+{
+	struct spool_key k = key_u32_name(v->id, site);
+	struct spool_site row;
+
+	if (!find(c, &k) || spool_site_get(write_read(c->w), v->id, site, &row) < 0)
+		return slice_of("", 0);
+	return row.mode.disabled;
 }
 
 bool health_is_disabled(struct commit *c, struct commit_vmta *v, struct slice domain)
 {
-	struct spool_site site;
-	struct spool_key k;
-	struct slice name;
+	struct order_queue names = {.domain = domain, .vmta = slice_str(v->name)};
+	size_t n = v->conf ? v->conf->smtp_source_host.n : 0, i;
+	struct slice site, list;
 
-	if (health_all_well(c))
+	if (n == 0 || health_all_well(c))
 		return false;
-	name = health_site(c, v, domain);
-	k = key_u32_name(v->id, name);
-	return find(c, &k) && spool_site_get(write_read(c->w), v->id, name, &site) == 0 &&
-	       all_disabled(c, v, &site);
+	site = health_site(c, v, domain);
+	if (!slice_eq(site, domain))
+		names.provider = site;
+	list = disabled_list(c, v, site);
+	for (i = 0; i < n; i++) {
+		const struct ip *ip = &v->conf->smtp_source_host.v[i].ip;
+
+		if (!by_reply(c, list, ip) && !by_order(c, &names, ip))
+			return false;
+	}
+	return true;
 }
 
 static bool is_in(const struct conf_vmtas *list, const struct conf_vmta *v)

@@ -98,6 +98,12 @@ static int store_row(struct commit *c, const struct commit_order *o)
 	return write_put(c->w, SPOOL_ORDER, &k, buf_slice(&c->value));
 }
 
+static void orders_changed(struct commit *c)
+{
+	c->orders_changed = true;
+	health_orders_changed(c);
+}
+
 /* --- at the start --- */
 
 static struct commit_order *order_from_row(const struct order_row *row)
@@ -196,7 +202,7 @@ int commit_order_add(struct commit *c, struct spool_write *w, const struct order
 	if (rc == 0)
 		rc = store_row(c, o);
 	order_append(c, o);
-	c->orders_changed = true;
+	orders_changed(c);
 	return rc;
 }
 
@@ -484,7 +490,7 @@ static int finish_order(struct commit *c, struct commit_order *o)
 	struct spool_key k = key_u64(o->o.id);
 
 	o->now.finished = true;
-	c->orders_changed = true;
+	orders_changed(c);
 	if (sites_order_stays(c, &o->o))
 		return store_row(c, o);
 	return write_delete(c->w, SPOOL_ORDER, &k);

@@ -66,6 +66,7 @@ struct commit_qent {
 struct commit_cold;
 struct commit_ill;
 struct commit_pool;
+struct commit_source_order;
 
 /* What a route name means now: a virtual MTA or a pool with its turn. */
 struct commit_route {
@@ -147,7 +148,9 @@ struct commit {
 	struct commit_route *routes;
 	struct commit_cold *colds, *cold_changed; /* uthash; those to be stored */
 	struct commit_ill *ill; /* uthash */
-	bool ill_known;
+	struct commit_source_order *source_orders; /* by their ids */
+	size_t source_order_count;
+	bool ill_known, source_orders_known;
 	struct wake_map wakes;
 	struct commit_ring *rings;
 	uint32_t ring_turn;
@@ -295,7 +298,7 @@ void cold_trim(struct commit *c);
 /* commit_health.c */
 /* The name of a domain's site row under a virtual MTA, as far as it is known here. */
 struct slice health_site(struct commit *c, struct commit_vmta *v, struct slice domain);
-/* No site has a disabled source. */
+/* No site has a disabled source, by a reply or by an order. */
 bool health_all_well(struct commit *c);
 /* All its sources are disabled for the destination. */
 bool health_is_disabled(struct commit *c, struct commit_vmta *v, struct slice domain);
@@ -303,6 +306,8 @@ bool health_is_disabled(struct commit *c, struct commit_vmta *v, struct slice do
 bool health_is_poor(struct commit *c, struct commit_vmta *v, struct slice domain);
 /* A site row changes: it has disabled sources, or none. */
 void health_note(struct commit *c, const struct spool_key *k, bool disabled);
+/* Rows of orders have come or gone. */
+void health_orders_changed(struct commit *c);
 void health_forget(struct commit *c);
 
 /* commit_move.c */

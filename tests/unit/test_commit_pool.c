@@ -2,6 +2,7 @@
 /* Pools and cold virtual MTAs: who takes which recipient, exactly, over crashes and days. */
 #include "tests/unit/spool_fixture.h"
 
+#include "common/spool/order.h"
 #include "common/spool/quota_row.h"
 #include "common/spool/site_mode.h"
 
@@ -313,6 +314,64 @@ Test(pool, where_all_are_disabled_the_mail_waits)
 	finish();
 }
 
+struct told {
+	struct commit_job job;
+	struct order order;
+};
+
+static int run_order(struct commit *c, struct spool_write *w, struct commit_job *j)
+{
+	return commit_order_add(c, w, &container_of(j, struct told, job)->order, NULL, NULL);
+}
+
+/* What an operator says of a source address. */
+static void tell(enum order_kind kind, const char *ip, const char *queue, msec_t until)
+{
+	struct told t = {.job = {.run = run_order},
+			 .order = {.kind = kind,
+				   .filter = {.queue = slice_str(queue)},
+				   .created = clock_wall(),
+				   .until = until}};
+	struct commit_job *jobs = &t.job;
+	struct intake_message *none = NULL;
+	struct commit_result r;
+
+	cr_assert(ip_parse(slice_str(ip), &t.order.source));
+	do
+		cr_assert_eq(commit_batch(f.c, &none, &jobs, &r), 0);
+	while (r.more);
+}
+
+Test(pool, members_whose_sources_an_operator_has_disabled_are_passed_over)
+{
+	start(HEAD SEQUENTIAL);
+	post("p", "x.example", 1);
+	tell(ORDER_DISABLE_SOURCE, "127.0.0.1", "x.example/a", 0);
+	post("p", "x.example", 2);
+	post("p", "y.example", 1);
+	restart();
+	post("p", "x.example", 1);
+	went("abbab");
+	tell(ORDER_ENABLE_SOURCE, "127.0.0.1", "x.example/a", 0);
+	post("p", "x.example", 3);
+	went("abbababb");
+	finish();
+}
+
+Test(pool, an_order_about_a_source_ends_with_its_time_and_may_be_taken_back_for_some)
+{
+	start(HEAD SEQUENTIAL "[provider big]\nmx = mx.big.example\ndomains = m1.example\n");
+	tell(ORDER_DISABLE_SOURCE, "127.0.0.1", "*/a", NOON + 3600000);
+	tell(ORDER_ENABLE_SOURCE, "127.0.0.1", "big.rollup/a", 0);
+	post("p", "x.example", 1);
+	post("p", "m1.example", 1);
+	went("ba");
+	clock_fake(USEC_PER_SEC, NOON + 3600000);
+	post("p", "x.example", 2);
+	went("baaa");
+	finish();
+}
+
 /* --- cold ones --- */
 
 #define COLD                                                            \
@@ -437,6 +496,20 @@ Test(cold, one_without_a_usable_source_takes_none)
 	finish();
 }
 
+Test(cold, one_whose_source_an_operator_has_disabled_takes_none)
+{
+	start("[global]\nhost-name = mta.example\n"
+	      "[virtual-mta a]\ncold-virtual-mta = b\n"
+	      "[virtual-mta b]\nsmtp-source-host = 127.0.0.2\n"
+	      "[domain *]\nmax-cold-virtual-mta-msg = 5/d\n");
+	tell(ORDER_DISABLE_SOURCE, "127.0.0.2", "*", 0);
+	post("a", "x.example", 2);
+	tell(ORDER_ENABLE_SOURCE, "127.0.0.2", "*", 0);
+	post("a", "x.example", 1);
+	went("aab");
+	finish();
+}
+
 /* --- another member, later --- */
 
 static void report_move(struct shm_ring *ring, uint32_t queue, bool reselect, const char *target,
@@ -502,6 +575,21 @@ Test(reselect, stays_where_no_member_is_better)
 	report_disabled(b, "x.example", "127.0.0.2", false);
 	report_move(a, queue_of_first(100), true, "p", 100, 1);
 	went("a");
+	finish();
+}
+
+Test(reselect, never_chooses_a_member_that_an_operator_has_disabled)
+{
+	struct shm_ring *a;
+
+	start(HEAD "[virtual-mta-pool p]\nvirtual-mta = a, b, c\nreselect = backoff\n");
+	a = fix_worker(&f, 0, "a", 1);
+	next_id = 100;
+	post("p", "x.example", 1);
+	report_disabled(a, "x.example", NULL, true);
+	tell(ORDER_DISABLE_SOURCE, "127.0.0.2", "*/b", 0);
+	report_move(a, queue_of_first(100), true, "p", 100, 1);
+	went("c");
 	finish();
 }
 
