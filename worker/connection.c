@@ -154,6 +154,7 @@ static void connection_free(struct connection *c)
 	slots_give(c);
 	connection_release(c);
 	publish(s, c->served);
+	paces_ask_again(s);
 	site_kick(s);
 }
 

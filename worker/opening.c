@@ -34,25 +34,38 @@ static bool depends_on_target(enum limit_kind kind)
 	return kind == LIMIT_IP || kind == LIMIT_IP_PAIR || kind == LIMIT_MX;
 }
 
-/*
- * Where nobody names a source, the kernel would choose: the caps must know what. False: a rate holds all of
- * them.
- */
+/* Where nobody names a source, the kernel would choose: the caps must know what. */
+static void next_source(struct site *s, const struct route_target *t, struct source *ret)
+{
+	sources_next(s, t->ip.family, ret);
+	if (ret->ip.family == IP_NONE)
+		(void)stream_source_for(&t->ip, &ret->ip);
+}
+
+/* False: a rate holds all of them; the site waits for the one that is free first. */
 static bool choose_source(struct site *s, const struct route_target *t, struct source *ret)
 {
 	size_t n = s->w->vmta->smtp_source_host.n;
 	const struct ip *traced = trace_source(s);
+	struct source first = {.host = NULL};
+	usec_t first_at = USEC_INFINITY;
 
 	if (traced && sources_named(s, traced, ret))
 		return paces_may_open(s, t, &ret->ip);
 	do {
-		sources_next(s, t->ip.family, ret);
-		if (ret->ip.family == IP_NONE)
-			(void)stream_source_for(&t->ip, &ret->ip);
-		if (paces_may_open(s, t, &ret->ip))
+		usec_t at;
+
+		next_source(s, t, ret);
+		at = paces_open_at(s, t, &ret->ip);
+		if (!at)
 			return true;
+		if (at <= first_at) {
+			first_at = at;
+			first = *ret;
+		}
 	} while (n > 1 && --n);
-	return false;
+	*ret = first;
+	return paces_may_open(s, t, &first.ip);
 }
 
 /* With a place in all caps. */

@@ -220,14 +220,27 @@ bool paces_may_connect(struct site *s)
 	return rc == 0;
 }
 
-bool paces_may_open(struct site *s, const struct route_target *t, const struct ip *source)
+static int ask_open(struct look *l, struct site *s, const struct route_target *t,
+		    const struct ip *source)
 {
 	const struct pace_place at = {.host = t->host, .dest = &t->ip, .source = source};
-	struct look l;
-	int rc;
 
-	connect_wants(&l, s, &at);
-	rc = ask(&l);
+	connect_wants(l, s, &at);
+	return ask(l);
+}
+
+usec_t paces_open_at(struct site *s, const struct route_target *t, const struct ip *source)
+{
+	struct look l;
+
+	return ask_open(&l, s, t, source) ? l.open : 0;
+}
+
+bool paces_may_open(struct site *s, const struct route_target *t, const struct ip *source)
+{
+	struct look l;
+	int rc = ask_open(&l, s, t, source);
+
 	if (rc)
 		connect_waits(&l, rc);
 	return rc == 0;
@@ -256,6 +269,13 @@ static void queue_connect_waits(struct queue *q, struct look *l)
 {
 	q->connect_until = l->open;
 	wake_at(q->site, l->open);
+}
+
+/* A connection or a transaction goes: what holds another local address does not hold the site. */
+static void goes(struct site *s)
+{
+	if (s->paces && s->paces->connect_until <= now_of(s) && ramp_until(s) <= now_of(s))
+		s->paces->said_until = 0;
 }
 
 bool paces_may_connect_for(struct queue *q)
@@ -298,6 +318,7 @@ bool paces_open(struct queue *q, const struct route_target *t, const struct ip *
 		connect_waits(&l, rc);
 		return false;
 	}
+	goes(s);
 	ramp_up(s);
 	return true;
 }
@@ -327,8 +348,10 @@ bool paces_may_send(struct connection *c)
 	if (rc) {
 		c->paced_until = l.open;
 		wait_for(&l, rc);
+		return false;
 	}
-	return rc == 0;
+	goes(c->site);
+	return true;
 }
 
 /* As it lies in the spool; headers that go in or out at delivery are a small difference. */
@@ -514,6 +537,12 @@ bool paces_queue_why(const struct queue *q, char *ret, size_t size)
 	own_rate_text(q, held ? q->paced_by : RATE_CONNECTS, why, sizeof(why));
 	until(q->site, why, held ? q->paced_until : q->connect_until, ret, size);
 	return true;
+}
+
+void paces_ask_again(struct site *s)
+{
+	if (s->paces && pace_by_source(s))
+		s->paces->connect_until = 0;
 }
 
 void paces_reset(struct site *s)

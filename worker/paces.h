@@ -40,7 +40,9 @@ struct paces_ticket {
 
 /* Whether the clocks let the site open a connection and use it now. False: it is kicked when they do. */
 bool paces_may_connect(struct site *s);
-/* The same for this host and local address. */
+/* When they let it open one to this host from this local address; 0: now. */
+usec_t paces_open_at(struct site *s, const struct route_target *t, const struct ip *source);
+/* The same; false: the site waits until then. */
 bool paces_may_open(struct site *s, const struct route_target *t, const struct ip *source);
 /* The rate of a provider's member for connections that are made for its mail; others may carry it all the same. */
 bool paces_may_connect_for(struct queue *q);
@@ -75,6 +77,8 @@ usec_t paces_keep(const struct connection *c, usec_t configured);
 bool paces_why(const struct site *s, char *ret, size_t size);
 /* The same of this queue alone, by a rate of its own inside the site. */
 bool paces_queue_why(const struct queue *q, char *ret, size_t size);
+/* There may be a local address more to connect from: who waits to open a connection asks again. */
+void paces_ask_again(struct site *s);
 /* Another configuration or mode: all clocks are asked again. */
 void paces_reset(struct site *s);
 /* The site goes away. */

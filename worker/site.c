@@ -550,6 +550,7 @@ void site_schedule(struct site *s)
 
 void site_has_source(struct site *s)
 {
+	paces_ask_again(s);
 	if (s->no_source && s->retry_at)
 		site_retry_now(s);
 	else

@@ -15,6 +15,7 @@
 #include "worker/context.h"
 #include "worker/feed.h"
 #include "worker/mode.h"
+#include "worker/paces.h"
 #include "worker/queue.h"
 #include "worker/route.h"
 #include "worker/site.h"
@@ -157,6 +158,7 @@ static void trace_free(struct trace *t)
 {
 	let_go(t);
 	t->site->trace = NULL;
+	paces_ask_again(t->site); /* not only from the address that was asked for */
 	loop_timer_free(t->alive);
 	buf_done(&t->out);
 	buf_done(&t->in);

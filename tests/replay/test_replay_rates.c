@@ -280,6 +280,96 @@ Test(rates, a_rate_by_local_address)
 	finish();
 }
 
+static char held[SHM_QUEUE_TEXT];
+
+/* Of the one queue that there is. */
+static void read_hold(void *arg ATTR_UNUSED)
+{
+	uint32_t pos = 0;
+
+	shm_queue_get_text(shm_queue_next(x.shm, &pos), held);
+}
+
+#define TWO_SOURCES "smtp-source-host = 192.0.2.2 b.sluice.test\n" DOMAIN
+
+static size_t opened_from(uint8_t last_byte, usec_t from, usec_t until)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < mx.entries; i++)
+		n += mx.journal[i].what == MX_OPEN && mx.journal[i].source.b[3] == last_byte &&
+		     mx.journal[i].at >= from && mx.journal[i].at < until;
+	return n;
+}
+
+Test(rates, a_local_address_that_has_to_wait_does_not_hold_the_others)
+{
+	static const char *const closed[] = {
+		"source-ip-max-msg-rate = 192.0.2.2 1/h\n",
+		"source-ip-max-connect-rate = 192.0.2.2 1/h\n",
+		"source-ip-max-data-volume-rate = 192.0.2.1 1K/h\n",
+	};
+
+	for (size_t i = 0; i < sizeof(closed) / sizeof(closed[0]); i++) {
+		char conf[300];
+
+		snprintf(conf, sizeof(conf),
+			 TWO_SOURCES "max-smtp-out = 2\nmax-msg-per-connection = 1\n%s", closed[i]);
+		start(conf);
+		fake_latency(100 * USEC_PER_MSEC);
+		send_many("paced.test", 600);
+		held[0] = '\0';
+		fake_at(MINUTE, read_hold, NULL);
+		world_run(&x, 10 * MINUTE);
+		cr_expect_geq(mx.delivered, 599, "%s: %u", closed[i], mx.delivered);
+		cr_expect_eq(mx.peak, 2, "%s: %u", closed[i], mx.peak);
+		cr_expect(!strstr(held, "rate"), "%s: %s", closed[i], held);
+		finish();
+	}
+}
+
+/* The first to open decides, whichever was asked last. */
+Test(rates, of_two_local_addresses_that_wait_the_first_to_open_ends_it)
+{
+	for (int i = 0; i < 2; i++) {
+		char conf[300];
+
+		snprintf(conf, sizeof(conf),
+			 TWO_SOURCES
+			 "max-msg-per-connection = 1\nsource-ip-max-msg-rate = 192.0.2.%d 1/h\n"
+			 "source-ip-max-msg-rate = 192.0.2.%d 6/m\n",
+			 1 + i, 2 - i);
+		start(conf);
+		send_many("paced.test", 300);
+		world_run(&x, 10 * MINUTE);
+		cr_expect_geq(mx.delivered, 50, "%u", mx.delivered);
+		cr_expect_leq(fullest(MX_RCPT, "", MINUTE), 7);
+		finish();
+	}
+}
+
+static const char *refuse_one_source(struct mx *m, enum mx_event what, unsigned c ATTR_UNUSED,
+				     const char *line ATTR_UNUSED)
+{
+	bool cut = m->source.b[3] == 2 && fake_elapsed() >= 5 * MINUTE;
+
+	return what == MX_RCPT && cut ? "450 4.7.28 too many recipients" : NULL;
+}
+
+Test(rates, back_off_of_one_local_address_does_not_hold_the_others)
+{
+	start(TWO_SOURCES "max-smtp-out = 4\nmax-msg-per-connection = 1\n"
+			  "backoff-min-msg-rate = 1/h\nsmtp-pattern-list = slow\n"
+			  "[smtp-pattern-list slow]\nreply = /too many/ mode=backoff\n");
+	fake_latency(100 * USEC_PER_MSEC);
+	mx.answer = refuse_one_source;
+	send_many("paced.test", 6000);
+	world_run(&x, 20 * MINUTE);
+	cr_expect_geq(opened_from(1, 10 * MINUTE, 15 * MINUTE), 1800, "%zu",
+		      opened_from(1, 10 * MINUTE, 15 * MINUTE));
+	finish();
+}
+
 static void reload_faster(void *arg ATTR_UNUSED)
 {
 	world_reload(&x, DOMAIN "max-msg-rate = 120/m\n");
@@ -463,16 +553,6 @@ Test(rates, a_domain_of_a_provider_has_its_own_inside_the_site)
 	cr_expect_geq(fullest(MX_RCPT, "bytes.test", 10 * MINUTE), 150);
 	cr_expect_leq(mx.connections, 30, "the connections are shared: %u", mx.connections);
 	finish();
-}
-
-static char held[SHM_QUEUE_TEXT];
-
-/* Of the one queue that there is. */
-static void read_hold(void *arg ATTR_UNUSED)
-{
-	uint32_t pos = 0;
-
-	shm_queue_get_text(shm_queue_next(x.shm, &pos), held);
 }
 
 /* Connections that are made for its mail; those of others carry some of it, too. */
