@@ -13,9 +13,12 @@
 #include "common/base/err.h"
 #include "common/base/fd.h"
 #include "common/base/xalloc.h"
+#include "common/ipc/child.h"
 #include "spooler/spooler.h"
 #include "worker/resolver.h"
 #include "worker/worker.h"
+
+#define ORPHANED_EXIT_SEC 5 /* without master: all is over by then */
 
 static int compare_int(const void *a, const void *b)
 {
@@ -97,9 +100,9 @@ static void become(const struct master *m, enum role role)
 	(void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* a crash leaves a core */
 }
 
-static void run(struct child *c, int control_fd) ATTR_NORETURN;
+static void run(struct child *c, int control_fd, pid_t master) ATTR_NORETURN;
 
-static void run(struct child *c, int control_fd)
+static void run(struct child *c, int control_fd, pid_t master)
 {
 	struct master *m = c->m;
 	int listeners[MASTER_LISTENERS_MAX];
@@ -136,6 +139,7 @@ static void run(struct child *c, int control_fd)
 	setup_lock_note(m, who);
 	keep_only(&h, m);
 	become(m, c->role);
+	ipc_child_end_with(master, ORPHANED_EXIT_SEC);
 	switch (c->role) {
 	case ROLE_SPOOLER:
 		status = spooler_main(&h);
@@ -156,7 +160,7 @@ int child_spawn(struct child *c)
 {
 	struct master *m = c->m;
 	int fds[2];
-	pid_t pid;
+	pid_t pid, master = getpid();
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) < 0)
 		return ERR_SYS;
@@ -168,7 +172,7 @@ int child_spawn(struct child *c)
 		return ERR_SYS;
 	}
 	if (pid == 0)
-		run(c, fds[1]);
+		run(c, fds[1], master);
 	close(fds[1]);
 	c->pid = pid;
 	c->control_fd = fds[0];

@@ -19,7 +19,6 @@
 #include "spooler/spooler.h"
 
 #define BEAT (1 * USEC_PER_SEC)
-#define ORPHANED_EXIT_SEC 5 /* without master: all is over by then */
 #define WORKERS_LEAVE (2500 * USEC_PER_MSEC)
 #define LEAVE_STEP 20000 /* us */
 #define SESSION_THREADS_MAX 8
@@ -299,13 +298,12 @@ static void on_stop(usec_t within, void *arg)
 	loop_stop(s->loop);
 }
 
-/* All must be over soon. */
+/* All must be over soon: it has 5 s (ipc_child_end_with()). */
 static void on_master_gone(void *arg)
 {
 	struct spooler *s = arg;
 
 	log_warn(NULL, "master is gone: committing what was reported, then leaving");
-	alarm(ORPHANED_EXIT_SEC);
 	s->orphaned = true;
 	loop_stop(s->loop);
 }

@@ -39,7 +39,8 @@
 #define TICK USEC_PER_SEC
 #define SPOOL_AGAIN (100 * USEC_PER_MSEC)
 #define STOP_LOOK (10 * USEC_PER_MSEC)
-#define MASTER_GONE_TIME (4 * USEC_PER_SEC)
+#define MASTER_GONE_TIME \
+	(3 * USEC_PER_SEC) /* with what follows it less than the 5 s that master gives */
 /* At the end: for QUITs, and for the committer to take what is in the ring. */
 #define FAREWELL_TIME USEC_PER_SEC
 #define CLOCK_JUMP (60 * MSEC_PER_SEC)

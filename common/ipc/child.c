@@ -1,6 +1,10 @@
 #include "common/ipc/child.h"
 
+#include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "common/base/err.h"
@@ -123,6 +127,24 @@ static void on_death(int what ATTR_UNUSED, void *arg)
 
 	CAST_MAGIC(c, arg, IPC_CHILD_MAGIC);
 	master_gone(c);
+}
+
+static unsigned seconds_left; /* from master's death on */
+
+static void on_parent_died(int signo ATTR_UNUSED)
+{
+	(void)alarm(seconds_left);
+}
+
+void ipc_child_end_with(pid_t master, unsigned seconds)
+{
+	struct sigaction told = {.sa_handler = on_parent_died, .sa_flags = SA_RESTART};
+
+	seconds_left = seconds;
+	if (sigaction(SIGUSR1, &told, NULL) < 0 || prctl(PR_SET_PDEATHSIG, SIGUSR1, 0, 0, 0) < 0)
+		fatal("cannot watch master: %s", strerror(errno));
+	if (getppid() != master) /* it was quicker */
+		(void)alarm(seconds);
 }
 
 struct ipc_child *ipc_child_new(struct loop *l, const struct heritage *h,

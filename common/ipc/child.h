@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "common/base/clock.h"
 #include "common/base/heritage.h"
@@ -32,6 +33,13 @@ struct ipc_child_role {
 };
 
 struct ipc_child;
+
+/*
+ * From now on this process is killed (SIGALRM) when it is still there so many seconds after its parent died,
+ * whatever it does: one that hangs would hold the lock of the family. After the last change of user, which
+ * ends it. Takes SIGUSR1 and the alarm of this process.
+ */
+void ipc_child_end_with(pid_t master, unsigned seconds);
 
 struct ipc_child *ipc_child_new(struct loop *l, const struct heritage *h,
 				const struct ipc_child_role *role, void *arg);

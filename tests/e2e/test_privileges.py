@@ -3,9 +3,12 @@ import os
 import pathlib
 import pwd
 import shutil
+import signal
 import tempfile
 
 import pytest
+
+from peers import wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change users")
 
@@ -75,3 +78,17 @@ def test_the_daemon_still_reloads_respawns_and_stops(as_nobody, receiver):
     receiver.wait("messages", 1)
     assert status(sluice.pid("worker", "b"))["Uid"][0] == str(uid)
     assert sluice.stop() == 0
+
+
+def test_a_process_hears_of_masters_death_whatever_it_does(as_nobody):
+    """What it hears has it killed 5 s later (test_ipc_child): one that hangs reads no pipe."""
+    sluice, _ = as_nobody
+    children = [p["pid"] for p in sluice.processes() if p["role"] != "master"]
+    for pid in children:
+        os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: all(status(pid)["State"][0] == "T" for pid in children), 5, "them to stop")
+    sluice.kill("master")
+    for pid in children:
+        assert int(status(pid)["ShdPnd"][0], 16) & 1 << signal.SIGUSR1 - 1, status(pid)
+        os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: not sluice.family(), 10, "the survivors to end")
