@@ -10,8 +10,10 @@
 #include "worker/context.h"
 #include "worker/mode.h"
 #include "worker/notice.h"
+#include "worker/pace_wants.h"
 #include "worker/paces.h"
 #include "worker/queue.h"
+#include "worker/reroute.h"
 #include "worker/site.h"
 #include "worker/site_orders.h"
 #include "worker/slots.h"
@@ -166,6 +168,17 @@ static bool may_carry(struct queue *q, void *arg)
 	const struct connection *c = arg;
 
 	return may_go(q, c) && has_route(q) && leads_to(q, c);
+}
+
+bool shared_may_mix(const struct queue *q)
+{
+	return !q->own_max_smtp_out && !pace_has_own_rates(q);
+}
+
+bool shared_may_join(struct queue *q, const struct connection *c)
+{
+	return shared_may_mix(q) && !reroute_is_active(q) && may_go(q, c) && has_route(q) &&
+	       leads_to(q, c);
 }
 
 struct parcel *shared_next(struct site *s, struct connection *c)

@@ -45,6 +45,12 @@ void shared_free_all(struct worker *w);
 struct queue *shared_pick(struct site *s, struct route_target **ret);
 /* The next parcel that this connection may carry now; NULL if there is none. */
 struct parcel *shared_next(struct site *s, struct connection *c);
+/*
+ * Whether recipients of the queue may be in one transaction with those of others: not where a cap or a rate
+ * is held for it alone. join: and may go over this connection now.
+ */
+bool shared_may_mix(const struct queue *q);
+bool shared_may_join(struct queue *q, const struct connection *c);
 /* Gives its idle connections work. */
 void shared_work(struct site *s);
 /* A host has failed: for all queues that have it, or only for those that demand TLS. */

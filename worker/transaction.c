@@ -16,6 +16,7 @@
 #include "worker/judge.h"
 #include "worker/mode.h"
 #include "worker/post.h"
+#include "worker/shared.h"
 #include "worker/site.h"
 #include "worker/trace.h"
 #include "worker/transaction_parts.h"
@@ -25,6 +26,8 @@
 #define BODY_CHUNK 65536
 /* How long a connection stays open for the next message of an address that is warmed up. */
 #define WARMUP_PATIENCE (2 * USEC_PER_SEC)
+#define KIN_MAX 64
+#define KIN_MISSES 8
 #define OUT_OF_STEP "connection given up: replies out of step"
 static void transaction_free(struct transaction *t)
 {
@@ -477,14 +480,45 @@ void transaction_interrupt(struct transaction *t)
 
 /* --- beginning --- */
 
-static uint32_t how_many(const struct connection *c, const struct parcel *p)
+/* Recipients of the message of a parcel that wait in other queues of the same site and can go with it. */
+struct kin {
+	struct item *items[KIN_MAX];
+	uint32_t n;
+};
+
+/*
+ * A message's recipients are numbered from 0. Where a few numbers in a row are not in hand, the message is taken to
+ * have no more.
+ */
+static void find_kin(const struct connection *c, const struct parcel *p, struct kin *ret)
 {
-	uint64_t most = c->site->set->max_rcpt_per_message;
+	const struct queue *allowed = NULL;
+	uint32_t misses = 0;
+
+	ret->n = 0;
+	if (c->site->of || !shared_may_mix(p->queue))
+		return;
+	for (uint32_t rcpt = 0; misses < KIN_MISSES && ret->n < KIN_MAX; rcpt++) {
+		struct item *it = inhand_find(c->w->inhand, p->key.msgid, rcpt);
+
+		misses = it ? 0 : misses + 1;
+		if (!it || !it->parcel || it->queue == p->queue || it->queue->site != c->site)
+			continue;
+		if (it->queue != allowed && !shared_may_join(it->queue, c))
+			continue;
+		allowed = it->queue;
+		ret->items[ret->n++] = it;
+	}
+}
+
+static uint32_t how_many(const struct connection *c, const struct parcel *p, const struct kin *kin)
+{
+	uint64_t most = c->site->set->max_rcpt_per_message, n = (uint64_t)p->item_count + kin->n;
 	uint32_t fits = post_max_recipients(c->w->post);
 
 	if (most == 0 || most > fits)
 		most = fits;
-	return p->item_count < most ? p->item_count : (uint32_t)most;
+	return (uint32_t)(n < most ? n : most);
 }
 
 /* Of n recipients, those that the warm-up of its address lets go now; with none for long it closes. */
@@ -497,17 +531,21 @@ static uint32_t warm_enough(struct connection *c, uint32_t n)
 	return n;
 }
 
-static void take_items(struct transaction *t, struct queue *q, struct parcel *p, uint32_t n)
+static void take_items(struct transaction *t, struct parcel *p, const struct kin *kin, uint32_t n)
 {
+	uint32_t own = p->item_count < n ? p->item_count : n;
+	struct queue *q = p->queue;
+
 	turn_used(&q->site->turn, p);
 	connection_carries(t->c, q);
 	t->msgid = p->key.msgid;
 	t->rcpts = xcalloc(n, sizeof(*t->rcpts));
 	t->count = n;
 	for (uint32_t i = 0; i < n; i++) {
-		struct item *it = TAILQ_FIRST(&p->items); /* p is gone with its last item */
+		/* p is gone with its last item */
+		struct item *it = i < own ? TAILQ_FIRST(&p->items) : kin->items[i - own];
 
-		queue_remove(q, it);
+		queue_remove(it->queue, it);
 		it->state = ITEM_OPEN;
 		t->rcpts[i].e.item = it;
 	}
@@ -578,8 +616,8 @@ static uint32_t read_envelope(struct transaction *t)
 }
 
 /* One try; false: all of them got their outcome without the receiver. */
-static bool begin(struct connection *c, struct parcel *p, uint32_t n, uint64_t reserved,
-		  const struct paces_ticket *paces)
+static bool begin(struct connection *c, struct parcel *p, const struct kin *kin, uint32_t n,
+		  uint64_t reserved, const struct paces_ticket *paces)
 {
 	struct transaction *t = xcalloc(1, sizeof(*t));
 	uint32_t sent;
@@ -591,7 +629,7 @@ static bool begin(struct connection *c, struct parcel *p, uint32_t n, uint64_t r
 	t->paces = *paces;
 	t->started = loop_wall(c->w->loop);
 	t->phase = PHASE_MAIL;
-	take_items(t, p->queue, p, n);
+	take_items(t, p, kin, n);
 	sent = read_envelope(t);
 	if (sent == 0 || (t->env.alone && c->messages)) {
 		bool alone = sent != 0;
@@ -626,9 +664,12 @@ enum transaction_start transaction_begin(struct connection *c)
 	struct parcel *p;
 
 	while (!c->closing && paces_may_send(c) && (p = trace_next(c))) {
-		uint32_t n = warm_enough(c, how_many(c, p));
+		struct kin kin;
 		uint64_t bound;
+		uint32_t n;
 
+		find_kin(c, p, &kin);
+		n = warm_enough(c, how_many(c, p, &kin));
 		if (n == 0)
 			break;
 		if (!paces_take(c, p, &n, &paces))
@@ -639,7 +680,7 @@ enum transaction_start transaction_begin(struct connection *c)
 			paces_sent(c->site, &paces, 0);
 			return TRANSACTION_NO_ROOM;
 		}
-		if (begin(c, p, n, bound, &paces))
+		if (begin(c, p, &kin, n, bound, &paces))
 			return TRANSACTION_BEGUN;
 	}
 	return TRANSACTION_NOTHING;

@@ -447,3 +447,71 @@ Test(providers, a_pause_of_the_site_holds_its_domains)
 	cr_assert_eq(world_count(&x, 'd'), 4);
 	finish();
 }
+
+#define MANY "a@one.test b@one.test c@two.test d@three.test e@other.test f@held.test g@capped.test"
+
+static void send_many(void *arg ATTR_UNUSED)
+{
+	world_send(&x, "s@sender.test", MANY);
+}
+
+/* What a domain is held by for itself keeps it apart; so do other hosts. */
+Test(providers, one_transaction_takes_all_recipients_of_a_message_at_the_site)
+{
+	static const char *const known[] = {"one.test", "two.test", "three.test", "held.test",
+					    "capped.test"};
+	size_t mails, rcpts;
+
+	start(PROVIDER
+	      "[domain big.rollup]\nmax-smtp-out = 3\n[domain capped.test]\nmax-smtp-out = 1\n");
+	fake_dns_mx("other.test", OTHER);
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+		send_to(known[i], 0, 1);
+	world_order_at(&x, 20 * USEC_PER_SEC, ORDER_PAUSE, "held.test/a", false);
+	fake_at(30 * USEC_PER_SEC, send_many, NULL);
+	world_run(&x, 25 * USEC_PER_SEC);
+	mails = mx_count(&big1, MX_MAIL);
+	rcpts = mx_count(&big1, MX_RCPT);
+	cr_assert_eq(rcpts, 5);
+	world_run(&x, 50 * USEC_PER_SEC);
+	cr_expect_eq(mx_count(&big1, MX_MAIL) - mails, 2,
+		     "one, and one for what has a cap of its own");
+	cr_expect_eq(mx_count(&big1, MX_RCPT) - rcpts, 5);
+	cr_expect_eq(mx_count(&other, MX_RCPT), 1);
+	cr_assert_eq(world_count(&x, 'd'), 5 + 6);
+	cr_expect_str_eq(world_nth(&x, 'd', 5)->queue, "big.rollup/a");
+	cr_assert_eq(world_left(&x), 1, "of the paused one");
+	finish();
+}
+
+/* Each recipient has its own fate and its own retry. */
+static const char *refuse_some(struct mx *m ATTR_UNUSED, enum mx_event what, unsigned c ATTR_UNUSED,
+			       const char *line)
+{
+	if (what == MX_RCPT && strstr(line, "c@two.test"))
+		return "550 5.1.1 nobody here";
+	if (what == MX_RCPT && strstr(line, "d@three.test"))
+		return "450 4.2.0 later";
+	return NULL;
+}
+
+Test(providers, recipients_of_several_domains_in_one_transaction_have_their_own_outcomes)
+{
+	start(PROVIDER "[domain big.rollup]\nretry-after = 10m\n");
+	send_to("one.test", 0, 1);
+	send_to("two.test", 0, 1);
+	send_to("three.test", 0, 1);
+	world_run(&x, 10 * USEC_PER_SEC);
+	big1.answer = refuse_some;
+	world_send(&x, "s@sender.test", "a@one.test c@two.test d@three.test");
+	world_run(&x, MINUTE);
+	cr_assert_eq(mx_count(&big1, MX_MAIL), 3 + 1);
+	cr_assert_eq(world_count_rcpt(&x, 'd', "a@one.test"), 1);
+	cr_assert_eq(world_count_rcpt(&x, 'b', "c@two.test"), 1);
+	cr_assert_eq(world_count_rcpt(&x, 't', "d@three.test"), 1);
+	big1.answer = NULL;
+	world_run(&x, 15 * MINUTE);
+	cr_assert_eq(world_count_rcpt(&x, 'd', "d@three.test"), 1);
+	cr_assert_eq(world_left(&x), 0);
+	finish();
+}
