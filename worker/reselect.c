@@ -21,7 +21,9 @@
 
 struct reselecting {
 	struct queue *q;
-	struct spool_due_pos pos; /* in its range of table due */
+	/* of a pass: first what waits in memory, then its range of table due */
+	uint32_t passed; /* so many of those in memory stay */
+	struct spool_due_pos pos;
 	usec_t next_pass; /* monotonic; 0: in the midst of one */
 	TAILQ_ENTRY(reselecting) link;
 };
@@ -110,6 +112,7 @@ struct chosen {
 	struct report_park_item items[CHUNK];
 	struct item *held[CHUNK];
 	uint32_t n, looked;
+	uint32_t skip; /* that an earlier burst has looked at */
 };
 
 static bool may_leave(const struct queue *q, struct spool_read *r, uint64_t msgid, uint32_t rcpt)
@@ -139,13 +142,17 @@ static void look_in_parcel(struct queue *q, struct spool_read *r, struct parcel 
 	TAILQ_FOREACH(it, &p->items, link) {
 		if (k->looked == CHUNK)
 			return;
+		if (k->skip) {
+			k->skip--;
+			continue;
+		}
 		k->looked++;
 		if (may_leave(q, r, it->key.msgid, (uint32_t)it->key.rcpt))
 			choose(k, it);
 	}
 }
 
-/* Among those that wait in memory, the next ones first. */
+/* Among those that wait in memory, the next ones first. One that moves up meanwhile is seen in the next pass. */
 static void look_in_memory(struct queue *q, struct spool_read *r, struct chosen *k)
 {
 	struct parcel *p;
@@ -157,6 +164,7 @@ static void look_in_memory(struct queue *q, struct spool_read *r, struct chosen 
 				look_in_parcel(q, r, p, k);
 	for (uint32_t i = 0; i < k->n; i++)
 		queue_remove(q, k->held[i]);
+	q->reselect->passed += k->looked - k->n;
 }
 
 static void look_in_due(struct queue *q, struct spool_read *r, struct chosen *k)
@@ -171,6 +179,7 @@ static void look_in_due(struct queue *q, struct spool_read *r, struct chosen *k)
 			choose(k, inhand_add(q->w->inhand, rows[i].msgid, rows[i].rcpt, q, false));
 	k->looked += (uint32_t)n;
 	if (n < most) {
+		q->reselect->passed = 0;
 		q->reselect->pos = (struct spool_due_pos){0};
 		q->reselect->next_pass = loop_now(q->w->loop) + PASS_EVERY;
 	}
@@ -199,7 +208,7 @@ static void give_up(struct queue *q, const struct chosen *k)
 
 static void burst_queue(struct queue *q, struct spool_read *r)
 {
-	struct chosen k = {.n = 0};
+	struct chosen k = {.skip = q->reselect->passed};
 
 	if (q->reselect->next_pass > loop_now(q->w->loop))
 		return;

@@ -375,3 +375,22 @@ Test(reselect, leaves_a_virtual_mta_in_back_off_once)
 	cr_assert_eq(world_count(&x, 'd'), 21);
 	finish();
 }
+
+/* In memory, where each class has room for 1000, and in the spool. */
+Test(reselect, finds_those_behind_many_that_stay)
+{
+	start(PATTERNS("mode=backoff, backoff-to-normal-after=3h") "[virtual-mta-pool p]\n"
+								   "virtual-mta = a, b\n"
+								   "reselect = backoff\n"
+								   "[domain there.test/a]\n"
+								   "backoff-max-msg-rate = 1/h\n");
+	mx.answer = throttled;
+	x.route = "a";
+	send_many(800);
+	x.route = "p";
+	send_many(20);
+	world_run(&x, 3 * MINUTE);
+	cr_assert_eq(in_queue("there.test", "a"), 1600);
+	cr_assert_eq(in_queue("there.test", "b"), 40);
+	finish();
+}
