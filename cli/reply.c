@@ -202,18 +202,6 @@ static int refuse(const char *text)
 		text);
 }
 
-/* Of its provider, if it belongs to one. */
-static const struct conf_domain *settings_of(const struct question *q, struct slice domain,
-					     struct slice vmta)
-{
-	struct conf_rolled rolled;
-
-	if (!q->provider.p)
-		return conf_domain_for(q->conf, domain, vmta);
-	conf_rolled_for(q->conf, q->provider.p, domain, vmta, &rolled);
-	return rolled.set;
-}
-
 static int show(struct cli *cli, struct question *q, const char *queue)
 {
 	const char *slash = strrchr(queue, '/');
@@ -223,7 +211,7 @@ static int show(struct cli *cli, struct question *q, const char *queue)
 	json_t *o;
 
 	provider_find(cli, q->conf, slice_str(domain), vmta, false, &q->provider);
-	q->set = settings_of(q, slice_str(domain), vmta);
+	q->set = conf_queue_settings(q->conf, q->provider.p, slice_str(domain), vmta);
 	judge(q);
 	o = answer(q, queue);
 	cli_show_object(cli, o, print);

@@ -65,6 +65,17 @@ struct commit_vmta *cache_vmta_by_id(struct commit *c, uint32_t id)
 	return vmta_add(c, id, row.name);
 }
 
+/* What applies to it now: of its provider, as far as that is known. */
+static void queue_settle(struct commit *c, struct commit_qent *q)
+{
+	struct slice vmta = slice_str(q->vmta->name);
+	struct slice said =
+		conf_provider_count(c->conf) ? cache_queue_provider(c, q) : slice_str("");
+
+	q->rolled = conf_provider_of_queue(c->conf, q->domain, vmta, said);
+	q->settings = conf_queue_settings(c->conf, q->rolled, q->domain, vmta);
+}
+
 static struct commit_qent *queue_add(struct commit *c, struct commit_vmta *v, struct slice domain,
 				     uint32_t id)
 {
@@ -78,7 +89,7 @@ static struct commit_qent *queue_add(struct commit *c, struct commit_vmta *v, st
 	q->domain = slice_of(q->key + sizeof(v->id), domain.n);
 	q->vmta = v;
 	q->id = id;
-	q->settings = conf_domain_for(c->conf, q->domain, slice_str(v->name));
+	queue_settle(c, q);
 	HASH_ADD_KEYPTR(by_name, c->queue_by_name, q->key, q->key_size, q);
 	if (id)
 		HASH_ADD(by_id, c->queue_by_id, id, sizeof(q->id), q);
@@ -208,6 +219,7 @@ int apply_member(struct commit *c, const struct report_member *m)
 		return rc == ERR_NOT_FOUND ? 0 : rc;
 	free(q->provider);
 	q->provider = slice_dup(m->provider);
+	queue_settle(c, q);
 	row.provider = m->provider;
 	buf_clear(&c->value);
 	row_queue_encode(&row, &c->value);

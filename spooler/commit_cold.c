@@ -135,19 +135,15 @@ static const struct conf_vmtas *list_for(const struct commit_route *r, const str
 int cold_choose(struct commit *c, const struct commit_route *r, struct commit_qent **q)
 {
 	const struct conf_vmtas *list = list_for(r, (*q)->vmta);
-	const struct conf_domain *set = (*q)->settings;
+	const struct conf_per_day *most = &(*q)->settings->max_cold_virtual_mta_msg;
 	struct commit_vmta *v = (*q)->vmta;
 	struct slice site;
 	int rc;
 
-	if (!list)
+	if (!list || is_zero(most))
 		return 0;
 	site = health_site(c, v, (*q)->domain);
-	if (!slice_eq(site, (*q)->domain)) /* a provider's */
-		set = conf_domain_for(c->conf, site, slice_str(v->name));
-	if (is_zero(&set->max_cold_virtual_mta_msg))
-		return 0;
-	rc = choose(c, list, *q, site, &set->max_cold_virtual_mta_msg, &v);
+	rc = choose(c, list, *q, site, most, &v);
 	return rc < 0 || v == (*q)->vmta ? rc : cache_queue(c, v, (*q)->domain, q);
 }
 

@@ -32,13 +32,11 @@ struct commit_source_order {
 
 struct slice health_site(struct commit *c, struct commit_vmta *v, struct slice domain)
 {
-	const struct conf_provider *p = conf_provider_of_domain(c->conf, domain);
-	struct slice said = slice_str(p ? p->rollup : "");
 	struct commit_qent *q;
 
-	if (!p && cache_queue(c, v, domain, &q) == 0)
-		said = cache_queue_provider(c, q);
-	return said.n && !conf_keeps_own_site(c->conf, domain, slice_str(v->name)) ? said : domain;
+	if (cache_queue(c, v, domain, &q) == 0 && q->rolled)
+		return slice_str(q->rolled->rollup);
+	return domain;
 }
 
 static struct commit_ill *find(struct commit *c, const struct spool_key *k)

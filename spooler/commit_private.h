@@ -54,6 +54,7 @@ struct commit_qent {
 	uint32_t day; /* as in its row; 0: not looked up */
 	char *provider; /* likewise; NULL: not looked up */
 	struct commit_vmta *vmta;
+	const struct conf_provider *rolled; /* whose site it is part of; NULL: of its own */
 	const struct conf_domain *settings;
 	struct slice domain; /* inside key */
 	bool reroute_known;

@@ -48,9 +48,10 @@ void sweep_free(struct sweep *s)
 /* False: no further queue, the walk begins anew next time. */
 static bool next_queue(struct sweep *s, struct spool_read *r)
 {
+	struct slice vmta = slice_str(s->w->vmta_name);
+	const struct conf_provider *p;
 	struct spool_wake_row row;
 	struct spool_queue q;
-	char *domain;
 
 	s->queue = 0;
 	s->due = (struct spool_due_pos){0};
@@ -62,9 +63,8 @@ static bool next_queue(struct sweep *s, struct spool_read *r)
 	if (spool_queue_get(r, row.queue, &q) < 0)
 		return true;
 	s->queue = row.queue;
-	domain = slice_dup(q.domain);
-	s->set = conf_domain_for(s->w->conf, slice_str(domain), slice_str(s->w->vmta_name));
-	free(domain);
+	p = conf_provider_of_queue(s->w->conf, q.domain, vmta, q.provider);
+	s->set = conf_queue_settings(s->w->conf, p, q.domain, vmta);
 	if (!queue_find(s->w, row.queue) &&
 	    reroute_may_want(s->w, r, q.provider.n ? q.provider : q.domain))
 		(void)queue_get(s->w, r, row.queue);

@@ -264,6 +264,15 @@ struct conf_rolled {
 };
 void conf_rolled_for(const struct conf *c, const struct conf_provider *p, struct slice domain,
 		     struct slice vmta, struct conf_rolled *ret);
+/* The same for a queue of that provider; NULL: of none, conf_domain_for(). */
+const struct conf_domain *conf_queue_settings(const struct conf *c, const struct conf_provider *p,
+					      struct slice domain, struct slice vmta);
+/*
+ * The provider of a queue as far as it is known without a look-up: the one that names the domain, else
+ * `stored` (NAME.rollup, or empty), which the worker of the queue has found out. NULL: none.
+ */
+const struct conf_provider *conf_provider_of_queue(const struct conf *c, struct slice domain,
+						   struct slice vmta, struct slice stored);
 /*
  * Is the domain its own site whatever its MX hosts are: type, smtp-hosts or queue-to was set for it, or
  * disable-mx-rollup?

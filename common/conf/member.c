@@ -90,14 +90,13 @@ static bool is_shadowed(const struct conf_directive *d)
 void conf_rolled_for(const struct conf *c, const struct conf_provider *p, struct slice domain,
 		     struct slice vmta, struct conf_rolled *ret)
 {
-	slots set = {NULL}, own;
+	slots own;
 
-	choose_member(c, p, domain, vmta, set);
 	choose_own(c, domain, vmta, own);
 	for (size_t i = 0; i < CONF_DOMAIN_ROWS; i++)
 		if (!is_held_alone(&SCOPE->rows[i]))
 			own[i] = NULL;
-	*ret = (struct conf_rolled){.set = conf_intern(c, &c->domain_cache, SCOPE, set),
+	*ret = (struct conf_rolled){.set = conf_queue_settings(c, p, domain, vmta),
 				    .own = conf_intern(c, &c->domain_cache, SCOPE, own)};
 	if (says_something(own[ROW(max_smtp_out)]))
 		ret->max_smtp_out = ret->own->max_smtp_out;
@@ -113,6 +112,31 @@ bool conf_keeps_own_site(const struct conf *c, struct slice domain, struct slice
 	choose_own(c, domain, vmta, own);
 	return says_something(own[ROW(type)]) || says_something(own[ROW(smtp_hosts)]) ||
 	       says_something(own[ROW(queue_to)]);
+}
+
+const struct conf_domain *conf_queue_settings(const struct conf *c, const struct conf_provider *p,
+					      struct slice domain, struct slice vmta)
+{
+	slots set = {NULL};
+
+	if (!p)
+		return conf_domain_for(c, domain, vmta);
+	choose_member(c, p, domain, vmta, set);
+	return conf_intern(c, &c->domain_cache, SCOPE, set);
+}
+
+const struct conf_provider *conf_provider_of_queue(const struct conf *c, struct slice domain,
+						   struct slice vmta, struct slice stored)
+{
+	const struct conf_provider *p = conf_provider_of_domain(c, domain);
+
+	if (!p && stored.n) {
+		p = conf_provider_find(c, stored);
+		if (p && !p->mx.n && !p->mx_ip.n) /* by look-ups no more */
+			p = NULL;
+	}
+	/* one that left the configuration delivers nothing: its queues have no site but their own */
+	return p && conf_vmta_find(c, vmta) && !conf_keeps_own_site(c, domain, vmta) ? p : NULL;
 }
 
 bool conf_member_shadowed(const struct conf *c, struct slice domain, struct slice vmta,

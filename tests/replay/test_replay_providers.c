@@ -512,6 +512,20 @@ Test(providers, recipients_of_several_domains_in_one_transaction_have_their_own_
 	big1.answer = NULL;
 	world_run(&x, 15 * MINUTE);
 	cr_assert_eq(world_count_rcpt(&x, 'd', "d@three.test"), 1);
+	finish();
+}
+
+Test(providers, mail_in_a_paused_queue_expires_as_the_provider_says)
+{
+	start(PROVIDER "[domain *]\nbounce-after = 2d\n[domain big.rollup]\nbounce-after = 1h\n");
+	send_to("one.test", 0, 1);
+	world_order_at(&x, 10 * USEC_PER_SEC, ORDER_PAUSE, "one.test/*", false);
+	world_run(&x, MINUTE);
+	send_to("one.test", 1, 1);
+	world_run(&x, 30 * MINUTE);
+	cr_assert_eq(world_count(&x, 'b'), 0);
+	world_run(&x, 3 * HOUR);
+	cr_assert_eq(world_count_rcpt(&x, 'b', "r1@one.test"), 1);
 	cr_assert_eq(world_left(&x), 0);
 	finish();
 }

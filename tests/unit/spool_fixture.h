@@ -111,6 +111,20 @@ static inline void fix_done(struct fix *f)
 	fix_remove(f->dir);
 }
 
+/* A reload. */
+static inline void fix_set_conf(struct fix *f, const char *text)
+{
+	struct conf *old = f->conf;
+	char *messages;
+
+	f->conf = load_bytes(text, strlen(text), &messages);
+	cr_assert_not_null(f->conf, "%s", messages);
+	free(messages);
+	commit_set_conf(f->c, f->conf);
+	cr_assert_eq(commit_vmtas(f->c), 0);
+	conf_free(old);
+}
+
 /* A worker for virtual MTA `name` in a slot, as master and the worker would make it. */
 static inline struct shm_ring *fix_worker(struct fix *f, uint32_t slot, const char *name,
 					  uint32_t forkno)
@@ -214,6 +228,19 @@ static inline bool fix_report(struct shm_ring *ring, uint64_t msgid, uint32_t rc
 	put = ring_put(ring, REPORT_TRANSACTION, b.p, b.n);
 	buf_done(&b);
 	return put;
+}
+
+/* What the worker has looked up: NAME.rollup. */
+static inline void fix_report_member(struct fix *f, struct shm_ring *ring, uint32_t queue,
+				     const char *provider)
+{
+	const struct report_member m = {.queue = queue, .provider = slice_str(provider)};
+	struct buf b = BUF_INIT;
+
+	report_member_encode(&m, &b);
+	cr_assert(ring_put(ring, REPORT_MEMBER, b.p, b.n));
+	buf_done(&b);
+	cr_assert_eq(fix_commit(f, NULL), 0);
 }
 
 /* --- what is in the spool --- */

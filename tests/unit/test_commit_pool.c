@@ -23,25 +23,12 @@
 static struct fix f;
 static uint64_t next_id = 1;
 
-static void set_conf(const char *text)
-{
-	struct conf *old = f.conf;
-	char *messages;
-
-	f.conf = load_bytes(text, strlen(text), &messages);
-	cr_assert_not_null(f.conf, "%s", messages);
-	free(messages);
-	commit_set_conf(f.c, f.conf);
-	cr_assert_eq(commit_vmtas(f.c), 0);
-	conf_free(old);
-}
-
 static void start(const char *text)
 {
 	setenv("TZ", "UTC", 1);
 	clock_fake(USEC_PER_SEC, NOON);
 	fix_init(&f);
-	set_conf(text);
+	fix_set_conf(&f, text);
 }
 
 static void finish(void)
@@ -152,7 +139,7 @@ Test(pool, a_sequence_goes_on_over_restarts_and_reloads_and_wraps)
 	post("p", "x.example", 2);
 	restart();
 	post("P", "y.example", 2);
-	set_conf(HEAD SEQUENTIAL "[domain z.example]\nmax-smtp-out = 1\n");
+	fix_set_conf(&f, HEAD SEQUENTIAL "[domain z.example]\nmax-smtp-out = 1\n");
 	post("p", "x.example", 5);
 	went("aaabbaaab");
 	finish();
@@ -177,8 +164,9 @@ Test(pool, counts_stay_with_their_names)
 {
 	start(HEAD SEQUENTIAL);
 	post("p", "x.example", 4);
-	set_conf(HEAD "[virtual-mta-pool p]\nselection = sequential\nvirtual-mta = c count 9\n"
-		      "virtual-mta = b count 2\n");
+	fix_set_conf(&f,
+		     HEAD "[virtual-mta-pool p]\nselection = sequential\nvirtual-mta = c count 9\n"
+			  "virtual-mta = b count 2\n");
 	cr_assert_eq(stored_count("b"), 1);
 	post("p", "x.example", 2);
 	went("aaabbc");
@@ -211,7 +199,7 @@ Test(pool, mail_that_is_refused_is_not_counted)
 	setenv("TZ", "UTC", 1);
 	clock_fake(USEC_PER_SEC, NOON);
 	fix_init_size(&f, 4 << 20);
-	set_conf(HEAD SEQUENTIAL);
+	fix_set_conf(&f, HEAD SEQUENTIAL);
 	post("p", "x.example", 2);
 	memset(body, 'x', 6 << 20);
 	body[(6 << 20) - 1] = '\0';
@@ -456,18 +444,6 @@ Test(cold, a_domain_that_keeps_its_own_site_is_no_provider_s)
 	finish();
 }
 
-/* What the worker has looked up. */
-static void report_member(struct shm_ring *ring, uint32_t queue, const char *provider)
-{
-	const struct report_member m = {.queue = queue, .provider = slice_str(provider)};
-	struct buf b = BUF_INIT;
-
-	report_member_encode(&m, &b);
-	cr_assert(ring_put(ring, REPORT_MEMBER, b.p, b.n));
-	buf_done(&b);
-	cr_assert_eq(fix_commit(&f, NULL), 0);
-}
-
 Test(cold, domains_of_a_provider_are_one_site_once_their_mx_is_known)
 {
 	struct spool_recipient r;
@@ -476,7 +452,7 @@ Test(cold, domains_of_a_provider_are_one_site_once_their_mx_is_known)
 		   "[domain big.rollup]\nmax-cold-virtual-mta-msg = 1/d\n");
 	post("a", "m1.example", 1);
 	cr_assert(fix_recipient(&f, next_id - 1, 0, &r));
-	report_member(fix_worker(&f, 0, "a", 1), r.queue, "big.rollup");
+	fix_report_member(&f, fix_worker(&f, 0, "a", 1), r.queue, "big.rollup");
 	restart();
 	post("a", "m1.example", 3);
 	went("abca");
