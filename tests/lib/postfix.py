@@ -120,6 +120,13 @@ class Postfix:
         (self.folder / "resolv.conf").write_text(
             f"nameserver {self.resolver}\noptions timeout:5 attempts:2\n" if self.resolver else "")
 
+    def untuned(self):
+        """Names of tuned parameters that the running configuration does not have, or not so."""
+        done = subprocess.run(["postconf", "-c", str(self.config), *TUNED], capture_output=True,
+                              text=True, check=False)
+        got = dict(line.partition(" = ")[::2] for line in done.stdout.splitlines())
+        return [name for name, value in TUNED.items() if got.get(name, "").strip() != value]
+
     def start(self, timeout=30.0):
         self._prepare()
         # start-fg under a shell of our own: the mount is gone with the processes.
