@@ -9,6 +9,7 @@
 struct placed {
 	struct commit_qent *queue;
 	const char *pool; /* or NULL */
+	uint8_t class;
 	bool discard;
 };
 
@@ -43,6 +44,27 @@ static int lead_on(struct commit *c, struct commit_vmta *v, const char *name,
 	return rc;
 }
 
+/* recipient-priority 75-100 is class 0, which is served first. */
+static uint8_t class_of(uint64_t priority)
+{
+	return (uint8_t)(priority >= 75 ? 0 : priority >= 50 ? 1 : priority >= 25 ? 2 : 3);
+}
+
+/* As was set for the recipient's domain, wherever that is led, and the virtual MTA that takes it now. */
+static int classify(struct commit *c, const struct intake_recipient *r, struct placed *at)
+{
+	struct commit_qent *own;
+	int rc;
+
+	at->class = r->class;
+	if (r->class != INTAKE_CLASS_OF_SETTINGS)
+		return 0;
+	rc = cache_queue(c, at->queue->vmta, slice_str(r->domain), &own);
+	if (rc == 0)
+		at->class = class_of(own->settings->recipient_priority);
+	return rc;
+}
+
 static int place(struct commit *c, const struct intake_recipient *r, struct placed *ret)
 {
 	struct commit_route *route;
@@ -60,6 +82,8 @@ static int place(struct commit *c, const struct intake_recipient *r, struct plac
 		rc = cold_choose(c, route, &ret->queue);
 	if (rc == 0)
 		rc = move_follow(c, &ret->queue);
+	if (rc == 0)
+		rc = classify(c, r, ret);
 	if (rc < 0)
 		return rc;
 	ret->pool = route->pool ? route->name : NULL;
@@ -101,7 +125,7 @@ static struct spool_recipient recipient_row(const struct intake_message *m, uint
 		.orcpt = slice_str(r->orcpt),
 		.pool = slice_str(at->pool),
 		.notify = r->notify,
-		.class = r->class,
+		.class = at->class,
 		.job = spool_job_bucket(slice_str(m->job)),
 		.expiry = age == USEC_INFINITY ? UINT64_MAX : m->received + age / USEC_PER_MSEC,
 		.last_reply = slice_of("", 0),

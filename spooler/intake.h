@@ -15,6 +15,8 @@
 #include "common/base/clock.h"
 #include "common/spool/spool.h"
 
+#define INTAKE_CLASS_OF_SETTINGS UINT8_MAX /* as recipient-priority says */
+
 struct intake_recipient {
 	const char *address; /* without <>, domain lower-cased; memory of the message's arena */
 	const char *domain; /* lower-case; "[1.2.3.4]" for literals: the queue's domain */

@@ -171,12 +171,6 @@ void session_headers_apply(struct session *s, struct slice fields)
 				    (unsigned long long)s->source->max_message_hops);
 }
 
-/* recipient-priority 75-100 is class 0, which is served first. */
-static uint8_t class_of(uint64_t priority)
-{
-	return (uint8_t)(priority >= 75 ? 0 : priority >= 50 ? 1 : priority >= 25 ? 2 : 3);
-}
-
 void session_route(struct session *s)
 {
 	struct session_mail *mail = s->mail;
@@ -192,11 +186,7 @@ void session_route(struct session *s)
 		route = arena_dup(&mail->arena, slice_str(route));
 	}
 	for (i = 0; i < mail->m.recipient_count; i++) {
-		struct intake_recipient *r = &mail->m.recipients[i];
-		const struct conf_domain *d =
-			conf_domain_for(conf, slice_str(r->domain), slice_str(route));
-
-		r->route = route;
-		r->class = class_of(d->recipient_priority);
+		mail->m.recipients[i].route = route;
+		mail->m.recipients[i].class = INTAKE_CLASS_OF_SETTINGS;
 	}
 }

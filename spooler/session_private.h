@@ -224,7 +224,7 @@ static inline bool session_mail_refused(const struct session_mail *mail)
 
 /* session_headers.c: writes the rewritten header block with its empty line to m.body. */
 void session_headers_apply(struct session *s, struct slice fields);
-/* Route and class of each recipient. */
+/* Route of each recipient. */
 void session_route(struct session *s);
 
 /* session_body.c */

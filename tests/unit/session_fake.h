@@ -23,7 +23,6 @@
 struct conf {
 	struct conf_global global;
 	struct conf_source source;
-	struct conf_domain domain;
 	struct conf_vmta vmta;
 	struct conf_pool pool;
 	struct conf_listener listener;
@@ -47,7 +46,6 @@ static inline struct conf fake_conf(void)
 	c.source.smtp_command_timeout = c.source.smtp_data_timeout = 600 * USEC_PER_SEC;
 	c.source.jobid_header = "x-job";
 	c.source.default_virtual_mta = "{default}";
-	c.domain.recipient_priority = 50;
 	c.vmta.name = "mta1";
 	c.pool.name = "pool1";
 	return c;
@@ -78,11 +76,6 @@ const struct conf_vmta *conf_vmta_find(const struct conf *c, struct slice name)
 const struct conf_pool *conf_pool_find(const struct conf *c, struct slice name)
 {
 	return slice_eq_str(name, c->pool.name) ? &c->pool : NULL;
-}
-const struct conf_domain *conf_domain_for(const struct conf *c, struct slice domain ATTR_UNUSED,
-					  struct slice vmta ATTR_UNUSED)
-{
-	return &c->domain;
 }
 /* The only relay-domain. */
 bool conf_patterns_match(const struct conf_patterns *p ATTR_UNUSED, struct slice domain)
@@ -137,8 +130,8 @@ static inline void fake_line(struct buf *b, const struct intake_message *m)
 	for (i = 0; i < m->recipient_count; i++) {
 		const struct intake_recipient *r = &m->recipients[i];
 
-		buf_addf(b, " to=%s(%s,%s,%u,%u,%s)", r->address, r->domain, r->route, r->class,
-			 r->notify, r->orcpt ? r->orcpt : "");
+		buf_addf(b, " to=%s(%s,%s,%u,%s)", r->address, r->domain, r->route, r->notify,
+			 r->orcpt ? r->orcpt : "");
 	}
 	buf_addf(b, " job=%s envid=%s dsn=%s\n", m->job ? m->job : "", m->envid ? m->envid : "",
 		 m->dsn_envid ? m->dsn_envid : "");

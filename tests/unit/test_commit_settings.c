@@ -97,3 +97,60 @@ Test(settings, a_domain_that_left_its_provider_goes_by_its_own)
 	cr_assert_eq(lifetime(3, "x.example"), 48 * HOUR_MSEC);
 	finish();
 }
+
+/* --- recipient-priority --- */
+
+#define POOL                                                             \
+	HEAD "[virtual-mta b]\nsmtp-source-host = 127.0.0.2 b.example\n" \
+	     "[virtual-mta c]\nsmtp-source-host = 127.0.0.3 c.example\n" \
+	     "[virtual-mta-pool p]\nvirtual-mta = a\nvirtual-mta = b\n"
+#define PRIORITY "recipient-priority = "
+
+static uint8_t class_on(const char *route, const char *domain)
+{
+	static uint64_t msgid;
+	struct intake_message *m = fix_one(&f, ++msgid, domain, route);
+
+	m->recipients[0].class = INTAKE_CLASS_OF_SETTINGS;
+	cr_assert_eq(fix_commit(&f, m), 0);
+	cr_assert_eq(f.last_result, 0);
+	return stored(msgid).class;
+}
+
+Test(settings, a_priority_is_one_of_four_classes)
+{
+	start(HEAD "[domain d0]\n" PRIORITY "0\n[domain d24]\n" PRIORITY
+		   "24\n[domain d25]\n" PRIORITY "25\n[domain d49]\n" PRIORITY
+		   "49\n[domain d74]\n" PRIORITY "74\n[domain d75]\n" PRIORITY
+		   "75\n[domain d100]\n" PRIORITY "100\n");
+	cr_assert(class_on("a", "d0") == 3 && class_on("a", "d24") == 3);
+	cr_assert(class_on("a", "d25") == 2 && class_on("a", "d49") == 2);
+	cr_assert(class_on("a", "x") == 1 && class_on("a", "d74") == 1);
+	cr_assert(class_on("a", "d75") == 0 && class_on("a", "d100") == 0);
+	finish();
+}
+
+Test(settings, a_priority_set_for_a_pool_or_a_member_holds_for_mail_through_the_pool)
+{
+	start(POOL "[domain */p]\n" PRIORITY "90\n[domain x.example/b]\n" PRIORITY "10\n");
+	cr_assert_eq(class_on("p", "x.example"), 0, "a: its pool's");
+	cr_assert_eq(class_on("p", "x.example"), 3, "b: its own");
+	cr_assert_eq(class_on("p", "x.example"), 0);
+	cr_assert_eq(class_on("p", "y.example"), 0);
+	cr_assert_eq(class_on("b", "x.example"), 3);
+	cr_assert_eq(class_on("c", "x.example"), 1, "no member");
+	finish();
+}
+
+Test(settings, a_priority_goes_by_the_recipients_domain_and_the_virtual_mta_that_takes_it)
+{
+	start(POOL "[domain relay.example]\nsmtp-hosts = 192.0.2.1\n" PRIORITY "10\n"
+		   "[domain urgent.example]\nqueue-to = relay.example\n" PRIORITY "100\n"
+		   "[virtual-mta d]\ncold-virtual-mta = c\n"
+		   "[domain *]\nmax-cold-virtual-mta-msg = 1/d\n"
+		   "[domain x.example/c]\n" PRIORITY "80\n");
+	cr_assert_eq(class_on("a", "urgent.example"), 0);
+	cr_assert_eq(class_on("d", "x.example"), 0, "c took it");
+	cr_assert_eq(class_on("d", "x.example"), 1);
+	finish();
+}

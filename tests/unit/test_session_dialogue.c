@@ -9,7 +9,7 @@
 
 #define HELLO "EHLO client.example\r\n"
 #define ENVELOPE "MAIL FROM:<s@x.example>\r\nRCPT TO:<r@y.example>\r\n"
-#define FOR_R "<s@x.example> to=r@y.example(y.example,{default},1,0,) job= envid= dsn=\n"
+#define FOR_R "<s@x.example> to=r@y.example(y.example,{default},0,) job= envid= dsn=\n"
 
 /*
  * Reply codes of a dialogue: the last line of each reply; "220" and the replies to EHLO included.
@@ -114,23 +114,23 @@ Test(session_dialogue, keeps_the_order_of_commands)
 static const struct talk envelope[] = {
 	{"null sender", HELLO "MAIL FROM:<>\r\nRCPT TO:<r@y.example>\r\nDATA\r\n.\r\n",
 	 "220 250 250 250 354 250", NULL,
-	 "<> to=r@y.example(y.example,{default},1,0,) job= envid= dsn=\n"},
+	 "<> to=r@y.example(y.example,{default},0,) job= envid= dsn=\n"},
 	{"spaces behind the colon", HELLO "MAIL FROM: <a@b.c>\r\nRCPT TO: <r@y.example>\r\n",
 	 "220 250 250 250", NULL, NULL},
 	{"domains become lower-case",
 	 HELLO "mail from:<S@X.Example>\r\nrcpt to:<R@Y.Example>\r\nDATA\r\n.\r\n",
 	 "220 250 250 250 354 250", NULL,
-	 "<S@x.example> to=R@y.example(y.example,{default},1,0,) job= envid= dsn=\n"},
+	 "<S@x.example> to=R@y.example(y.example,{default},0,) job= envid= dsn=\n"},
 	{"source route, quotes, percent, literal",
 	 HELLO "MAIL FROM:<@a.b,@c.d:s@x.example>\r\nRCPT TO:<\"a b\"@y.example>\r\n"
 	       "RCPT TO:<u%h!k@y.example>\r\nRCPT TO:<a@[192.0.2.7]>\r\nDATA\r\n.\r\n",
 	 "220 250 250 250 250 250 354 250", NULL,
-	 "<s@x.example> to=\"a b\"@y.example(y.example,{default},1,0,)"
-	 " to=u%h!k@y.example(y.example,{default},1,0,)"
-	 " to=a@[192.0.2.7]([192.0.2.7],{default},1,0,) job= envid= dsn=\n"},
+	 "<s@x.example> to=\"a b\"@y.example(y.example,{default},0,)"
+	 " to=u%h!k@y.example(y.example,{default},0,)"
+	 " to=a@[192.0.2.7]([192.0.2.7],{default},0,) job= envid= dsn=\n"},
 	{"addresses without a domain", HELLO "MAIL FROM:<root>\r\nRCPT TO:<joe>\r\nDATA\r\n.\r\n",
 	 "220 250 250 250 354 250", NULL,
-	 "<root@mta.example> to=joe@mta.example(mta.example,{default},1,0,) job= envid= dsn=\n"},
+	 "<root@mta.example> to=joe@mta.example(mta.example,{default},0,) job= envid= dsn=\n"},
 	{"no brackets", MAIL "FROM:a@b.c\r\n", "220 250 501", "5.1.7", NULL},
 	{"no FROM", MAIL "<a@b.c>\r\n", "220 250 501", "5.5.4", NULL},
 	{"trailing dot", MAIL "FROM:<a@b.c.>\r\n", "220 250 501", "5.1.7", NULL},
@@ -155,7 +155,7 @@ static const struct talk envelope[] = {
 	{"UTF-8",
 	 MAIL "FROM:<\xc3\xa9@b.c> SMTPUTF8\r\nRCPT TO:<a@\xc3\xa9.example>\r\nDATA\r\n.\r\n",
 	 "220 250 250 250 354 250", NULL,
-	 "<\xc3\xa9@b.c> to=a@xn--9ca.example(xn--9ca.example,{default},1,0,) job= envid= "
+	 "<\xc3\xa9@b.c> to=a@xn--9ca.example(xn--9ca.example,{default},0,) job= envid= "
 	 "dsn=\n"},
 	{"not UTF-8", MAIL "FROM:<\xff@b.c> SMTPUTF8\r\n", "220 250 501", NULL, NULL},
 	{"DSN",
@@ -163,8 +163,8 @@ static const struct talk envelope[] = {
 	      "RCPT TO:<r@y.example> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;r@y.example\r\n"
 	      "RCPT TO:<q@y.example> NOTIFY=NEVER\r\nDATA\r\n.\r\n",
 	 "220 250 250 250 250 354 250", NULL,
-	 "<> to=r@y.example(y.example,{default},1,10,rfc822;r@y.example)"
-	 " to=q@y.example(y.example,{default},1,1,) job= envid=a b dsn=a+20b\n"},
+	 "<> to=r@y.example(y.example,{default},10,rfc822;r@y.example)"
+	 " to=q@y.example(y.example,{default},1,) job= envid=a b dsn=a+20b\n"},
 	{"bad RET", MAIL "FROM:<> RET=ALL\r\n", "220 250 501", NULL, NULL},
 	{"bad ENVID", MAIL "FROM:<> ENVID=a+0Ab\r\n", "220 250 501", NULL, NULL},
 	{"bad NOTIFY", RCPT "TO:<a@b.c> NOTIFY=NEVER,DELAY\r\n", "220 250 250 501", NULL, NULL},
@@ -194,7 +194,7 @@ static const struct talk smuggling[] = {
 	{"CRLF space . CRLF", SMUGGLE("\r\n .\r\n"), "220 250 250 250 354 250 221", NULL, FOR_R},
 	{"CRLF .. CRLF", SMUGGLE("\r\n..\r\n"), "220 250 250 250 354 250 221", NULL, FOR_R},
 	{"true end", SMUGGLE("\r\n.\r\n"), "220 250 250 250 354 250 250 250 354 250 221", NULL,
-	 FOR_R "<evil@x.example> to=victim@y.example(y.example,{default},1,0,) job= envid= dsn=\n"},
+	 FOR_R "<evil@x.example> to=victim@y.example(y.example,{default},0,) job= envid= dsn=\n"},
 	{"bare LF in BDAT", HELLO ENVELOPE "BDAT 4 LAST\r\na\nb\rNOOP\r\n",
 	 "220 250 250 250 550 250", "bare LF", NULL},
 };
@@ -252,10 +252,10 @@ static const struct talk relaying[] = {
 	 "220 250 250 550", NULL, NULL},
 	{"postmaster", HELLO "MAIL FROM:<>\r\nRCPT TO:<Postmaster>\r\nDATA\r\n.\r\n",
 	 "220 250 250 250 354 250", NULL,
-	 "<> to=admin@corp.example(corp.example,{default},1,0,) job= envid= dsn=\n"},
+	 "<> to=admin@corp.example(corp.example,{default},0,) job= envid= dsn=\n"},
 	{"abuse", HELLO "MAIL FROM:<>\r\nRCPT TO:<abuse@mta.example>\r\nDATA\r\n.\r\n",
 	 "220 250 250 250 354 250", NULL,
-	 "<> to=admin@corp.example(corp.example,{default},1,0,) job= envid= dsn=\n"},
+	 "<> to=admin@corp.example(corp.example,{default},0,) job= envid= dsn=\n"},
 	{"somebody here", HELLO "MAIL FROM:<>\r\nRCPT TO:<joe>\r\n", "220 250 250 550", NULL, NULL},
 };
 
@@ -306,10 +306,10 @@ static const struct talk routes[] = {
 	{"virtual MTA",
 	 HELLO ENVELOPE "DATA\r\nX-Virtual-MTA: mta1\r\nX-Job: J 1\r\nX-Envid: e\r\n\r\n.\r\n",
 	 "220 250 250 250 354 250", NULL,
-	 "<s@x.example> to=r@y.example(y.example,mta1,1,0,) job=J 1 envid=e dsn=\n"},
+	 "<s@x.example> to=r@y.example(y.example,mta1,0,) job=J 1 envid=e dsn=\n"},
 	{"pool", HELLO ENVELOPE "DATA\r\nx-virtual-mta:\r\n pool1 \r\n\r\n.\r\n",
 	 "220 250 250 250 354 250", NULL,
-	 "<s@x.example> to=r@y.example(y.example,pool1,1,0,) job= envid= dsn=\n"},
+	 "<s@x.example> to=r@y.example(y.example,pool1,0,) job= envid= dsn=\n"},
 	{"unknown", HELLO ENVELOPE "DATA\r\nX-Virtual-MTA: nix\r\n\r\n.\r\nNOOP\r\n",
 	 "220 250 250 250 354 550 250", "names \"nix\"", NULL},
 	{"empty", HELLO ENVELOPE "DATA\r\nX-Virtual-MTA:\r\n\r\n.\r\n", "220 250 250 250 354 550",
@@ -317,12 +317,12 @@ static const struct talk routes[] = {
 	{"first one counts",
 	 HELLO ENVELOPE "DATA\r\nX-Virtual-MTA: mta1\r\nX-Virtual-MTA: nix\r\n\r\n.\r\n",
 	 "220 250 250 250 354 250", NULL,
-	 "<s@x.example> to=r@y.example(y.example,mta1,1,0,) job= envid= dsn=\n"},
+	 "<s@x.example> to=r@y.example(y.example,mta1,0,) job= envid= dsn=\n"},
 	{"none", HELLO ENVELOPE "DATA\r\n\r\n.\r\n", "220 250 250 250 354 250", NULL,
-	 "<s@x.example> to=r@y.example(y.example,pool1,1,0,) job= envid= dsn=\n"},
+	 "<s@x.example> to=r@y.example(y.example,pool1,0,) job= envid= dsn=\n"},
 	{"not in the body", HELLO ENVELOPE "DATA\r\nA: b\r\n\r\nX-Virtual-MTA: nix\r\n.\r\n",
 	 "220 250 250 250 354 250", NULL,
-	 "<s@x.example> to=r@y.example(y.example,pool1,1,0,) job= envid= dsn=\n"},
+	 "<s@x.example> to=r@y.example(y.example,pool1,0,) job= envid= dsn=\n"},
 };
 
 Test(session_dialogue, chooses_the_route)
@@ -333,28 +333,6 @@ Test(session_dialogue, chooses_the_route)
 	conf.source.process_x_envid = true;
 	conf.source.default_virtual_mta = "pool1";
 	talk_all(routes, ARRAY_SIZE(routes), &conf);
-}
-
-Test(session_dialogue, gives_priorities_their_class)
-{
-	static const struct {
-		uint64_t priority;
-		const char *class;
-	} cases[] = {{0, ",3,0,)"}, {24, ",3,0,)"}, {25, ",2,0,)"}, {50, ",1,0,)"}, {75, ",0,0,)"}};
-	size_t i;
-
-	for (i = 0; i < ARRAY_SIZE(cases); i++) {
-		struct conf conf = fake_conf();
-		struct buf out = BUF_INIT;
-		struct intake in;
-
-		conf.domain.recipient_priority = cases[i].priority;
-		fake_intake(&in);
-		session_feed(&conf, &in, slice_str(HELLO ENVELOPE "DATA\r\n.\r\n"), 0, &out);
-		cr_expect(strstr(buf_cstr(&in.log), cases[i].class), "%s", in.log.p);
-		fake_intake_done(&in);
-		buf_done(&out);
-	}
 }
 
 struct message_case {
