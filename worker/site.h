@@ -68,6 +68,7 @@ struct site {
 	msec_t tried; /* last failure in this run; 0 = none */
 	msec_t no_domain_since; /* the domain was first said not to exist; 0 = not */
 	char *no_domain_resolver;
+	bool no_mx; /* as DNS last said: addresses only, or not even those */
 	bool no_source; /* it waits because all its source addresses are disabled */
 	bool has_row; /* of the spool */
 	bool unread; /* what is stored of it could not be read yet: it sends nothing and writes nothing */

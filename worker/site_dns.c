@@ -79,17 +79,15 @@ static void site_fail_dns(struct site *s, struct outcome *o, msec_t delay)
 	site_fail(s, o, NULL, delay, false);
 }
 
-/* The domain does not exist, or has no host: believed when a second, fresh look-up agrees. */
+/* The domain does not exist: believed when a second, fresh look-up agrees. */
 static void site_no_domain(struct site *s, const struct route *r, bool confirmed)
 {
-	const char *what =
-		r->status == DNS_NXDOMAIN ? NO_DOMAIN_TEXT : NO_DOMAIN_TEXT " as a mail host";
 	usec_t wait = s->set->bounce_upon_nxdomain;
 	msec_t now = loop_wall(s->w->loop), delay = retry_dns_delay(s->set), left;
 	struct outcome o;
 
 	if (confirmed && !s->w->sites->distrust) {
-		outcome_local(&o, LOCAL_NO_DOMAIN, "%s (DNS %s, twice)", what,
+		outcome_local(&o, LOCAL_NO_DOMAIN, NO_DOMAIN_TEXT " (DNS %s, twice)",
 			      dns_status_name(r->status));
 		site_fail_dns(s, &o, 0);
 		if (s->has_row && !site_in_retry(s)) {
@@ -112,9 +110,28 @@ static void site_no_domain(struct site *s, const struct route *r, bool confirmed
 		if (left > now && left - now < delay)
 			delay = left - now;
 	}
-	outcome_local(&o, LOCAL_NO_DOMAIN_YET, "%s (DNS %s)", what, dns_status_name(r->status));
+	outcome_local(&o, LOCAL_NO_DOMAIN_YET, NO_DOMAIN_TEXT " (DNS %s)",
+		      dns_status_name(r->status));
 	site_note(s, &o);
 	site_fail_dns(s, &o, delay);
+}
+
+/* Its mail waits for another answer: until bounce-after, or as bounce-upon-no-mx says. */
+static void site_no_answer(struct site *s, const struct route *r)
+{
+	struct outcome o;
+
+	outcome_local(&o, LOCAL_DNS, "DNS %s: %s", dns_status_name(r->status), r->text);
+	site_note(s, &o);
+	site_fail_dns(s, &o, retry_dns_delay(s->set));
+}
+
+static void site_domain_exists(struct site *s, const struct route *r)
+{
+	s->no_mx = r->implicit_mx;
+	s->no_domain_since = 0;
+	free(s->no_domain_resolver);
+	s->no_domain_resolver = NULL;
 }
 
 /* Other sites have reached one of its hosts lately, and since its own last failure. */
@@ -141,29 +158,31 @@ static void site_on_answer(struct site *s, struct route *r, bool fresh)
 			route_keep_failed(r, s->route);
 		route_free(s->route);
 		s->route = r;
-		s->no_domain_since = 0;
-		free(s->no_domain_resolver);
-		s->no_domain_resolver = NULL;
+		site_domain_exists(s, r);
 		if (!s->reached && hosts_are_known(s))
 			site_set_reached(s, true);
-		if (s->route->implicit_mx)
+		if (s->no_mx)
 			verdict_expire_waiting(s);
 		/* of a provider's: first to an idle connection, which waits for the look-up, too */
 		site_kick(site_serving(s));
 		return;
 	case DNS_NXDOMAIN:
-	case DNS_NO_HOST:
-		site_no_domain(s, r, fresh);
+		if (s->set->smtp_hosts.n) /* says nothing of the domain */
+			site_no_answer(s, r);
+		else
+			site_no_domain(s, r, fresh);
 		break;
 	case DNS_NULL_MX:
 		outcome_local(&o, LOCAL_NULL_MX, "the domain accepts no mail (null MX)");
 		site_fail_dns(s, &o, 0);
 		break;
+	case DNS_NO_HOST:
+		site_domain_exists(s, r);
+		site_no_answer(s, r);
+		break;
 	case DNS_TEMPFAIL:
 	case DNS_LOOP:
-		outcome_local(&o, LOCAL_DNS, "DNS %s: %s", dns_status_name(r->status), r->text);
-		site_note(s, &o);
-		site_fail_dns(s, &o, retry_dns_delay(s->set));
+		site_no_answer(s, r);
 		break;
 	}
 	route_free(r);

@@ -12,7 +12,6 @@
 #include "worker/inhand.h"
 #include "worker/post.h"
 #include "worker/retry.h"
-#include "worker/route.h"
 #include "worker/site.h"
 
 #define AT_ONCE 1000
@@ -110,13 +109,13 @@ static bool had_a_chance(const struct queue *q, const struct spool_recipient *r)
 	return queue_is_blocked(q) && loop_now(w->loop) >= w->epoch + PATIENCE;
 }
 
-/* bounce-upon-no-mx: the site is known to have addresses only; when its mail is given up. */
+/* bounce-upon-no-mx: the site is known to have no MX record; when its mail is given up. */
 static msec_t no_mx_expiry(const struct queue *q, msec_t received)
 {
 	const struct site *s = q->home;
 	usec_t no_mx = s->set->bounce_upon_no_mx;
 
-	if (!s->route || !s->route->implicit_mx || s->set->smtp_hosts.n || no_mx == USEC_INFINITY)
+	if (!s->no_mx || s->set->smtp_hosts.n || no_mx == USEC_INFINITY)
 		return UINT64_MAX;
 	return received + no_mx / USEC_PER_MSEC;
 }
@@ -139,7 +138,7 @@ bool verdict_expired(const struct queue *q, const struct spool_message *m,
 	    (q->set->bounce_upon_no_mx == 0 || had_a_chance(q, r))) {
 		outcome_local(ret, LOCAL_NO_MX, "the domain has no MX record%s",
 			      q->site->tried || q->home->tried
-				      ? ", and its address does not take the mail"
+				      ? ", and no address that takes the mail"
 				      : "");
 		return true;
 	}

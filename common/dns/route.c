@@ -138,7 +138,7 @@ struct dns_route *dns_route_literal(struct slice domain)
 	else
 		ok = ok && ip_parse(inner, &ip) && ip.family == IP_V4;
 	if (!ok)
-		return dns_route_new(DNS_NO_HOST,
+		return dns_route_new(DNS_NXDOMAIN,
 				     xasprintf("\"%.*s\" is not an address literal",
 					       (int)(domain.n < 100 ? domain.n : 100), domain.p));
 	r = dns_route_new(DNS_OK, NULL);

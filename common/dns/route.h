@@ -16,7 +16,7 @@ void dns_route_shuffle(struct dns_route *r);
 
 /*
  * "[192.0.2.1]", "[IPv6:2001:db8::1]" (RFC 5321 4.1.3): a route to that address. Something else in
- * brackets: DNS_NO_HOST with text. NULL when domain is no literal.
+ * brackets: DNS_NXDOMAIN with text. NULL when domain is no literal.
  */
 struct dns_route *dns_route_literal(struct slice domain);
 

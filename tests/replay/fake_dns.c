@@ -102,10 +102,11 @@ void fake_dns_mx(const char *domain, const char *hosts)
 
 void fake_dns_address(const char *domain, const char *addrs)
 {
-	struct dns_route *r = route_new(DNS_OK, "");
+	struct dns_route *r = route_new(*addrs ? DNS_OK : DNS_NO_HOST, "");
 
 	r->implicit_mx = true;
-	add_host(r, 0, slice_str(domain), slice_str(addrs));
+	if (*addrs)
+		add_host(r, 0, slice_str(domain), slice_str(addrs));
 	set(domain, r);
 }
 

@@ -71,9 +71,9 @@ void fake_net_reset(void);
 
 /* --- DNS --- */
 
-/* domain has these mail hosts: "10 mx1.example 192.0.2.1,192.0.2.2; 20 mx2.example 192.0.2.3". */
+/* domain has these mail hosts: "10 mx1.example 192.0.2.1,192.0.2.2; 20 mx2.example" (this one without an address). */
 void fake_dns_mx(const char *domain, const char *hosts);
-/* No MX, but addresses: "192.0.2.1". */
+/* No MX, but addresses: "192.0.2.1"; or none: "". */
 void fake_dns_address(const char *domain, const char *addrs);
 void fake_dns_status(const char *domain, enum dns_status status, const char *text);
 /* Every domain not named has this answer: same forms, NULL = NXDOMAIN. */

@@ -1,5 +1,6 @@
 /* links: common/base common/conf common/spool common/shm common/ipc common/smtp common/mail common/acct common/dns/route.c common/dns/wire.c spooler/commit.c spooler/commit_*.c spooler/dsn_row.c worker -worker/resolver.c -worker/resolver_main.c -worker/resolver_packet.c -worker/resolver_record.c -worker/resolver_route.c -worker/resolver_server.c -worker/resolver_upstream.c tests/replay/world.c tests/replay/mx.c tests/replay/fake_loop.c tests/replay/fake_stream.c tests/replay/fake_dns.c */
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "tests/replay/mx.h"
@@ -185,6 +186,78 @@ Test(retry, bounce_upon_no_mx_can_be_at_once)
 	finish();
 }
 
+static const struct world_record *bounce_of_no_address(const char *no_mx)
+{
+	char conf[120];
+
+	snprintf(conf, sizeof(conf), "[domain *]\nbounce-upon-no-mx = %s\nbounce-after = 1d\n",
+		 no_mx);
+	start(conf);
+	fake_dns_address("none.test", "");
+	world_send(&x, "s@sender.test", "a@none.test");
+	world_run(&x, 2 * DAY);
+	cr_assert_eq(world_count(&x, 'b'), 1);
+	return world_nth(&x, 'b', 0);
+}
+
+Test(retry, a_domain_with_neither_mx_nor_address_bounces_when_bounce_upon_no_mx_says)
+{
+	const struct {
+		const char *no_mx;
+		usec_t at;
+		uint8_t detail; /* of 5.1.2, 4.4.7 */
+	} cases[] = {{"yes", 0, 2}, {"1h", HOUR, 2}, {"never", DAY, 7}, {"no", DAY, 7}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		const struct world_record *b = bounce_of_no_address(cases[i].no_mx);
+
+		assert_at(b->at, cases[i].at, cases[i].no_mx, i);
+		cr_assert_eq(b->enhanced[2], cases[i].detail, "%s: %s", cases[i].no_mx, b->text);
+		finish();
+	}
+}
+
+static void get_address(void *arg ATTR_UNUSED)
+{
+	fake_dns_mx("bare.test", "10 mx.bare.test 198.51.100.1");
+}
+
+Test(retry, mail_hosts_without_an_address_are_waited_for)
+{
+	start("[domain *]\nbounce-upon-no-mx = 1h\n");
+	mx_listen(&mx, "198.51.100.1", WORLD_PORT);
+	fake_dns_mx("bare.test", "10 mx.bare.test");
+	fake_at(DAY, get_address, NULL);
+	world_send(&x, "s@sender.test", "a@bare.test");
+	world_run(&x, DAY + HOUR);
+	cr_assert_eq(world_count(&x, 'b'), 0);
+	cr_assert_eq(world_count(&x, 'd'), 1);
+	cr_assert_leq(world_nth(&x, 'd', 0)->at, DAY + 2 * MINUTE);
+	finish();
+}
+
+Test(retry, mail_hosts_that_never_get_an_address_end_with_bounce_after)
+{
+	start("[domain *]\nbounce-after = 1d\n");
+	fake_dns_mx("bare.test", "10 mx.bare.test");
+	world_send(&x, "s@sender.test", "a@bare.test");
+	world_run(&x, 2 * DAY);
+	cr_assert_eq(world_count(&x, 'b'), 1);
+	assert_at(world_nth(&x, 'b', 0)->at, DAY, "bounce", 0);
+	finish();
+}
+
+Test(retry, hosts_that_the_operator_names_are_waited_for)
+{
+	start("[domain *]\nsmtp-hosts = gone.test\nbounce-after = 1d\n");
+	fake_dns_status("gone.test", DNS_NXDOMAIN, "");
+	world_send(&x, "s@sender.test", "a@any.test");
+	world_run(&x, 2 * DAY);
+	cr_assert_eq(world_count(&x, 'b'), 1);
+	assert_at(world_nth(&x, 'b', 0)->at, DAY, "bounce", 0);
+	finish();
+}
+
 Test(retry, a_null_mx_bounces_at_once)
 {
 	const struct world_record *b;
@@ -229,6 +302,29 @@ Test(retry, a_domain_that_comes_back_in_time_gets_its_mail)
 	world_run(&x, HOUR);
 	cr_assert_eq(world_count(&x, 'd'), 1);
 	cr_assert_eq(world_count(&x, 'b'), 0);
+	finish();
+}
+
+static void exist_without_address(void *arg ATTR_UNUSED)
+{
+	fake_dns_address("typo.test", "");
+}
+
+static void vanish(void *arg ATTR_UNUSED)
+{
+	fake_dns_status("typo.test", DNS_NXDOMAIN, "");
+}
+
+Test(retry, an_answer_that_the_domain_exists_starts_its_five_minutes_anew)
+{
+	start("[domain *]\nbounce-upon-nxdomain = 5m\nretry-after-dns-error = 1m\n");
+	vanish(NULL);
+	fake_at(3 * MINUTE + 30 * USEC_PER_SEC, exist_without_address, NULL);
+	fake_at(4 * MINUTE + 30 * USEC_PER_SEC, vanish, NULL);
+	world_send(&x, "s@sender.test", "a@typo.test");
+	world_run(&x, HOUR);
+	cr_assert_eq(world_count(&x, 'b'), 1);
+	assert_at(world_nth(&x, 'b', 0)->at, 10 * MINUTE, "bounce", 0);
 	finish();
 }
 

@@ -752,9 +752,9 @@ Test(resolver, literals_need_no_resolver)
 {
 	expect("[192.0.2.33]", DNS_OK, "0 [192.0.2.33] 192.0.2.33");
 	expect("[IPv6:2001:DB8::5]", DNS_OK, "0 [ipv6:2001:db8::5] 2001:db8::5");
-	expect("[2001:db8::5]", DNS_NO_HOST, "");
-	expect("[300.1.1.1]", DNS_NO_HOST, "");
-	expect("[192.0.2.33", DNS_NO_HOST, "");
+	expect("[2001:db8::5]", DNS_NXDOMAIN, "");
+	expect("[300.1.1.1]", DNS_NXDOMAIN, "");
+	expect("[192.0.2.33", DNS_NXDOMAIN, "");
 }
 
 Test(resolver, a_look_up_waits_for_a_resolver_that_starts_later)
