@@ -294,7 +294,7 @@ void reroute_load(struct queue *q, struct spool_read *r)
 		x->why = slice_dup(row.why);
 		x->state = row.loop ? REFUSED : LEAVING;
 		x->ask_at = loop_now(q->w->loop);
-		if (row.until > loop_wall(q->w->loop)) {
+		if (row.until) {
 			x->reply_target = slice_dup(row.target);
 			x->reply_why = slice_dup(row.why);
 			x->reply_until = row.until;

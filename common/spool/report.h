@@ -112,7 +112,7 @@ struct report_order_ack {
 struct report_reroute {
 	uint32_t queue;
 	struct slice target; /* virtual MTA or pool */
-	msec_t until; /* 0: until the worker says so */
+	msec_t until; /* of a reply: then at the earliest; 0: until the worker says so */
 	struct slice why;
 };
 

@@ -139,7 +139,7 @@ struct spool_reroute {
 	bool loop; /* refused: it would come back */
 	struct slice target; /* virtual MTA or pool */
 	msec_t since;
-	msec_t until; /* 0: as long as its worker says */
+	msec_t until; /* of a reply: then at the earliest; 0: as long as its worker says */
 	struct slice why;
 };
 

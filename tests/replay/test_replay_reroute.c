@@ -320,6 +320,25 @@ Test(reroute, by_a_reply_lasts_for_ten_minutes)
 	finish();
 }
 
+Test(reroute, by_a_reply_in_back_off_lasts_as_long_whoever_dies)
+{
+	start(PATTERNS("mode=backoff, backoff-to-normal-after=2h, reroute=b") "[domain "
+									      "there.test/"
+									      "a]\nbackoff-max-"
+									      "smtp-out = 1\n");
+	mx.answer = throttled;
+	send_many(20);
+	for (unsigned i = 1; i < 6; i++)
+		world_run_and_kill(&x, i * 15 * MINUTE);
+	send_late(NULL);
+	mx.answer = NULL;
+	fake_at(3 * HOUR, send_late, NULL);
+	world_run(&x, 4 * HOUR);
+	cr_assert_eq(in_queue("there.test", "b"), 41);
+	cr_assert_eq(world_count_rcpt(&x, 'd', "late@there.test"), 1, "back to normal");
+	finish();
+}
+
 static void reroute_in_backoff(bool with_kills)
 {
 	start(PATTERNS("mode=backoff, backoff-to-normal-after=30m") "[domain "
