@@ -153,7 +153,8 @@ static bool reply_holds(const struct queue *q)
 	const struct rerouting *x = q->reroute;
 
 	return x && x->reply_target &&
-	       (x->reply_until > loop_wall(q->w->loop) || mode_is_backoff(q->site));
+	       (x->reply_until > loop_wall(q->w->loop) || mode_is_backoff(q->site) ||
+		site_lacks_source(q));
 }
 
 /* NULL: its mail stays. */

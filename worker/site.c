@@ -428,6 +428,21 @@ static void site_wait_for_source(struct site *s)
 	site_fail(s, &o, NULL, delay, false);
 }
 
+bool site_lacks_source(const struct queue *q)
+{
+	const struct route *r = q->home->route;
+	bool disabled = false;
+
+	if (!r)
+		return sources_all_disabled(q->site, IP_V4) || sources_all_disabled(q->site, IP_V6);
+	for (uint32_t i = 0; i < r->count; i++) {
+		if (sources_has(q->site, r->targets[i].ip.family))
+			return false;
+		disabled |= sources_all_disabled(q->site, r->targets[i].ip.family);
+	}
+	return disabled;
+}
+
 /* Every target was tried, or cannot be tried. */
 void site_out_of_targets(struct site *s, struct site *home)
 {
@@ -435,17 +450,15 @@ void site_out_of_targets(struct site *s, struct site *home)
 	char *mx = xstrdup(home->last_mx ? home->last_mx : "");
 	struct site_place place = {
 		.mx_name = mx, .mx_ip = home->last_mx_ip, .source_ip = home->last_source_ip};
-	bool tried = home->failures > 0, sources = false, disabled = false, counts = true,
-	     cut = s->cut_off;
+	bool tried = home->failures > 0, sources = false, counts = true, cut = s->cut_off;
 	msec_t delay;
 	struct outcome o;
 
 	for (uint32_t i = 0; i < home->route->count; i++) {
 		tried |= home->route->targets[i].failed || home->route->targets[i].skip_until;
 		sources |= sources_has(by, home->route->targets[i].ip.family);
-		disabled |= sources_all_disabled(by, home->route->targets[i].ip.family);
 	}
-	if (!sources && disabled && !s->ready && !s->connecting) {
+	if (!s->ready && !s->connecting && site_lacks_source(home->of)) {
 		free(mx);
 		site_wait_for_source(s);
 		return;

@@ -194,6 +194,11 @@ void site_new_mail(struct site *s);
 void site_forget_retry(struct site *s);
 /* The operator wants it tried now. */
 void site_schedule(struct site *s);
+/*
+ * No host of the queue can be connected to, as source addresses are disabled. As long as its hosts are not known,
+ * those of one family are enough.
+ */
+bool site_lacks_source(const struct queue *q);
 /* It has a source address again. */
 void site_has_source(struct site *s);
 /*

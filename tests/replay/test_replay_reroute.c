@@ -320,6 +320,70 @@ Test(reroute, by_a_reply_lasts_for_ten_minutes)
 	finish();
 }
 
+static void run_to(usec_t until, bool kill)
+{
+	if (kill)
+		world_run_and_kill(&x, until);
+	else
+		world_run(&x, until);
+}
+
+/* A source address is disabled for half a day: its mail must not wait for it. */
+static void reroute_without_source(const char *conf, bool kill)
+{
+	start(conf);
+	mx.answer = throttled;
+	send_many(20);
+	run_to(20 * MINUTE, kill);
+	send_late(NULL);
+	run_to(11 * HOUR, kill);
+	send_late(NULL);
+	mx.answer = NULL;
+	run_to(12 * HOUR - MINUTE, false);
+	cr_assert_eq(in_queue("there.test", "b"), 42);
+	cr_assert_eq(in_queue("there.test", "a"), 0);
+	fake_at(12 * HOUR + MINUTE, send_late, NULL);
+	world_run(&x, 13 * HOUR);
+	cr_assert_eq(world_count_rcpt(&x, 'd', "late@there.test"), 1, "the source is back");
+	cr_assert_eq(in_queue("there.test", "b"), 42);
+	finish();
+}
+
+#define NO_SOURCE PATTERNS("disable-source-ip, reenable-after=12h, reroute=b")
+#define OTHER_FAMILY "[virtual-mta a]\nsmtp-source-host = 2001:db8::1 a6.sluice.test\n"
+
+Test(reroute, by_a_reply_lasts_as_long_as_no_source_is_left)
+{
+	reroute_without_source(NO_SOURCE, false);
+}
+
+Test(reroute, by_a_reply_lasts_as_long_as_no_source_is_left_whoever_dies)
+{
+	reroute_without_source(NO_SOURCE, true);
+}
+
+Test(reroute, by_a_reply_lasts_as_long_as_no_source_of_the_hosts_family_is_left)
+{
+	reroute_without_source(NO_SOURCE OTHER_FAMILY, false);
+	reroute_without_source(NO_SOURCE OTHER_FAMILY, true);
+}
+
+Test(reroute, by_a_reply_ends_though_one_of_several_sources_is_disabled)
+{
+	start(PATTERNS("disable-source-ip, reenable-after=12h, reroute=b") "[virtual-mta a]\n"
+									   "smtp-source-host = "
+									   "192.0.2.9 "
+									   "a9.sluice.test\n");
+	mx.answer = throttled;
+	send_many(1);
+	fake_at(5 * MINUTE, be_well, NULL);
+	fake_at(15 * MINUTE, send_late, NULL);
+	world_run(&x, 20 * MINUTE);
+	cr_assert_eq(in_queue("there.test", "b"), 2);
+	cr_assert_eq(world_count_rcpt(&x, 'd', "late@there.test"), 1);
+	finish();
+}
+
 Test(reroute, by_a_reply_in_back_off_lasts_as_long_whoever_dies)
 {
 	start(PATTERNS("mode=backoff, backoff-to-normal-after=2h, reroute=b") "[domain "
