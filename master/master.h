@@ -29,6 +29,7 @@
 #include "common/shm/shm.h"
 
 #define MASTER_LISTENERS_MAX (IPC_FDS_MAX - 1)
+#define COMMIT_SLOW (5 * USEC_PER_SEC) /* from here on a commit is worth a word */
 
 /* A process that master keeps, or wants to keep, running. */
 enum child_state {

@@ -1,5 +1,6 @@
 #include "master/master.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <systemd/sd-daemon.h>
@@ -237,12 +238,27 @@ void reload_on_conf_done(struct master *m, struct child *c, const struct slice *
 	free(r);
 }
 
+/*
+ * The spooler takes a configuration between two commits. While one takes long it has not even looked; that a
+ * commit ends at all is the supervisor's care.
+ */
+static bool waits_for_commit(const struct master *m)
+{
+	usec_t began = atomic_load(&shm_signals(m->shm)->commit_began);
+
+	return !m->reload->spooler_done && began && clock_now() > began + COMMIT_SLOW;
+}
+
 void reload_tick(struct master *m)
 {
 	struct reload *r = m->reload;
 	struct child *c, *next;
 
-	if (!r || clock_now() < r->began + ANSWER_TIME)
+	if (!r)
+		return;
+	if (waits_for_commit(m))
+		r->began = clock_now();
+	if (clock_now() < r->began + ANSWER_TIME)
 		return;
 	r->began = clock_now();
 	for (c = LIST_FIRST(&m->children); c; c = next) {

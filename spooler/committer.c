@@ -37,8 +37,10 @@ struct committer {
 	bool started;
 	_Atomic bool stop, counted;
 
-	pthread_mutex_t lock; /* of posted */
+	pthread_mutex_t lock; /* of posted and new_conf */
 	struct commit_job *posted, **posted_last;
+	const struct conf *new_conf; /* until the thread has taken it */
+	pthread_cond_t switched;
 
 	/* the thread's own */
 	struct intake_message *messages;
@@ -161,6 +163,7 @@ int committer_new(const struct committer_options *o, struct committer **ret, cha
 	c->o = *o;
 	c->posted_last = &c->posted;
 	pthread_mutex_init(&c->lock, NULL);
+	pthread_cond_init(&c->switched, NULL);
 	rc = commit_new(&eo, &c->engine, ret_error);
 	if (rc == 0 && (rc = commit_vmtas(c->engine)) < 0)
 		*ret_error = xasprintf("%s: cannot write the spool: %s", spool_dir(o->spool),
@@ -187,6 +190,7 @@ void committer_free(struct committer *c)
 	admission_free(c->admission);
 	commit_tidy_free(c->tidy);
 	commit_free(c->engine);
+	pthread_cond_destroy(&c->switched);
 	pthread_mutex_destroy(&c->lock);
 	free(c);
 }
@@ -278,61 +282,49 @@ void committer_drain(struct committer *c, uint32_t slot, uint32_t forkno, const 
 	committer_post(c, &d->job);
 }
 
-/* A change of configuration happens between two transactions: in done(). */
-struct switching {
-	struct commit_job job;
-	struct committer *c;
-	const struct conf *conf;
-	pthread_mutex_t lock;
-	pthread_cond_t changed;
-	bool done;
-};
-
-static int run_nothing(struct commit *engine, struct spool_write *w, struct commit_job *j)
-{
-	(void)engine;
-	(void)w;
-	(void)j;
-	return 0;
-}
+/* --- configuration --- */
 
 static void use_conf(struct committer *c, const struct conf *conf)
 {
+	struct shm_signals *sig = shm_signals(c->o.shm);
 	int rc;
 
 	c->o.conf = conf;
 	commit_set_conf(c->engine, conf);
 	admission_set_conf(c->admission, conf);
+	atomic_store(&sig->commit_began, clock_now());
 	rc = commit_vmtas(c->engine);
+	atomic_store(&sig->commit_began, 0);
 	/* a full disk: the rows are made with the first mail */
 	if (rc < 0 && rc != ERR_DISK_FULL && rc != ERR_MAP_FULL)
 		fatal("%s: cannot write the spool: %s", spool_dir(c->o.spool), err_text(rc));
 }
 
-static void switch_done(struct commit_job *j)
+/* Between two transactions. */
+static void take_conf(struct committer *c)
 {
-	struct switching *s = container_of(j, struct switching, job);
+	const struct conf *conf;
 
-	use_conf(s->c, s->conf);
-	pthread_mutex_lock(&s->lock);
-	s->done = true;
-	pthread_cond_signal(&s->changed);
-	pthread_mutex_unlock(&s->lock);
+	pthread_mutex_lock(&c->lock);
+	conf = c->new_conf;
+	pthread_mutex_unlock(&c->lock);
+	if (!conf)
+		return;
+	use_conf(c, conf);
+	pthread_mutex_lock(&c->lock);
+	c->new_conf = NULL;
+	pthread_cond_signal(&c->switched);
+	pthread_mutex_unlock(&c->lock);
 }
 
 void committer_set_conf(struct committer *c, const struct conf *conf)
 {
-	struct switching s = {.job = {.run = run_nothing, .done = switch_done},
-			      .c = c,
-			      .conf = conf,
-			      .lock = PTHREAD_MUTEX_INITIALIZER,
-			      .changed = PTHREAD_COND_INITIALIZER};
-
-	committer_post(c, &s.job);
-	pthread_mutex_lock(&s.lock);
-	while (!s.done)
-		pthread_cond_wait(&s.changed, &s.lock);
-	pthread_mutex_unlock(&s.lock);
+	pthread_mutex_lock(&c->lock);
+	c->new_conf = conf;
+	bell_ring(c->o.bell);
+	while (c->new_conf)
+		pthread_cond_wait(&c->switched, &c->lock);
+	pthread_mutex_unlock(&c->lock);
 }
 
 /* --- the thread --- */
@@ -456,6 +448,7 @@ static void *run(void *arg)
 	do {
 		atomic_store(&sig->committer_heartbeat, clock_now());
 		tick(c);
+		take_conf(c);
 		stopping = atomic_load(&c->stop);
 		take_messages(c);
 		take_jobs(c);

@@ -6,7 +6,7 @@
  * While the disk is full, messages are refused at once and outcomes are tried again every second; any
  * other failure of the spool ends the process.
  *
- * Start, stop and set_conf from the main thread; committer_post() from any thread.
+ * Start and stop from the main thread; committer_post() from any thread.
  */
 #ifndef SLUICE_SPOOLER_COMMITTER_H
 #define SLUICE_SPOOLER_COMMITTER_H
@@ -44,7 +44,10 @@ void committer_post(struct committer *c, struct commit_job *j);
 /* Empties the ring of a worker that is gone, counts a crash for these messages, then calls on_drained. */
 void committer_drain(struct committer *c, uint32_t slot, uint32_t forkno, const uint64_t *msgids,
 		     size_t n);
-/* Returns when the committer uses the new configuration, and only that. */
+/*
+ * Returns when the committer uses the new configuration, and only that: the commit under way ends first, which
+ * may take minutes. One call at a time, from a thread that may wait so long.
+ */
 void committer_set_conf(struct committer *c, const struct conf *conf);
 /* All live counts are exact (some seconds after a start of a large spool). Any thread. */
 bool committer_counted(const struct committer *c);

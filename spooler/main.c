@@ -2,9 +2,12 @@
  * main.c - the spooler process: starts its threads, speaks with master, ends in the right order.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "common/base/err.h"
@@ -30,9 +33,7 @@ struct spooler {
 	struct ipc_child *master;
 	struct loop_timer *beat;
 
-	const struct conf *conf;
-	int *listeners;
-	size_t listener_count;
+	const struct conf *conf; /* of the start */
 	char *big_dir;
 
 	struct spool *spool;
@@ -42,7 +43,22 @@ struct spooler {
 	struct dsn_helper *dsn;
 	struct smtp_server *server;
 	struct queries *queries;
+	struct change *change; /* the last one that master asked for, or NULL */
 	bool orphaned; /* master is gone */
+};
+
+/*
+ * A new configuration. The committer takes it between two commits, of which one may take minutes; the others
+ * must not use it before. So a thread of its own waits for them, while the main thread goes on.
+ */
+struct change {
+	struct spooler *s;
+	const struct conf *conf;
+	uint64_t generation;
+	int *listeners;
+	size_t listener_count;
+	pthread_t thread;
+	_Atomic bool over; /* all use it */
 };
 
 /* --- what the committer's thread tells --- */
@@ -113,8 +129,8 @@ static void start_server(struct spooler *s)
 					.counters = shm_spooler_counters(s->h->shm),
 					.conf = s->conf,
 					.big_dir = s->big_dir,
-					.listeners = s->listeners,
-					.listener_count = s->listener_count,
+					.listeners = s->h->listeners,
+					.listener_count = s->h->listener_count,
 					.threads = session_threads(s->conf)};
 
 	s->server = smtp_server_start(&o);
@@ -222,31 +238,65 @@ static void answer_with_orphans(struct spooler *s, enum ipc_type type, uint64_t 
 }
 
 /* smtp_server_reload() frees the old configuration, so it comes last. */
-static void use_conf(struct spooler *s, const struct conf *conf, int *listeners, size_t n)
+static void *run_change(void *arg)
 {
+	struct change *g = arg;
+	struct spooler *s = g->s;
+
+	committer_set_conf(s->committer, g->conf);
+	accountant_reload(s->accountant, g->conf);
+	dsn_reload(s->dsn, g->conf);
+	smtp_server_reload(s->server, g->conf, g->listeners, g->listener_count);
+	answer_with_orphans(s, IPC_CONF_DONE, g->generation);
+	atomic_store(&g->over, true);
+	return NULL;
+}
+
+/* Waits for it, if there is one. */
+static void end_change(struct spooler *s)
+{
+	if (!s->change)
+		return;
+	pthread_join(s->change->thread, NULL);
+	free(s->change->listeners);
+	free(s->change);
+	s->change = NULL;
+}
+
+static void begin_change(struct spooler *s, const struct conf *conf, uint64_t generation,
+			 const int *listeners, size_t n)
+{
+	struct change *g = xcalloc(1, sizeof(*g));
+	int rc;
+
+	g->s = s;
+	g->conf = conf;
+	g->generation = generation;
+	g->listeners = xmemdup(listeners, (n ? n : 1) * sizeof(*listeners));
+	g->listener_count = n;
+	s->change = g;
 	log_set_level((enum log_level)conf_global(conf)->log_level);
-	committer_set_conf(s->committer, conf);
-	accountant_reload(s->accountant, conf);
-	dsn_reload(s->dsn, conf);
-	smtp_server_reload(s->server, conf, listeners, n);
-	free(s->listeners);
-	s->listeners = listeners;
-	s->listener_count = n;
-	s->conf = conf;
+	rc = pthread_create(&g->thread, NULL, run_change, g);
+	if (rc)
+		fatal("cannot start a thread: %s", strerror(rc));
 }
 
 static enum ipc_conf_answer on_conf(struct ipc_message *m, uint64_t generation, void *arg)
 {
 	struct spooler *s = arg;
-	const struct conf *conf = read_conf(m->fds[0]);
-	size_t n = m->fd_count - 1, i;
+	const struct conf *conf;
+	size_t i;
 
+	if (s->change &&
+	    !atomic_load(&s->change->over)) /* master asks again: the answer will come */
+		return s->change->generation == generation ? IPC_CONF_LATER : IPC_CONF_UNUSABLE;
+	conf = read_conf(m->fds[0]);
 	if (!conf)
 		return IPC_CONF_UNUSABLE;
-	use_conf(s, conf, xmemdup(m->fds + 1, (n ? n : 1) * sizeof(int)), n);
+	end_change(s);
+	begin_change(s, conf, generation, m->fds + 1, m->fd_count - 1);
 	for (i = 1; i < m->fd_count; i++)
 		m->fds[i] = -1;
-	answer_with_orphans(s, IPC_CONF_DONE, generation);
 	return IPC_CONF_LATER;
 }
 
@@ -356,6 +406,7 @@ static void wait_for_workers(const struct spooler *s)
 static void stop_all(struct spooler *s)
 {
 	atomic_store(&shm_signals(s->h->shm)->spooler_up, 0);
+	end_change(s);
 	smtp_server_stop(s->server);
 	dsn_stop(s->dsn);
 	queries_free(s->queries);
@@ -384,9 +435,6 @@ int spooler_main(const struct heritage *h)
 	if (!s->conf)
 		return 1;
 	log_set_level((enum log_level)conf_global(s->conf)->log_level);
-	s->listeners =
-		xmemdup(h->listeners, (h->listener_count ? h->listener_count : 1) * sizeof(int));
-	s->listener_count = h->listener_count;
 	s->loop = loop_new();
 	s->master = ipc_child_new(s->loop, h, &role, s);
 	open_spool(s);

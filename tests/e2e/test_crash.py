@@ -1,9 +1,13 @@
 """kill -9 of every process at any time: nothing lost, nothing twice but what was open."""
+import contextlib
+import ctypes
+import ctypes.util
 import json
 import os
 import random
 import signal
 import subprocess
+import threading
 import time
 
 import pytest
@@ -203,3 +207,66 @@ def test_queued_mail_survives_a_restart(setup):
         receiver.listen(f"127.0.1.{1 + i}")
     sluice.start(write=False)
     wait_until(lambda: len(sluice.final()) == 5, 20, "all five")
+
+
+@contextlib.contextmanager
+def write_lock(spool):
+    """While it lasts a commit does not end: LMDB lets one process write at a time."""
+    lmdb = ctypes.CDLL(ctypes.util.find_library("lmdb") or "liblmdb.so.0")
+    env, txn = ctypes.c_void_p(), ctypes.c_void_p()
+    assert lmdb.mdb_env_create(ctypes.byref(env)) == 0
+    assert lmdb.mdb_env_open(env, os.fsencode(spool), 0, 0o640) == 0
+    assert lmdb.mdb_txn_begin(env, None, 0, ctypes.byref(txn)) == 0
+    try:
+        yield
+    finally:
+        lmdb.mdb_txn_abort(txn)
+        lmdb.mdb_env_close(env)
+
+
+def freeze(sluice):
+    """Stops all children: {pid: name}"""
+    children = {p["pid"]: p.get("vmta") or p["role"] for p in sluice.processes()
+                if p["role"] != "master"}
+    for pid in children:
+        os.kill(pid, signal.SIGSTOP)
+    return children
+
+
+@pytest.mark.limit(150)
+def test_what_hangs_is_replaced_and_what_is_slow_is_not(make_sluice, receiver, dns):
+    """All that takes half a minute and more, side by side: a daemon of which every child hangs, one
+    in which a commit does not end while it reloads, and one that waits for the first one's spool."""
+    dns.domain("example.test", "127.0.1.1")
+    hung = make_sluice(smtp_port=receiver.port).start()
+    slow = make_sluice(smtp_port=receiver.port).start()
+    kept_out = make_sluice(spool_dir=hung.spool, runtime_dir=hung.runtime)
+    kept_out.start(ready=False)
+    spooler = slow.pid("spooler")
+    feeder = threading.Thread(target=slow.inject, args=("a@sender.test", "slow@example.test"),
+                              kwargs={"client": slow.smtp(timeout=120)})
+    with write_lock(slow.spool):
+        feeder.start()
+        slow.wait_log(msg="a commit takes long: is the disk slow?")
+        slow.vmtas["b"] = ["127.0.0.12"]
+        slow.write_config()
+        os.kill(slow.process.pid, signal.SIGHUP)
+        children = freeze(hung)
+        for pid in children:
+            hung.wait_log(timeout=50, msg="hangs: it is aborted and started again", pid=pid)
+        for pid in children:
+            hung.wait_log(msg="died by a signal", pid=pid)
+        wait_until(lambda: len(hung.log_lines(msg="started again")) == len(children), 20,
+                   f"new processes for {children}")
+        hung.inject("a@sender.test", "hung@example.test")
+        hung.wait_records(1, "d", "hung@example.test")
+        # It was asked for its new configuration 30 s ago.
+        assert not slow.log_lines(msg="reloaded")
+    slow.wait_log(msg="reloaded")
+    feeder.join()
+    slow.wait_records(1, "d", "slow@example.test")
+    assert slow.pid("spooler") == spooler
+    assert slow.processes("worker", "b")
+    kept_out.process.wait(60)
+    assert kept_out.process.returncode == 1
+    assert kept_out.wait_log(contains=f"spool {hung.spool} is still in use by master")
