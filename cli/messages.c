@@ -120,7 +120,7 @@ struct listing {
 	bool by_job; /* along the index of jobs */
 	uint64_t msgid; /* position */
 	uint32_t rcpt;
-	bool started, ended;
+	bool started, ended; /* started: by job, with the recipients of the message */
 	json_t *burst; /* rows read and not yet printed */
 	struct queue_name queue;
 };
@@ -157,20 +157,23 @@ static int step_recipients(struct listing *l, struct spool_read *r)
 	return got;
 }
 
-/* The next message of the job, with all its recipients that are left. */
+/* The next step along the recipients that are left of the job's messages, as above. */
 static int step_job(struct listing *l, struct spool_read *r)
 {
 	struct spool_recipient rc;
 	struct spool_message m;
-	uint64_t msgid;
-	uint32_t from = 0;
-	int got = spool_job_next(r, l->filter.job, &l->msgid, &msgid);
 
-	if (got != 1 || spool_message_get(r, msgid, &m) != 0)
-		return got;
-	while (!l->ended && spool_message_recipient(r, msgid, &from, &rc) == 1)
+	if (!l->started) {
+		l->rcpt = 0;
+		l->started = true;
+		return spool_job_next(r, l->filter.job, &l->msgid, &l->msgid);
+	}
+	if (spool_message_get(r, l->msgid, &m) == 0 &&
+	    spool_message_recipient(r, l->msgid, &l->rcpt, &rc) == 1)
 		take_row(l, r, &m, &rc);
-	return got;
+	else
+		l->started = false;
+	return 1;
 }
 
 /* Reads for a bounded time, then prints. */

@@ -1,4 +1,4 @@
-/* links: common/base common/conf common/spool common/smtp common/shm common/acct common/mail spooler/commit.c spooler/commit_*.c spooler/dsn_row.c common/dns/route.c common/dns/wire.c cli -cli/main.c */
+/* links: common/base common/conf common/spool common/smtp common/shm common/acct common/mail spooler/commit.c spooler/commit_*.c spooler/dsn_row.c common/dns/route.c common/dns/wire.c cli -cli/main.c -cli/messages.c */
 /* The commands that read the spool, on one that the committer's engine has written. */
 #include "tests/unit/cli_fake.h"
 
@@ -6,6 +6,29 @@
 #include "common/shm/shm.h"
 #include "common/spool/write.h"
 #include "spooler/commit.h"
+
+/* Rows of recipients in the read that is open, and in the one that had most. */
+static unsigned rows_read, rows_most;
+
+static int begin_counted(struct spool *s, struct spool_read **ret)
+{
+	rows_read = 0;
+	return spool_read_begin(s, ret);
+}
+
+static int recipient_counted(struct spool_read *r, uint64_t msgid, uint32_t *from,
+			     struct spool_recipient *ret)
+{
+	rows_read++;
+	rows_most = rows_read > rows_most ? rows_read : rows_most;
+	return spool_message_recipient(r, msgid, from, ret);
+}
+
+#define spool_read_begin begin_counted
+#define spool_message_recipient recipient_counted
+#include "cli/messages.c"
+#undef spool_read_begin
+#undef spool_message_recipient
 
 #define MSGID UINT64_C(1795312345678901)
 
@@ -127,6 +150,17 @@ Test(cli_spool, lists_what_matches)
 			     json_array_size(doc));
 		json_decref(doc);
 	}
+	fake_done(&f);
+}
+
+Test(cli_spool, a_message_with_many_recipients_is_no_long_read)
+{
+	struct fake f;
+
+	fake_init(&f, 2525);
+	fill(&f);
+	json_decref(run_json(&f, "list --job bulk --max 0", CLI_DONE));
+	cr_assert(rows_most > 0 && rows_most <= 1000, "%u rows in one read", rows_most);
 	fake_done(&f);
 }
 
