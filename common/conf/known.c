@@ -122,7 +122,8 @@ static const struct known directives[] = {
 	{"ignore-chunking", "is refused: messages are sent with DATA, never with BDAT"},
 	{"pix-bug-workaround", "is refused: body and final dot always go out in one write"},
 	{"allow-cancel-during-transfer",
-	 "is refused: a transfer that has begun is never broken off (see shutdown-timeout)"},
+	 "is refused: at a stop a transfer that has begun has shutdown-timeout to end; for more "
+	 "urgent mail see allow-priority-interruption-during-transfer"},
 	{"dummy-smtp-ip dummy-smtp-port dummy-smtp-await-slot dummy-smtp-has-chunking "
 	 "dummy-smtp-has-pipelining dummy-smtp-has-verp dummy-smtp-update-stats "
 	 "dummy-smtp-latency dummy-smtp-has-mailmerge dummy-smtp-blacklist "
