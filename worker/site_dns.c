@@ -14,6 +14,9 @@
 #include "worker/trace.h"
 #include "worker/verdict.h"
 
+#define MINUTE (60 * USEC_PER_SEC)
+#define LOOKUPS_LEAST 10 /* fewer say nothing of the resolvers */
+
 struct sites {
 	struct worker *w;
 	/* look-ups of this minute and the one before: are resolvers to be believed? */
@@ -39,12 +42,14 @@ void sites_free(struct sites *ss)
 
 static void lookup_count(struct sites *ss, bool failed)
 {
-	usec_t now = loop_now(ss->w->loop);
+	usec_t now = loop_now(ss->w->loop), age = now - ss->minute_began;
 	uint64_t bad, all;
 	bool distrust;
 
-	if (now - ss->minute_began > 60 * USEC_PER_SEC) {
+	if (age > MINUTE) {
 		ss->minute[1] = ss->minute[0];
+		if (age > 2 * MINUTE)
+			memset(&ss->minute[1], 0, sizeof(ss->minute[1]));
 		memset(&ss->minute[0], 0, sizeof(ss->minute[0]));
 		ss->minute_began = now;
 	}
@@ -52,7 +57,7 @@ static void lookup_count(struct sites *ss, bool failed)
 	ss->minute[0].failed += failed;
 	bad = ss->minute[0].failed + ss->minute[1].failed;
 	all = bad + ss->minute[0].ok + ss->minute[1].ok;
-	distrust = all >= 10 && bad * 5 > all;
+	distrust = all >= LOOKUPS_LEAST && bad * 5 > all;
 	if (distrust && !ss->distrust)
 		log_warn(NULL, "over 20% of DNS look-ups fail: no domain is declared dead",
 			 LOG_U("failed", bad), LOG_U("lookups", all));

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/log.h"
 #include "tests/replay/mx.h"
 #include "tests/replay/world.h"
 
@@ -137,4 +138,90 @@ Test(dead, unknown_domains_are_found_out_quickly)
 	cr_assert_leq(beside, alone + alone / 10 + silent,
 		      "alone %.1f s, beside dead domains %.1f s", (double)alone / 1e6,
 		      (double)beside / 1e6);
+}
+
+/* --- when look-ups fail, none is believed that says "no such domain" --- */
+
+#define DNS_CONF "[domain *]\nbounce-upon-nxdomain = 5m\nsmtp-port = 25\nretry-after-dns-error = "
+
+static FILE *said; /* the log */
+
+/* One domain that does not exist, and so many whose look-ups fail. */
+static void start_failing(unsigned failing, const char *retry_after)
+{
+	char conf[120], domain[32];
+
+	snprintf(conf, sizeof(conf), DNS_CONF "%s\n", retry_after);
+	memset(&mx, 0, sizeof(mx));
+	world_new(&x, conf);
+	mx_listen(&mx, "198.51.100.1", WORLD_PORT);
+	fake_dns_status("typo.test", DNS_NXDOMAIN, "");
+	world_send(&x, "s@sender.test", "a@typo.test");
+	for (unsigned i = 0; i < failing; i++) {
+		snprintf(domain, sizeof(domain), "failing%u.test", i);
+		fake_dns_status(domain, DNS_TEMPFAIL, "SERVFAIL");
+		send_to("failing", i);
+	}
+	said = tmpfile();
+	log_set_fd(fileno(said));
+	log_set_level(LOG_LEVEL_WARN);
+}
+
+static unsigned warnings(void)
+{
+	char line[400];
+	unsigned n = 0;
+
+	rewind(said);
+	while (fgets(line, sizeof(line), said))
+		n += strstr(line, "no domain is declared dead") != NULL;
+	return n;
+}
+
+static void finish_failing(void)
+{
+	log_set_fd(-1);
+	fclose(said);
+	finish();
+}
+
+static void mend_dns(void *arg ATTR_UNUSED)
+{
+	char domain[32];
+
+	for (unsigned i = 0; i < 9; i++) {
+		snprintf(domain, sizeof(domain), "failing%u.test", i);
+		fake_dns_mx(domain, "10 mx.test 198.51.100.1");
+	}
+}
+
+Test(dead, no_domain_is_declared_dead_while_look_ups_fail)
+{
+	start_failing(9, "1m");
+	fake_at(30 * MINUTE + 30 * USEC_PER_SEC, mend_dns, NULL);
+	world_run(&x, 30 * MINUTE);
+	cr_assert_eq(world_count(&x, 'b'), 0);
+	cr_assert_eq(warnings(), 1, "%u warnings", warnings());
+	world_run(&x, 35 * MINUTE);
+	cr_assert_eq(world_count(&x, 'd'), 9);
+	cr_assert_eq(world_count(&x, 'b'), 1, "look-ups are to be believed again");
+	finish_failing();
+}
+
+Test(dead, few_failing_look_ups_say_nothing_of_the_others)
+{
+	start_failing(3, "1m");
+	world_run(&x, 6 * MINUTE);
+	cr_assert_eq(world_count(&x, 'b'), 1);
+	cr_assert_eq(warnings(), 0);
+	finish_failing();
+}
+
+Test(dead, look_ups_that_failed_long_ago_say_nothing)
+{
+	start_failing(20, "1h");
+	world_run(&x, 6 * MINUTE);
+	cr_assert_eq(warnings(), 1);
+	cr_assert_eq(world_count(&x, 'b'), 1);
+	finish_failing();
 }
