@@ -118,6 +118,7 @@ void connection_discard(struct connection *c)
 		transaction_discard(c->txn);
 	if (c->stream)
 		stream_abort(c->stream);
+	slots_discard(c);
 	connection_release(c);
 }
 
@@ -815,6 +816,7 @@ void connection_open(struct site *s, const struct queue *q, const struct route_t
 	c->ip = t->ip;
 	c->port = t->port;
 	c->source_ip = source->ip;
+	slots_opened(c);
 	c->since = loop_now(s->w->loop);
 	reply_init(&c->reply);
 	c->timer = loop_timer_new(s->w->loop, on_timer, c);

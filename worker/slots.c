@@ -24,7 +24,12 @@
 #define TURN_USEC (5 * USEC_PER_SEC)
 #define TURN_MESSAGES 20
 
+/* Of connections that are asked at once whether they can be interrupted. */
+#define INTERRUPT_LOOKS 64
+
 TAILQ_HEAD(site_list, site);
+TAILQ_HEAD(rank_list, slots_rank);
+TAILQ_HEAD(level_list, level);
 
 /* What an urgent site without a connection may take in a row while others wait: as between classes. */
 #define URGENT_TURNS 8
@@ -37,11 +42,12 @@ TAILQ_HEAD(site_list, site);
 /* In the order of their turns; the last is for sites with a connection that want one more. */
 enum { URGENT, UNTRIED, FAILED, WITHOUT, WITH, LISTS };
 
-/* The sites of one queue-priority that wait for a cap. */
 struct level {
 	uint64_t priority;
-	uint32_t count;
+	uint32_t count; /* of sites that wait */
 	struct site_list of[LISTS];
+	struct rank_list
+		holders; /* without those on their way out and allow-priority-interruption = no */
 	TAILQ_ENTRY(level) link;
 };
 
@@ -54,7 +60,7 @@ struct cap {
 	uint32_t waiting_count;
 	uint32_t reached_waiting; /* of these, sites whose hosts have answered */
 	uint32_t urgent_turns; /* in a row */
-	TAILQ_HEAD(, level) levels; /* with sites, the highest priority first */
+	struct level_list levels; /* the highest priority first */
 	TAILQ_ENTRY(cap) link; /* among those with waiting sites */
 	UT_hash_handle hh;
 };
@@ -67,8 +73,6 @@ struct slots {
 	uint32_t waited_count, pass_left; /* not yet asked in this pass */
 	uint32_t wanting_count;
 	uint32_t all_waiting; /* for caps that hold everybody */
-	uint32_t held_at
-		[SLOTS_PRIORITIES]; /* connections by queue-priority, without those on their way out */
 	uint32_t adopted_gen;
 	struct cap *all_held_by; /* in this turn of the pump; NULL: none does */
 	struct loop_timer *again;
@@ -227,11 +231,20 @@ static struct level *level_get(struct cap *cap, uint64_t priority)
 	new->priority = priority;
 	for (int i = 0; i < LISTS; i++)
 		TAILQ_INIT(&new->of[i]);
+	TAILQ_INIT(&new->holders);
 	if (l)
 		TAILQ_INSERT_BEFORE(l, new, link);
 	else
 		TAILQ_INSERT_TAIL(&cap->levels, new, link);
 	return new;
+}
+
+static void level_put(struct cap *cap, struct level *l)
+{
+	if (l->count || !TAILQ_EMPTY(&l->holders))
+		return;
+	TAILQ_REMOVE(&cap->levels, l, link);
+	free(l);
 }
 
 static void list_add(struct site *s, struct cap *cap)
@@ -270,10 +283,8 @@ static void list_remove(struct site *s)
 		return;
 	}
 	TAILQ_REMOVE(&l->of[s->want_list], s, want);
-	if (--l->count == 0) {
-		TAILQ_REMOVE(&cap->levels, l, link);
-		free(l);
-	}
+	l->count--;
+	level_put(cap, l);
 	cap->reached_waiting -= !is_unreached(s->want_list);
 	sl->all_waiting -= holds_everybody(cap->kind);
 	if (--cap->waiting_count == 0) {
@@ -410,6 +421,8 @@ static struct site *cap_next(const struct cap *cap, const struct site *s)
 	return next ? next : first_from(cap, s->want_level, s->want_list + 1);
 }
 
+static void interrupt_lowest(struct cap *cap);
+
 /* Turns for the sites that wait for this cap, as long as it has room. False: no turns for anybody. */
 static bool cap_turns(struct slots *sl, struct cap *cap, uint32_t *budget)
 {
@@ -427,8 +440,10 @@ static bool cap_turns(struct slots *sl, struct cap *cap, uint32_t *budget)
 			sl->all_held_by = s->held_by;
 			return false;
 		}
-		if (t == TURN_HELD && s->held_by == cap)
+		if (t == TURN_HELD && s->held_by == cap) {
+			interrupt_lowest(cap);
 			return true;
+		}
 		if (last && (t == TURN_LATER || s->held_by != cap))
 			return true;
 		s = t == TURN_LATER || (next && !untried) ? next : cap_first(cap);
@@ -506,8 +521,6 @@ static bool fresh_join(struct slots *sl, uint32_t *budget)
 	return any && sl->all_held_by && !TAILQ_EMPTY(&sl->fresh);
 }
 
-static void interrupt_lowest(struct slots *sl, struct cap *cap);
-
 static void pump(void *arg)
 {
 	struct slots *sl = arg;
@@ -521,7 +534,7 @@ static void pump(void *arg)
 		again = sl->pass_left || !budget || all_fresh(sl, &budget);
 	again |= fresh_join(sl, &budget);
 	if (sl->all_held_by)
-		interrupt_lowest(sl, sl->all_held_by);
+		interrupt_lowest(sl->all_held_by);
 	if (!sl->wanting_count) {
 		limit_unwait_all(sl->w->shm, sl->w->h->slot);
 		loop_timer_clear(sl->again);
@@ -545,16 +558,42 @@ void slots_pump(struct worker *w)
 
 /* --- taking and giving --- */
 
-static void hold_caps(struct slots *sl, const struct site *s, const struct wants *x,
-		      struct slots_hold *h)
+static void hold_caps(struct slots *sl, const struct wants *x, struct slots_hold *h)
 {
 	h->n = 0;
 	h->leaving = false;
-	h->priority = (uint8_t)s->set->queue_priority;
-	sl->held_at[h->priority]++;
 	for (size_t i = 0; i < x->n; i++) {
 		h->caps[h->n] = cap_get(sl, &x->v[i]);
+		h->ranks[h->n].level = NULL;
 		h->caps[h->n++]->held++;
+	}
+}
+
+/* What holds a cap of it with a higher queue-priority may have its place. */
+static void ranks_join(struct connection *c)
+{
+	const struct conf_domain *set = c->site->set;
+	struct slots_hold *h = &c->hold;
+
+	for (uint8_t i = 0; i < h->n && set->allow_priority_interruption; i++) {
+		struct slots_rank *r = &h->ranks[i];
+
+		r->c = c;
+		r->level = level_get(h->caps[i], set->queue_priority);
+		TAILQ_INSERT_TAIL(&r->level->holders, r, link);
+	}
+}
+
+static void ranks_leave(struct slots_hold *h)
+{
+	for (uint8_t i = 0; i < h->n; i++) {
+		struct slots_rank *r = &h->ranks[i];
+
+		if (!r->level)
+			continue;
+		TAILQ_REMOVE(&r->level->holders, r, link);
+		level_put(h->caps[i], r->level);
+		r->level = NULL;
 	}
 }
 
@@ -563,8 +602,8 @@ static void drop_caps(struct connection *c)
 	struct slots *sl = c->w->slots;
 	struct slots_hold *h = &c->hold;
 
+	ranks_leave(h);
 	c->site->leaving -= h->leaving;
-	sl->held_at[h->priority] -= !h->leaving;
 	for (uint8_t i = 0; i < h->n; i++) {
 		h->caps[i]->held--;
 		h->caps[i]->leaving -= h->leaving;
@@ -584,7 +623,7 @@ bool slots_take(struct site *s, const struct wants *x, struct slots_hold *ret,
 
 	*ret_by = NULL;
 	if (rc == 0) {
-		hold_caps(sl, s, x, ret);
+		hold_caps(sl, x, ret);
 		return true;
 	}
 	if (rc == ERR_BUSY && by != LIMIT_RELOADING) {
@@ -599,6 +638,11 @@ bool slots_take(struct site *s, const struct wants *x, struct slots_hold *ret,
 			  LOG_S("why", err_text(rc)));
 	sl->said_full |= rc != ERR_BUSY;
 	return false;
+}
+
+void slots_opened(struct connection *c)
+{
+	ranks_join(c);
 }
 
 void slots_put_back(struct worker *w, struct slots_hold *h)
@@ -621,6 +665,11 @@ void slots_give(struct connection *c)
 	slots_pump(w);
 }
 
+void slots_discard(struct connection *c)
+{
+	drop_caps(c);
+}
+
 /* --- giving way --- */
 
 /* The first site but this one that waits for the cap and may have a place. */
@@ -631,43 +680,45 @@ static const struct site *waits_for(const struct cap *cap, const struct site *bu
 	return s == but ? cap_next(cap, s) : s;
 }
 
-/* Connections of the lowest queue-priority give way to a higher one. */
-static bool gives_way_to_priority(const struct slots *sl, const struct site *s)
+/* The lowest queue-priority of which connections hold the cap that may make room. */
+static struct level *lowest_holders(const struct cap *cap)
 {
-	if (!s->set->allow_priority_interruption)
-		return false;
-	for (uint64_t p = 0; p < s->set->queue_priority && p < SLOTS_PRIORITIES; p++)
-		if (sl->held_at[p])
-			return false;
-	return true;
+	struct level *l;
+
+	TAILQ_FOREACH_REVERSE(l, &cap->levels, level_list, link)
+	if (!TAILQ_EMPTY(&l->holders))
+		return l;
+	return NULL;
 }
 
-static bool gives_way(const struct connection *c, const struct cap *cap)
+static bool has_had_its_turn(const struct connection *c, const struct site *first)
+{
+	return first->slots == 0 && c->site->slots > c->site->leaving &&
+	       (c->messages >= TURN_MESSAGES || loop_now(c->w->loop) >= c->since + TURN_USEC);
+}
+
+static bool gives_way(const struct connection *c, const struct cap *cap, const struct slots_rank *r)
 {
 	const struct site *s = c->site, *first;
-	uint32_t keeps = s->slots - s->leaving;
 
 	if (cap->leaving >= cap->waiting_count)
 		return false; /* one connection on its way out for each that waits is enough */
 	first = waits_for(cap, s);
 	if (!first || first->want_level->priority < s->set->queue_priority)
 		return false;
-	if (first->want_level->priority > s->set->queue_priority)
-		return gives_way_to_priority(c->w->slots, s);
+	if (first->want_level->priority > s->set->queue_priority) /* the lowest make room first */
+		return r->level && (r->level == lowest_holders(cap) || has_had_its_turn(c, first));
 	if (first->want_list == URGENT && turn_best_class(&s->turn) > 0)
 		return true;
-	if (keeps >= first->slots + 2)
-		return true;
-	return first->slots == 0 && keeps &&
-	       (c->messages >= TURN_MESSAGES || loop_now(c->w->loop) >= c->since + TURN_USEC);
+	return s->slots - s->leaving >= first->slots + 2 || has_had_its_turn(c, first);
 }
 
 static void leave(struct connection *c)
 {
 	struct slots_hold *h = &c->hold;
 
+	ranks_leave(h);
 	h->leaving = true;
-	c->w->slots->held_at[h->priority]--;
 	c->site->leaving++;
 	for (uint8_t i = 0; i < h->n; i++)
 		h->caps[i]->leaving++;
@@ -685,7 +736,7 @@ bool slots_should_yield(struct connection *c, bool idle)
 	if (!w->slots->waited_count)
 		return false;
 	for (i = 0; i < h->n; i++)
-		if (h->caps[i]->waiting_count && gives_way(c, h->caps[i]))
+		if (h->caps[i]->waiting_count && gives_way(c, h->caps[i], &h->ranks[i]))
 			break;
 	if (i == h->n)
 		return false;
@@ -695,55 +746,33 @@ bool slots_should_yield(struct connection *c, bool idle)
 
 /* --- queue-priority: connections that do not come to their end by themselves --- */
 
-struct victim {
-	uint64_t priority;
-	const struct cap *cap;
-	struct connection *found;
-};
-
-static bool holds(const struct connection *c, const struct cap *cap)
+static bool may_interrupt(const struct connection *c)
 {
-	for (uint8_t i = 0; i < c->hold.n; i++)
-		if (c->hold.caps[i] == cap)
-			return true;
-	return false;
-}
-
-static void look_for_victim(struct queue *q, void *arg)
-{
-	struct victim *v = arg;
-	const struct conf_domain *set = q->site->set;
-	struct connection *c;
-
-	if (v->found || !set->allow_priority_interruption)
-		return;
-	TAILQ_FOREACH(c, &q->site->connections, link) {
-		bool may = !c->txn || set->allow_priority_interruption_during_transfer;
-
-		if (!may || c->hold.leaving || c->hold.priority != v->priority || !holds(c, v->cap))
-			continue;
-		v->found = c;
-		return;
-	}
+	return !c->txn || c->site->set->allow_priority_interruption_during_transfer;
 }
 
 /* A site of a higher queue-priority waits for this cap: one of the lowest makes room. */
-static void interrupt_lowest(struct slots *sl, struct cap *cap)
+static void interrupt_lowest(struct cap *cap)
 {
 	const struct site *first = cap_first(cap);
-	struct victim v = {.cap = cap};
+	struct level *l = lowest_holders(cap);
+	struct slots_rank *r, *last;
+	int looks = 0;
 
-	if (!first || cap->leaving >= cap->waiting_count)
+	if (!first || !l || l->priority >= first->want_level->priority ||
+	    cap->leaving >= cap->waiting_count)
 		return;
-	while (v.priority < SLOTS_PRIORITIES && !sl->held_at[v.priority])
-		v.priority++;
-	if (v.priority >= first->want_level->priority)
-		return;
-	queues_each(sl->w, look_for_victim, &v);
-	if (!v.found)
-		return;
-	leave(v.found);
-	connection_interrupt(v.found);
+	last = TAILQ_LAST(&l->holders, rank_list);
+	do {
+		r = TAILQ_FIRST(&l->holders);
+		if (may_interrupt(r->c)) {
+			leave(r->c);
+			connection_interrupt(r->c);
+			return;
+		}
+		TAILQ_REMOVE(&l->holders, r, link);
+		TAILQ_INSERT_TAIL(&l->holders, r, link);
+	} while (r != last && ++looks < INTERRUPT_LOOKS);
 }
 
 /* --- a new configuration --- */
@@ -765,7 +794,8 @@ static void adopt_connection(struct connection *c, struct adoption *a)
 		return;
 	}
 	drop_caps(c);
-	hold_caps(w->slots, c->site, &x, &c->hold);
+	hold_caps(w->slots, &x, &c->hold);
+	ranks_join(c);
 }
 
 static void adopt_site(struct site *s, void *arg)

@@ -17,6 +17,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include "common/base/clock.h"
 #include "common/base/ip.h"
@@ -32,15 +33,23 @@ struct worker;
 /* A cap as this worker sees it: what it holds of it and which of its sites wait for it. */
 struct cap;
 
-#define SLOTS_PRIORITIES 101
+/* The sites of one queue-priority that wait for a cap, and the connections that may make room in it for a higher one. */
+struct level;
+
+/* A connection among these. */
+struct slots_rank {
+	struct connection *c;
+	struct level *level; /* NULL: it is not */
+	TAILQ_ENTRY(slots_rank) link;
+};
 
 /* What a connection holds. */
 struct slots_hold {
 	lease_id lease;
 	uint8_t n;
-	uint8_t priority; /* queue-priority of its site when it was opened */
 	bool leaving; /* it was told to make room for another site of this worker */
 	struct cap *caps[LEASE_ENTRIES];
+	struct slots_rank ranks[LEASE_ENTRIES]; /* in each of them */
 };
 
 struct slots *slots_new(struct worker *w);
@@ -72,10 +81,14 @@ bool slots_held_by(struct site *s, const struct limit_want *by);
 bool slots_is_newer(const struct site *s);
 /* The site waits for something in shared memory that is no cap. */
 void slots_held_for(struct site *s, const char *why);
+/* A connection was made with it; from now on others may have it make room. */
+void slots_opened(struct connection *c);
 /* No connection was made with it. */
 void slots_put_back(struct worker *w, struct slots_hold *h);
 /* The peer has seen the end of the connection, and its site no longer counts it. */
 void slots_give(struct connection *c);
+/* The process ends: its lease is given back by master. */
+void slots_discard(struct connection *c);
 /* Should this connection close, so that another worker or another site has its turn? */
 bool slots_should_yield(struct connection *c, bool idle);
 

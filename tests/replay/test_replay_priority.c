@@ -207,7 +207,17 @@ Test(priority, a_queue_of_higher_priority_interrupts_a_lower_one)
 	finish();
 }
 
-/* Without interruption it waits until the other has had its five seconds or twenty messages; here: all of its mail. */
+static usec_t last_of(const char *who)
+{
+	usec_t last = 0;
+
+	for (size_t i = 0; i < x.record_count; i++)
+		if (x.records[i].type == 'd' && strncmp(x.records[i].rcpt, who, strlen(who)) == 0)
+			last = x.records[i].at;
+	return last;
+}
+
+/* It keeps its connections as long as it has mail: 500 messages over two, 0.2 s each. */
 Test(priority, a_queue_may_be_kept_from_interruption)
 {
 	start_two(TWO_QUEUES
@@ -215,7 +225,78 @@ Test(priority, a_queue_may_be_kept_from_interruption)
 	send_many("bulk", 500, "news", 1);
 	fake_at(MINUTE / 6, send_high, NULL);
 	world_run(&x, 5 * MINUTE);
-	cr_assert_geq(high_at(), MINUTE / 6 + 10 * USEC_PER_SEC);
+	cr_assert_geq(high_at(), last_of("bulk"));
+	finish();
+}
+
+/* --- three levels, and caps that are not the virtual MTA's --- */
+
+#define IP_CAP "[global]\nip-connection-limit = 0/0 2\n[domain *]\nmax-smtp-out = 2\n"
+#define THREE_QUEUES                                                        \
+	IP_CAP "[domain low.test]\nqueue-priority = 20\nmax-smtp-out = 1\n" \
+	       "[domain high.test]\nqueue-priority = 80\n"
+
+static void start_three(const char *conf, const char *low_mx)
+{
+	start_two(conf);
+	mx_listen(&mx, "198.51.100.2", WORLD_PORT);
+	fake_dns_mx("low.test", low_mx);
+}
+
+static void send_low(unsigned n)
+{
+	char rcpt[64];
+
+	for (unsigned i = 0; i < n; i++) {
+		snprintf(rcpt, sizeof(rcpt), "low%u@low.test", i);
+		world_send(&x, "s@sender.test", rcpt);
+	}
+}
+
+/* The lowest holds nothing of the cap that has no room. */
+Test(priority, a_still_lower_queue_elsewhere_does_not_hold_it_up)
+{
+	start_three(THREE_QUEUES, "10 mx.low.test 198.51.100.2");
+	send_low(500);
+	send_many("bulk", 500, "news", 1);
+	fake_at(MINUTE / 6, send_high, NULL);
+	world_run(&x, 5 * MINUTE);
+	cr_assert_leq(high_at(), MINUTE / 6 + 1500 * USEC_PER_MSEC);
+	cr_assert_eq(world_count(&x, 'd'), 1001);
+	finish();
+}
+
+/* Each has one of the two places. */
+Test(priority, the_lowest_of_three_makes_room)
+{
+	start_three(THREE_QUEUES
+		    "[domain slow.test]\nmax-smtp-out = 1\n[domain high.test]\nmax-smtp-out = 1\n",
+		    "10 mx.low.test 198.51.100.1");
+	send_low(500);
+	send_many("bulk", 500, "news", 1);
+	for (unsigned i = 0; i < 40; i++)
+		fake_at(MINUTE / 6, send_high, NULL);
+	world_run(&x, 5 * MINUTE);
+	cr_assert_leq(high_at(), MINUTE / 6 + 1500 * USEC_PER_MSEC);
+	cr_assert_geq(delivered_until("bulk", MINUTE / 6, MINUTE / 6 + 3 * USEC_PER_SEC), 25,
+		      "the middle one goes on");
+	cr_assert_leq(delivered_until("low", MINUTE / 6, MINUTE / 6 + 3 * USEC_PER_SEC), 5);
+	finish();
+}
+
+/* The lowest may not be interrupted: the one above it makes room. */
+Test(priority, the_next_makes_room_when_the_lowest_need_not)
+{
+	start_three(THREE_QUEUES "[domain slow.test]\nmax-smtp-out = 1\n"
+				 "[domain low.test]\nallow-priority-interruption = no\n",
+		    "10 mx.low.test 198.51.100.1");
+	send_low(500);
+	send_many("bulk", 500, "news", 1);
+	fake_at(MINUTE / 6, send_high, NULL);
+	world_run(&x, 5 * MINUTE);
+	cr_assert_leq(high_at(), MINUTE / 6 + 1500 * USEC_PER_MSEC);
+	cr_assert_geq(delivered_until("low", MINUTE / 6, MINUTE / 6 + 3 * USEC_PER_SEC), 25,
+		      "it goes on");
 	finish();
 }
 
@@ -249,8 +330,31 @@ Test(priority, a_transfer_is_interrupted_where_that_is_allowed)
 #define ONE                                                                     \
 	"max-smtp-out = 1\n[domain *]\nmax-smtp-out = 2\nqueue-priority = 20\n" \
 	"[domain high.test]\nqueue-priority = 80\n"
-	during_transfer(ONE
-			"[domain slow.test]\nallow-priority-interruption-during-transfer = yes\n",
-			true);
+#define DURING "[domain slow.test]\nallow-priority-interruption-during-transfer = yes\n"
+	during_transfer(ONE DURING, true);
 	during_transfer(ONE, false);
+}
+
+Test(priority, a_transfer_is_interrupted_for_the_cap_of_an_address)
+{
+#define ONE_AT_IP                                                               \
+	"[global]\nip-connection-limit = 0/0 1\n[domain *]\nmax-smtp-out = 2\n" \
+	"[domain high.test]\nqueue-priority = 80\n"
+	during_transfer(ONE_AT_IP DURING, true);
+	during_transfer(ONE_AT_IP, false);
+}
+
+/* The lowest is busy with one message for a minute: the next does not wait for that, but has its turn before. */
+Test(priority, a_lowest_that_is_slow_does_not_keep_the_others_from_making_room)
+{
+	start_three(THREE_QUEUES "[domain slow.test]\nmax-smtp-out = 1\n",
+		    "10 mx.low.test 198.51.100.1");
+	mx.answer = slow_data;
+	world_send(&x, "big@sender.test", "low@low.test");
+	for (unsigned i = 0; i < 4; i++)
+		fake_at(USEC_PER_SEC, send_bulk, NULL);
+	fake_at(10 * USEC_PER_SEC, send_high, NULL);
+	world_run(&x, 5 * MINUTE);
+	cr_assert_leq(high_at(), 16 * USEC_PER_SEC);
+	finish();
 }
