@@ -191,11 +191,15 @@ static json_t *site_of(const struct row *row)
 	return v;
 }
 
+/* The live text is that of a limit while one holds the queue. */
+static const char *last_error(const struct row *row)
+{
+	return row->flags & SHM_QUEUE_LIMITED || !row->text[0] ? row->reason : row->text;
+}
+
 static void show_queue(struct query *y, const struct row *row)
 {
 	msec_t retry = next_retry(row, clock_wall());
-	const char *error =
-		row->flags & SHM_QUEUE_LIMITED || !row->text[0] ? row->reason : row->text;
 	json_t *o = json_pack(
 		"{s:o, s:I, s:I, s:I, s:I, s:s, s:b, s:o, s:o, s:o, s:o}", "queue",
 		any_text(row->name), "recipients", (json_int_t)row->recipients, "bytes",
@@ -203,7 +207,7 @@ static void show_queue(struct query *y, const struct row *row)
 		(json_int_t)row->in_hand, "mode", row->site.mode.mode ? "backoff" : "normal",
 		"paused", row->paused || (row->flags & SHM_QUEUE_PAUSED), "next_retry",
 		time_or_null(retry), "next_expiry", time_or_null(row->expiry), "last_error",
-		any_text(error), "waiting_for", waiting_for(row, retry));
+		any_text(last_error(row)), "waiting_for", waiting_for(row, retry));
 
 	if (!committer_counted(y->q->committer))
 		json_object_set_new(o, "approximate", json_true());
@@ -229,7 +233,7 @@ static bool wanted(const struct row *row, const json_t *args, struct slice patte
 		return false;
 	if (arg_flag(args, "paused") && !row->paused && !(row->flags & SHM_QUEUE_PAUSED))
 		return false;
-	return !arg_flag(args, "errors") || row->text[0] || (row->reason && row->reason[0]);
+	return !arg_flag(args, "errors") || *last_error(row);
 }
 
 static msec_t sooner(msec_t a, msec_t b)

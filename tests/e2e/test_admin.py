@@ -84,6 +84,24 @@ def test_delete_by_filter(two):
     assert receiver.stats()["rcpts"] == 6
 
 
+def test_delete_tells_the_sender_or_nobody_as_it_is_told(two):
+    sluice, receiver = two
+    sluice.cli("pause", "queue", "example.test/*")
+    sluice.inject("a@sender.test", ["told@example.test", "untold@example.test", "plain@example.test"])
+    sluice.wait_queued(3)
+    sluice.cli("delete", "--rcpt", "untold@*", "--no-accounting")
+    sluice.cli("delete", "--rcpt", "plain@*")
+    sluice.cli("delete", "--rcpt", "told@*", "--dsn")
+    wait_until(lambda: receiver.messages("a@sender.test"), 15, "the notification")
+    sluice.wait_empty()
+    assert sorted(r.rcpt for r in sluice.wait_records(2, "b")) == [
+        "plain@example.test", "told@example.test"]
+    dsn, = receiver.messages("a@sender.test")
+    text = receiver.stored(dsn).decode()
+    assert dsn["from"] == "" and "Action: failed" in text
+    assert "told@example.test" in text and "untold@" not in text and "plain@" not in text
+
+
 def test_delete_while_some_are_in_flight(two):
     """What a connection has in hand ends by its own outcome; nobody is deleted and delivered."""
     sluice, receiver = two

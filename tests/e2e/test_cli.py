@@ -60,6 +60,43 @@ def test_queues_and_why_they_wait(held):
     assert held.rows("show", "queues", "nothing.test/*") == []
 
 
+def test_queues_by_mode_error_and_order(make_sluice, receiver, dns):
+    """Deferred with an error; paused and large; paused and in back-off; one that a rate holds."""
+    for i, name in enumerate(("deferred", "large", "backoff", "limited"), 1):
+        dns.domain(f"{name}.test", f"127.0.1.{i}")
+    receiver.script([{"stage": "rcpt", "domain": "deferred.test", "reply": "450 4.2.1 come back"}])
+    sluice = make_sluice(smtp_port=receiver.port, domains={
+        "*": {"retry-after": "1h"}, "limited.test": {"max-msg-rate": "1/h"}}).start()
+    for name in ("large", "backoff"):
+        sluice.cli("pause", "queue", f"{name}.test/*")
+    sluice.inject("a@sender.test", [f"m{i}@deferred.test" for i in range(4)])
+    sluice.inject("a@sender.test", [f"m{i}@limited.test" for i in range(4)])
+    sluice.inject("a@sender.test", ["m0@large.test", "m1@large.test"], "x" * 70 + "\r\n")
+    sluice.inject("a@sender.test", ["m0@large.test"], ("x" * 70 + "\r\n") * 900)
+    sluice.inject("a@sender.test", ["m0@backoff.test"])
+    sluice.cli("set", "queue", "--mode=backoff", "backoff.test/*")
+    sluice.wait_records(4, "t")
+
+    def queues(*options):
+        return [q["queue"].split(".")[0] for q in sluice.rows("show", "queues", *options)
+                if q["recipients"]]
+
+    wait_until(lambda: "max-msg-rate" in sluice.rows("show", "queues", "limited.test/*")[0][
+        "waiting_for"], 10, "the rate to hold")
+    assert queues("--sort", "name") == ["backoff", "deferred", "large", "limited"]
+    assert queues() == queues("--sort", "recipients")
+    counts = [q["recipients"] for q in sluice.rows("show", "queues", "--sort", "recipients")]
+    assert counts == sorted(counts, reverse=True) and counts[0] == 4
+    assert queues("--sort", "bytes")[0] == "large"
+    assert queues("--sort", "bytes", "--maxitems", "1") == ["large"]
+    assert queues("--mode", "backoff") == ["backoff"]
+    assert queues("--mode", "normal", "--sort", "name") == ["deferred", "large", "limited"]
+    assert queues("--errors") == ["deferred"]
+    assert queues("--errors", "--mode", "backoff") == []
+    with pytest.raises(CliError):
+        sluice.cli("show", "queues", "--sort", "colour")
+
+
 def test_events_of_a_queue(make_sluice, receiver, dns):
     dns.domain("example.test", "127.0.1.1")
     receiver.script([{"stage": "ehlo", "reply": "450 4.3.0 not today"}])
