@@ -26,6 +26,8 @@ const struct command cli_commands[] = {
 	 .run = remote_run, .columns = show_pool_columns, .nothing = "no pools"},
 	{"show limits", "", "limits on connections: in use, cap, workers that wait", "show limits",
 	 .run = remote_run, .columns = show_limit_columns, .nothing = "no limit was needed yet"},
+	{"show rates", "", "rates that mail fell under of late: how much, and when the next may go", "show rates",
+	 OPT(MAX), .run = remote_run, .columns = show_rate_columns, .nothing = "no rate was needed of late"},
 	{"show settings", "DOMAIN[/VMTA]", "each effective directive of a queue and where it was set",
 	 "show settings gmail.com/mta1", .args_min = 1, .args_max = 1,
 	 .run = show_settings_run, .arg_key = "queue", .columns = show_setting_columns},

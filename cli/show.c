@@ -67,6 +67,11 @@ const struct column show_limit_columns[] = {
 	{"waiting", "WAITING", COL_COUNT}, {NULL, NULL, COL_TEXT},
 };
 
+const struct column show_rate_columns[] = {
+	{"of", "RATE OF", COL_NAME},   {"name", "NAME", COL_TEXT},   {"counts", "COUNTS", COL_NAME},
+	{"rate", "AT MOST", COL_NAME}, {"opens", "OPENS", COL_WHEN}, {NULL, NULL, COL_TEXT},
+};
+
 const struct column show_setting_columns[] = {
 	{"directive", "DIRECTIVE", COL_NAME},
 	{"value", "VALUE", COL_TEXT},

@@ -9,7 +9,7 @@ from peers import wait_until
 from sluice import CliError
 
 VIEWS = [("show", "status"), ("show", "queues"), ("show", "vmtas"), ("show", "limits"),
-         ("show", "version"), ("show", "settings", "example.test/a"), ("list",),
+         ("show", "rates"), ("show", "version"), ("show", "settings", "example.test/a"), ("list",),
          ("spool", "check"), ("spool", "stat")]
 
 

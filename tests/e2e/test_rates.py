@@ -68,6 +68,11 @@ def test_show_queues_says_what_a_queue_waits_for(make_sluice, receiver, dns):
     wait_until(text, 10, "the reason")
     assert re.search(r"max-msg-rate 2/h: until \d{4}-\d\d-\d\d \d\d:\d\d:\d\d", str(text()))
     assert receiver.stats()["connections"] == 0, "none that the rate cannot use"
+    rate, = sluice.rows("show", "rates")
+    assert (rate["of"], rate["name"], rate["counts"], rate["rate"]) == (
+        "queue", "slow.test/a", "recipients", "2/h")
+    assert 1000 < rate["opens"] / 1000 - time.time() < 2000
+    assert re.search(r"in \d+m", sluice.run("show", "rates").stdout)
     sluice.domains["slow.test"]["max-msg-rate"] = "600/m"
     began = time.monotonic()
     sluice.reload()
