@@ -1,9 +1,11 @@
 #include "worker/condemn.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <sys/queue.h>
 
 #include "common/base/xalloc.h"
+#include "common/conf/conf.h"
 #include "common/spool/spool.h"
 #include "worker/context.h"
 #include "worker/feed.h"
@@ -11,10 +13,14 @@
 #include "worker/outcome.h"
 #include "worker/post.h"
 #include "worker/queue.h"
+#include "worker/site.h"
 #include "worker/verdict.h"
 
 #define ROWS_AT_ONCE 100
 #define ROWS_PER_BURST 1000
+#define QUEUES_AT_ONCE 100 /* condemned, before more of a provider's are loaded */
+#define WAKES_PER_BURST 200
+#define SEARCH_EVERY (10 * USEC_PER_SEC) /* receivers may say it of each message */
 
 struct condemned {
 	struct queue *queue;
@@ -27,8 +33,21 @@ struct condemned {
 	TAILQ_ENTRY(condemned) link;
 };
 
+/* A provider's site whose queues are looked for among those with deferred mail. */
+struct search {
+	char *name; /* NAME.rollup */
+	struct outcome o;
+	msec_t at;
+	usec_t begin; /* monotonic: not before */
+	bool again; /* it was said once more meanwhile */
+	struct spool_wake_pos pos;
+	TAILQ_ENTRY(search) link;
+};
+
 struct condemned_list {
 	TAILQ_HEAD(, condemned) all;
+	uint32_t count;
+	TAILQ_HEAD(, search) searches;
 };
 
 struct condemned_list *condemned_list_new(void)
@@ -36,11 +55,23 @@ struct condemned_list *condemned_list_new(void)
 	struct condemned_list *l = xcalloc(1, sizeof(*l));
 
 	TAILQ_INIT(&l->all);
+	TAILQ_INIT(&l->searches);
 	return l;
+}
+
+static void search_free(struct condemned_list *l, struct search *x)
+{
+	TAILQ_REMOVE(&l->searches, x, link);
+	free(x->name);
+	free(x);
 }
 
 void condemned_list_free(struct condemned_list *l)
 {
+	struct search *x;
+
+	while ((x = TAILQ_FIRST(&l->searches)))
+		search_free(l, x);
 	free(l); /* queues have gone before */
 }
 
@@ -49,6 +80,7 @@ void condemn_forget(struct queue *q)
 	if (!q->condemned)
 		return;
 	TAILQ_REMOVE(&q->w->condemned->all, q->condemned, link);
+	q->w->condemned->count--;
 	free(q->condemned);
 	q->condemned = NULL;
 }
@@ -63,7 +95,7 @@ static void give_back(struct condemned *c)
 	c->walked = false;
 }
 
-void condemn_queue(struct queue *q, const struct outcome *o)
+static void condemn_queue(struct queue *q, const struct outcome *o, msec_t at)
 {
 	struct worker *w = q->w;
 	struct condemned *c = q->condemned;
@@ -72,11 +104,42 @@ void condemn_queue(struct queue *q, const struct outcome *o)
 		c = q->condemned = xcalloc(1, sizeof(*c));
 		c->queue = q;
 		TAILQ_INSERT_TAIL(&w->condemned->all, c, link);
+		w->condemned->count++;
 	}
 	c->o = *o;
-	c->at = loop_wall(w->loop);
+	if (at > c->at)
+		c->at = at;
 	give_back(c);
-	feed_wake(w->feed);
+}
+
+static void search_for(struct worker *w, const char *name, const struct outcome *o, msec_t at)
+{
+	struct search *x;
+
+	TAILQ_FOREACH(x, &w->condemned->searches, link)
+		if (strcmp(x->name, name) == 0)
+			break;
+	if (x) {
+		x->again = true;
+	} else {
+		x = xcalloc(1, sizeof(*x));
+		x->name = xstrdup(name);
+		TAILQ_INSERT_TAIL(&w->condemned->searches, x, link);
+	}
+	x->o = *o;
+	x->at = at;
+}
+
+void condemn_site(struct site *s, const struct outcome *o)
+{
+	msec_t now = loop_wall(s->w->loop);
+	struct queue *q;
+
+	SITE_EACH_QUEUE(q, s)
+	condemn_queue(q, o, now);
+	if (!s->of)
+		search_for(s->w, s->name, o, now);
+	feed_wake(s->w->feed);
 }
 
 bool condemn_means(struct queue *q, struct spool_read *r, uint64_t msgid, bool fresh)
@@ -129,10 +192,62 @@ static void walk(struct condemned *c, struct spool_read *r, size_t *left)
 	}
 }
 
+static bool is_of(struct worker *w, const char *provider, const struct spool_queue *row)
+{
+	const struct conf_provider *p = conf_provider_of_queue(
+		w->conf, row->domain, slice_str(w->vmta_name), row->provider);
+
+	return p && strcmp(p->rollup, provider) == 0;
+}
+
+static void search_row(struct worker *w, struct spool_read *r, const struct search *x,
+		       uint32_t queue)
+{
+	struct spool_queue row;
+	struct queue *q;
+
+	if (spool_queue_get(r, queue, &row) < 0 || !is_of(w, x->name, &row))
+		return;
+	q = queue_get(w, r, queue);
+	if (q && !q->condemned && strcmp(q->site->name, x->name) == 0)
+		condemn_queue(q, &x->o, x->at);
+}
+
+static void search_over(struct condemned_list *l, struct search *x, usec_t now)
+{
+	if (!x->again) {
+		search_free(l, x);
+		return;
+	}
+	x->again = false;
+	x->pos = (struct spool_wake_pos){0};
+	x->begin = now + SEARCH_EVERY;
+}
+
+/* True: there is more to do at once. */
+static bool search_some(struct worker *w, struct spool_read *r, struct search *x)
+{
+	struct condemned_list *l = w->condemned;
+	struct spool_wake_row row;
+
+	if (x->begin > loop_now(w->loop))
+		return false;
+	for (int i = 0; i < WAKES_PER_BURST && l->count < QUEUES_AT_ONCE; i++) {
+		if (spool_wake_scan(r, w->vmta_id, UINT64_MAX, &x->pos, &row, 1) == 0) {
+			search_over(l, x, loop_now(w->loop));
+			return false;
+		}
+		search_row(w, r, x, row.queue);
+	}
+	return l->count < QUEUES_AT_ONCE;
+}
+
 bool condemn_burst(struct worker *w, struct spool_read *r, bool fresh_seen)
 {
 	size_t left = ROWS_PER_BURST;
 	struct condemned *c, *next;
+	struct search *x, *then;
+	bool more = false;
 
 	for (c = TAILQ_FIRST(&w->condemned->all); c; c = next) {
 		next = TAILQ_NEXT(c, link);
@@ -143,5 +258,9 @@ bool condemn_burst(struct worker *w, struct spool_read *r, bool fresh_seen)
 		else if (c->walked && fresh_seen)
 			condemn_forget(c->queue);
 	}
-	return left == 0;
+	for (x = TAILQ_FIRST(&w->condemned->searches); x && !w->stopping; x = then) {
+		then = TAILQ_NEXT(x, link);
+		more |= search_some(w, r, x);
+	}
+	return more || left == 0;
 }

@@ -1,6 +1,7 @@
 /*
  * condemn.h - a queue all of whose mail bounces (bounce-queue): what waits in memory is given back to
- * the spool, and there all is bounced in pieces, in the bursts in which the feed reads.
+ * the spool, and there all is bounced in pieces, in the bursts in which the feed reads. At a provider's site
+ * these are the queues of all its domains: those that are not in memory are loaded, a few at a time.
  *
  * Meant is what had been received when the reply came. Recipients of open transactions are not touched:
  * they get what the receiver says of them. A worker that dies in between leaves the rest as it was: the
@@ -16,14 +17,15 @@ struct condemned; /* of a queue; NULL: its mail is tried */
 struct condemned_list;
 struct outcome;
 struct queue;
+struct site;
 struct spool_read;
 struct worker;
 
 struct condemned_list *condemned_list_new(void);
 void condemned_list_free(struct condemned_list *l);
 
-/* o: a bounce. Of a queue that is condemned already, later mail is meant, too. */
-void condemn_queue(struct queue *q, const struct outcome *o);
+/* o: a bounce. Of what is condemned already, later mail is meant, too. */
+void condemn_site(struct site *s, const struct outcome *o);
 /* The queue goes away. */
 void condemn_forget(struct queue *q);
 

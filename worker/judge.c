@@ -223,13 +223,10 @@ static void defer(struct site *s, const struct judgement *j, const struct site_p
 
 static void condemn(struct site *s, const struct judgement *j)
 {
-	struct queue *q;
-
 	log_warn(NULL, "all mail of a queue bounces by a pattern", LOG_S("queue", s->label),
 		 LOG_S("reply", j->o.text));
 	events_add(s->w, &s->events, "all mail bounces: %s", j->o.text);
-	SITE_EACH_QUEUE(q, s)
-	condemn_queue(q, &j->o);
+	condemn_site(s, &j->o);
 }
 
 static void carry_disposition(const struct judgement *j, struct site *s,

@@ -529,3 +529,51 @@ Test(providers, mail_in_a_paused_queue_expires_as_the_provider_says)
 	cr_assert_eq(world_left(&x), 0);
 	finish();
 }
+
+/* --- bounce-queue --- */
+
+static const char *says_later(struct mx *m ATTR_UNUSED, enum mx_event what,
+			      unsigned connection ATTR_UNUSED, const char *line ATTR_UNUSED)
+{
+	return what == MX_RCPT ? "450 4.2.1 later" : NULL;
+}
+
+static const char *says_never(struct mx *m, enum mx_event what, unsigned connection ATTR_UNUSED,
+			      const char *line ATTR_UNUSED)
+{
+	return what == MX_RCPT && mx_count(m, MX_MAIL) ? "550 5.7.1 never" : NULL;
+}
+
+/* Domains whose mail waits for a retry, and which no worker has in memory any more. */
+static void bounce_all(bool kill, unsigned domains)
+{
+	char domain[32];
+
+	start(PROVIDER "[provider else]\nmx = *.other.test\n[domain *]\nretry-after = 1h\n"
+		       "smtp-pattern-list = l\n[domain alone.test]\ndisable-mx-rollup = yes\n"
+		       "[smtp-pattern-list l]\nreply = /never/ bounce-queue\n");
+	big1.answer = other.answer = says_later;
+	fake_dns_mx("elsewhere.test", OTHER);
+	for (unsigned i = 0; i < domains; i++) {
+		snprintf(domain, sizeof(domain), "d%u.test", i);
+		send_to(domain, 0, 3);
+	}
+	send_to("alone.test", 0, 3);
+	send_to("elsewhere.test", 0, 3);
+	world_run(&x, 2 * MINUTE);
+	cr_assert_eq(world_count(&x, 't'), 3 * domains + 6);
+	if (kill)
+		world_run_and_kill(&x, 3 * MINUTE);
+	big1.answer = says_never;
+	send_to("one.test", 0, 1);
+	world_run(&x, 4 * MINUTE);
+	cr_assert_eq(world_count(&x, 'b'), 3 * domains + 1, "%zu", world_count(&x, 'b'));
+	cr_assert_eq(world_left(&x), 6, "of another provider, of a site of its own");
+	finish();
+}
+
+Test(providers, bounce_queue_is_of_domains_whose_mail_only_waits_too)
+{
+	bounce_all(false, 5);
+	bounce_all(true, 300);
+}
