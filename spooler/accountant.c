@@ -468,6 +468,7 @@ static bool states_load(struct accountant *a)
 			"cannot read from the spool how far the accounting files are; trying again",
 			LOG_S("error", err_text(rc)));
 		event_wait(a, EVENT_STOP, TICK);
+		atomic_store_explicit(&a->heartbeat, clock_now(), memory_order_relaxed);
 		pthread_mutex_lock(&a->lock);
 		rc = a->events & EVENT_STOP;
 		pthread_mutex_unlock(&a->lock);

@@ -282,19 +282,37 @@ void committer_drain(struct committer *c, uint32_t slot, uint32_t forkno, const 
 	committer_post(c, &d->job);
 }
 
+/* --- commits, for those who watch --- */
+
+static void stamp(struct committer *c)
+{
+	atomic_store(&shm_signals(c->o.shm)->committer_heartbeat, clock_now());
+}
+
+static void commit_begins(struct committer *c)
+{
+	atomic_store(&shm_signals(c->o.shm)->commit_began, clock_now());
+}
+
+/* In this order: no moment in which it is in no commit and has been silent for long. */
+static void commit_ended(struct committer *c)
+{
+	stamp(c);
+	atomic_store(&shm_signals(c->o.shm)->commit_began, 0);
+}
+
 /* --- configuration --- */
 
 static void use_conf(struct committer *c, const struct conf *conf)
 {
-	struct shm_signals *sig = shm_signals(c->o.shm);
 	int rc;
 
 	c->o.conf = conf;
 	commit_set_conf(c->engine, conf);
 	admission_set_conf(c->admission, conf);
-	atomic_store(&sig->commit_began, clock_now());
+	commit_begins(c);
 	rc = commit_vmtas(c->engine);
-	atomic_store(&sig->commit_began, 0);
+	commit_ended(c);
 	/* a full disk: the rows are made with the first mail */
 	if (rc < 0 && rc != ERR_DISK_FULL && rc != ERR_MAP_FULL)
 		fatal("%s: cannot write the spool: %s", spool_dir(c->o.spool), err_text(rc));
@@ -366,12 +384,11 @@ static void on_full(struct committer *c, int rc, bool had_messages)
 
 static int timed_batch(struct committer *c, struct commit_result *ret)
 {
-	struct shm_signals *sig = shm_signals(c->o.shm);
 	int rc;
 
-	atomic_store(&sig->commit_began, clock_now());
+	commit_begins(c);
 	rc = commit_batch(c->engine, &c->messages, &c->jobs, ret);
-	atomic_store(&sig->commit_began, 0);
+	commit_ended(c);
 	return rc;
 }
 
@@ -442,11 +459,10 @@ static void wait_for_work(struct committer *c, bool more)
 static void *run(void *arg)
 {
 	struct committer *c = arg;
-	struct shm_signals *sig = shm_signals(c->o.shm);
 	bool stopping = false, more;
 
 	do {
-		atomic_store(&sig->committer_heartbeat, clock_now());
+		stamp(c);
 		tick(c);
 		take_conf(c);
 		stopping = atomic_load(&c->stop);
@@ -464,6 +480,7 @@ static void *run(void *arg)
 void committer_start(struct committer *c)
 {
 	admission_look(c->admission, commit_live_bytes(c->engine));
+	stamp(c); /* what is there is its predecessor's */
 	if (pthread_create(&c->thread, NULL, run, c))
 		fatal("cannot start the committer: %s", strerror(errno));
 	c->started = true;

@@ -15,6 +15,7 @@
 #include "common/base/xalloc.h"
 #include "common/ipc/child.h"
 #include "common/loop/loop.h"
+#include "spooler/beats.h"
 #include "spooler/committer.h"
 #include "spooler/queries.h"
 #include "spooler/session.h"
@@ -25,7 +26,6 @@
 #define WORKERS_LEAVE (2500 * USEC_PER_MSEC)
 #define LEAVE_STEP 20000 /* us */
 #define SESSION_THREADS_MAX 8
-#define STALL_MAX (20 * USEC_PER_SEC) /* a thread that stands still so long stops the heartbeat */
 
 struct spooler {
 	const struct heritage *h;
@@ -45,6 +45,7 @@ struct spooler {
 	struct queries *queries;
 	struct change *change; /* the last one that master asked for, or NULL */
 	bool orphaned; /* master is gone */
+	bool said_stopped; /* that a thread hangs */
 };
 
 /*
@@ -365,14 +366,32 @@ static const struct ipc_child_role role = {.name = "spooler",
 					   .gone = on_master_gone,
 					   .other = on_other};
 
+/* A thread that hangs counts as a spooler that hangs. */
+static bool all_turn(struct spooler *s)
+{
+	struct shm_signals *sig = shm_signals(s->h->shm);
+	/* before the committer's heartbeat: a commit that ends between the two has set that */
+	usec_t commit_began = atomic_load(&sig->commit_began), silent;
+	const struct beats b = {.commit_began = commit_began,
+				.committer = atomic_load(&sig->committer_heartbeat),
+				.sessions = smtp_server_heartbeat(s->server),
+				.accountant = accountant_heartbeat(s->accountant),
+				.dsn = dsn_heartbeat(s->dsn)};
+	const char *stopped = beats_stopped(&b, clock_now(), &silent);
+
+	if (stopped && !s->said_stopped)
+		log_error(NULL, "a thread hangs", LOG_S("thread", stopped),
+			  LOG_U("silent_s", silent / USEC_PER_SEC));
+	s->said_stopped = stopped != NULL;
+	return !stopped;
+}
+
 static void on_beat(void *arg)
 {
 	struct spooler *s = arg;
-	usec_t now = clock_now(), sessions = smtp_server_heartbeat(s->server);
 
-	/* a session thread that hangs counts as a spooler that hangs */
-	if (sessions + STALL_MAX > now)
-		atomic_store(&shm_signals(s->h->shm)->spooler_heartbeat, now);
+	if (all_turn(s))
+		atomic_store(&shm_signals(s->h->shm)->spooler_heartbeat, clock_now());
 	loop_timer_set(s->beat, BEAT);
 }
 

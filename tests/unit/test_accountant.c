@@ -43,6 +43,7 @@ struct fake_spool {
 	_Atomic unsigned current;
 	_Atomic unsigned commits;
 	_Atomic unsigned long fail_commits; /* this many commits fail */
+	_Atomic bool fail_loads;
 	struct state_set sets[2];
 };
 
@@ -181,6 +182,8 @@ static int fake_load(void *arg ATTR_UNUSED,
 {
 	struct state_set set;
 
+	if (atomic_load(&spool->fail_loads))
+		return ERR_IO;
 	pthread_mutex_lock(&committer.lock);
 	set = spool->sets[atomic_load(&spool->current)];
 	pthread_mutex_unlock(&committer.lock);
@@ -842,4 +845,33 @@ Test(accountant_filter, first_match_decides)
 		cr_expect_eq(accountant_filter_takes(&p, slice_str(cases[i].queue)), cases[i].takes,
 			     "case %zu", i);
 	}
+}
+
+static void wait_beat(const struct accountant *a)
+{
+	usec_t before = accountant_heartbeat(a);
+
+	for (unsigned i = 0; i < 1000 && accountant_heartbeat(a) == before; i++)
+		usleep(10000);
+	cr_assert_neq(accountant_heartbeat(a), before);
+}
+
+/* Its heart beats while it has nothing to do, and while the spool cannot be read. */
+Test(accountant, beats_while_it_waits)
+{
+	struct conf *c = conf_of("[acct-file %D/acct.csv]\n");
+	struct accountant *a;
+
+	committer_start();
+	atomic_store(&spool->fail_loads, true);
+	a = start(c);
+	wait_beat(a);
+	wait_beat(a);
+	atomic_store(&spool->fail_loads, false);
+	rows_add(a, 1);
+	wait_dropped(1);
+	wait_beat(a);
+	accountant_stop(a);
+	committer_stop();
+	conf_free(c);
 }
