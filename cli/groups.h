@@ -8,8 +8,8 @@
 
 /* show.c */
 extern const struct column show_provider_columns[], show_queue_columns[], show_vmta_columns[],
-	show_pool_columns[], show_limit_columns[], show_rate_columns[], show_warmup_columns[], show_setting_columns[],
-	show_paused_columns[], show_disabled_columns[];
+	show_pool_columns[], show_limit_columns[], show_rate_columns[], show_warmup_columns[],
+	show_setting_columns[], show_paused_columns[], show_disabled_columns[];
 int show_settings_run(struct cli *cli, const struct invocation *i);
 int show_version_run(struct cli *cli, const struct invocation *i);
 int show_queue_run(struct cli *cli, const struct invocation *i);
