@@ -143,12 +143,10 @@ check: deps
 deps:
 	@etc/install-deps
 
-# days in virtual time, that say no more about memory, or a compiler, than the shorter ones do
+# days in virtual time, that say no more about memory than the shorter ones do
 LONG_REPLAYS := replay_backoff replay_warmup
 check-asan:
 	$(Q)$(MAKE) MODE=asan SKIP="$(LONG_REPLAYS)" unit replay fuzz
-check-clang:
-	$(Q)$(MAKE) SKIP="$(LONG_REPLAYS)" all unit replay
 
 # valgrind takes some twenty times as long, and says more than ASan only of what was never set. Never run are
 # tests that watch times (and test_cli_args, in which glibc ends threads in a way that valgrind minds); make
@@ -222,13 +220,13 @@ help:
 ## make            build/sluiced and build/sluice, in build/$(MODE) (MODE=debug release asan; CC=gcc clang)
 ## make demo       build, run with a local receiver, send mail, show what happened
 ## make check      install what is missing, build with both compilers, run every test
-## make unit replay e2e fuzz lint check-asan check-clang check-valgrind    the steps of it, alone
+## make unit replay e2e fuzz lint check-asan check-valgrind    the steps of it, alone
 ## make bench      Sluice beside Postfix on this machine
 ## make torture    the long forms of crash and fault tests; the unit in a booted container (tests/systemd/run)
 ## make install    PREFIX=/usr/local DESTDIR=
 
 FORCE:
-.PHONY: build all binaries unit replay tools fuzz e2e e2e-asan check deps check-asan check-clang check-valgrind lint headers tidy format demo \
+.PHONY: build all binaries unit replay tools fuzz e2e e2e-asan check deps check-asan check-valgrind lint headers tidy format demo \
 	bench torture docs install clean help FORCE
 .SECONDARY:
 
