@@ -519,11 +519,6 @@ void connection_transaction_ended(struct connection *c)
 	c->serving = 0;
 	if (most && c->errors >= most)
 		c->closing = true;
-	if (c->refused_421) {
-		c->closing = true;
-		connection_end(c, false, ABORT_TIME);
-		return;
-	}
 	connection_work(c);
 	if (c->closing && c->step == STEP_ready && !c->txn)
 		become_idle(c);

@@ -87,7 +87,6 @@ struct connection {
 	TAILQ_ENTRY(connection) probe;
 	bool rset_needed; /* the peer may still hold an open transaction */
 	bool closing; /* no further transaction */
-	bool refused_421; /* the peer said that it closes */
 	bool timed_out; /* an answer did not come in time */
 	bool pix; /* the greeting shows a Cisco PIX */
 	uint32_t messages; /* transactions begun */

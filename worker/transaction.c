@@ -365,15 +365,16 @@ static void on_body(struct transaction *t, const struct reply *r)
 
 static void on_dot(struct transaction *t, const struct reply *r)
 {
-	struct judgement j;
+	struct judgement j = {.o = t->message};
 
 	if (!t->empty) {
 		judge_reply(&j, t->c->site, PHASE_DOT, r);
 		settle_rest(t, &j);
 	}
 	if (r->code == 421)
-		t->c->refused_421 = true;
-	finish(t);
+		finish_lost(t, &j.o, false, !t->empty);
+	else
+		finish(t);
 }
 
 /* No reply but this one is due now. */

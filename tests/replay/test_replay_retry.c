@@ -98,6 +98,93 @@ Test(retry, retry_recipients_after_is_the_least_wait)
 	finish();
 }
 
+/* --- 421 --- */
+
+#define ONE_AT_A_TIME "[domain *]\nretry-after = 10m,30m\nmax-smtp-out = 1\n"
+
+/* Each connection gets 421 to the nth of these, until the time is over. */
+static struct {
+	enum mx_event at;
+	unsigned nth;
+	usec_t until;
+} closing;
+
+static const char *close_by_421(struct mx *m ATTR_UNUSED, enum mx_event what, unsigned c,
+				const char *line ATTR_UNUSED)
+{
+	static unsigned connection, seen;
+
+	if (connection != c) {
+		connection = c;
+		seen = 0;
+	}
+	if (what != closing.at || fake_elapsed() >= closing.until || ++seen < closing.nth)
+		return NULL;
+	return "421 4.7.0 not now";
+}
+
+static void start_closing(enum mx_event at, unsigned nth, usec_t until)
+{
+	start(ONE_AT_A_TIME);
+	closing.at = at;
+	closing.nth = nth;
+	closing.until = until;
+	mx.answer = close_by_421;
+	mx_listen(&mx, "198.51.100.1", WORLD_PORT);
+	fake_dns_mx("busy.test", "10 mx.busy.test 198.51.100.1");
+	for (unsigned i = 0; i < 20; i++)
+		world_send(&x, "s@sender.test", "a@busy.test");
+}
+
+Test(retry, a_421_on_a_connection_that_delivered_nothing_is_a_failure_of_the_site)
+{
+	static const struct {
+		enum mx_event at;
+		unsigned connections; /* before it waits */
+	} cases[] = {{MX_OPEN, 1}, {MX_EHLO, 1}, {MX_MAIL, 1},
+		     {MX_RCPT, 1}, {MX_DATA, 1}, {MX_DONE, 3}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		start_closing(cases[i].at, 1, HOUR / 2);
+		world_run(&x, 9 * MINUTE);
+		cr_assert_eq(mx.connections, cases[i].connections, "event %d: %u connections",
+			     cases[i].at, mx.connections);
+		cr_assert_eq(world_count(&x, 'q'), 1, "event %d", cases[i].at);
+		world_run(&x, 39 * MINUTE);
+		cr_assert_eq(world_count(&x, 'q'), 2, "event %d", cases[i].at);
+		assert_at(world_nth(&x, 'q', 1)->at, 10 * MINUTE, "failure", 1);
+		world_run(&x, 4 * HOUR);
+		cr_assert_eq(world_count(&x, 'd'), 20, "event %d", cases[i].at);
+		finish();
+	}
+}
+
+Test(retry, a_421_after_a_delivery_ends_the_connection_alone)
+{
+	static const enum mx_event points[] = {MX_MAIL, MX_RCPT, MX_DATA};
+
+	for (size_t i = 0; i < ARRAY_SIZE(points); i++) {
+		start_closing(points[i], 2, HOUR);
+		world_run(&x, MINUTE);
+		cr_assert_eq(world_count(&x, 'd'), 20, "event %d", points[i]);
+		cr_assert_eq(world_count(&x, 'q') + world_count(&x, 't'), 0, "event %d", points[i]);
+		cr_assert_leq(mx.connections, 20, "no more than deliveries");
+		finish();
+	}
+}
+
+Test(retry, a_421_to_a_message_after_a_delivery_defers_its_recipients_alone)
+{
+	start_closing(MX_DONE, 2, HOUR);
+	world_run(&x, MINUTE);
+	cr_assert_eq(world_count(&x, 'd'), 10);
+	cr_assert_eq(world_count(&x, 't'), 10);
+	cr_assert_eq(world_count(&x, 'q'), 0);
+	finish();
+}
+
+/* --- */
+
 static void come_up(void *arg ATTR_UNUSED)
 {
 	mx_listen(&mx, "198.51.100.1", WORLD_PORT);
