@@ -250,10 +250,43 @@ static void drop_if_over(struct queue *q)
 		reroute_forget(q);
 }
 
+static void set_reply(struct queue *q, const char *target, const char *why, msec_t until)
+{
+	struct rerouting *x = rerouting_of(q);
+
+	set_text(&x->reply_target, target);
+	set_text(&x->reply_why, why);
+	x->reply_until = until;
+}
+
+/*
+ * A reply to one domain of a provider has disabled the addresses for all of them: the mail of the others, which
+ * nobody can answer now, goes where that of the first one goes.
+ */
+static void follow_others(struct queue *q)
+{
+	struct reroutes *all = q->w->reroutes;
+	const struct rerouting *x;
+
+	if (q->site == q->home || reply_holds(q) || q->site->alone_at == loop_now(q->w->loop) ||
+	    !site_lacks_source(q))
+		return;
+	TAILQ_FOREACH(x, &all->list, link)
+		if (x->q->site == q->site && reply_holds(x->q)) {
+			set_reply(q, x->reply_target, x->reply_why, x->reply_until);
+			return;
+		}
+	q->site->alone_at = loop_now(q->w->loop);
+}
+
 void reroute_look(struct queue *q)
 {
-	const char *why = NULL, *target = wanted(q, &why);
-	struct rerouting *x = q->reroute;
+	const char *why = NULL, *target;
+	struct rerouting *x;
+
+	follow_others(q);
+	x = q->reroute;
+	target = wanted(q, &why);
 
 	if (target && (!x || !x->target || strcmp(x->target, target) != 0)) {
 		begin(q, target, why);
@@ -271,14 +304,9 @@ void reroute_look(struct queue *q)
 
 void reroute_queue(struct queue *q, const char *target, const char *why)
 {
-	struct rerouting *x;
-
 	if (!leads_away(q, target))
 		return;
-	x = rerouting_of(q);
-	set_text(&x->reply_target, target);
-	set_text(&x->reply_why, why);
-	x->reply_until = loop_wall(q->w->loop) + REPLY_LASTS;
+	set_reply(q, target, why, loop_wall(q->w->loop) + REPLY_LASTS);
 	reroute_look(q);
 }
 

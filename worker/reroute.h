@@ -29,7 +29,8 @@ void reroutes_free(struct reroutes *x);
 /*
  * A reply says so: what the queue has goes through `target` (a virtual MTA or pool), and so does new mail for
  * ten minutes, or as long as the site is in back-off or has no source left; then the queue is tried again.
- * why is a text for operators. A target that the configuration does not have, or that is the queue's own, does nothing.
+ * Without a source the same holds for the other domains of a provider. why is a text for operators. A target
+ * that the configuration does not have, or that is the queue's own, does nothing.
  */
 void reroute_queue(struct queue *q, const char *target, const char *why);
 /* No transaction of the queue may begin: its mail is leaving, or is about to. */

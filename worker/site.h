@@ -88,6 +88,7 @@ struct site {
 	bool stuck; /* a provider's: no queue of it can go anywhere, until something changes */
 	bool crowded; /* a provider's: see shared_should_yield() */
 	bool told_shadowed; /* a provider's: that something set for a domain has no effect */
+	usec_t alone_at; /* a provider's: none of its queues was rerouted by a reply then (reroute.c) */
 	TAILQ_ENTRY(site) all; /* a provider's */
 	uint32_t lost; /* messages in a row, each with a connection that took none */
 

@@ -368,6 +368,34 @@ Test(reroute, by_a_reply_lasts_as_long_as_no_source_of_the_hosts_family_is_left)
 	reroute_without_source(NO_SOURCE OTHER_FAMILY, true);
 }
 
+static void tell_one_domain(bool kill)
+{
+	start(NO_SOURCE "[provider there]\nmx = mx.there.test\n");
+	fake_dns_mx("too.test", "10 mx.there.test 198.51.100.1");
+	mx.answer = throttled;
+	send_many(1);
+	run_to(MINUTE, kill);
+	cr_assert_eq(in_queue("there.test", "b"), 2);
+	world_send(&x, "", "x@too.test");
+	run_to(2 * MINUTE, kill);
+	world_send(&x, "", "y@too.test");
+	run_to(HOUR, kill);
+	world_send(&x, "", "z@too.test");
+	mx.answer = NULL;
+	run_to(2 * HOUR, false);
+	cr_assert_eq(in_queue("too.test", "b"), 3);
+	fake_at(12 * HOUR + MINUTE, send_late, NULL);
+	world_run(&x, 13 * HOUR);
+	cr_assert_eq(world_count_rcpt(&x, 'd', "late@there.test"), 1, "the source is back");
+	finish();
+}
+
+Test(reroute, by_a_reply_without_a_source_is_of_all_domains_of_a_provider)
+{
+	tell_one_domain(false);
+	tell_one_domain(true);
+}
+
 Test(reroute, by_a_reply_ends_though_one_of_several_sources_is_disabled)
 {
 	start(PATTERNS("disable-source-ip, reenable-after=12h, reroute=b") "[virtual-mta a]\n"
