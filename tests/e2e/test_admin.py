@@ -84,6 +84,20 @@ def test_delete_by_filter(two):
     assert receiver.stats()["rcpts"] == 6
 
 
+def test_delete_by_envelope_id_and_age(two):
+    sluice, _ = two
+    sluice.cli("pause", "queue", "*/*")
+    sluice.inject("a@sender.test", "m0@example.test", mail_options=["ENVID=e7"])
+    sluice.inject("a@sender.test", "m1@example.test")
+    sluice.wait_queued(2)
+    assert rcpts(sluice, "--envid", "e7") == ["m0@example.test"]
+    assert sluice.cli("delete", "--dry-run", "--older-than", "1h")["would_delete"] == 0
+    assert sluice.cli("delete", "--envid", "e7")["deleted"] == 1
+    wait_until(lambda: rcpts(sluice, "--older-than", "1s") == ["m1@example.test"], 10, "its age")
+    assert sluice.cli("delete", "--older-than", "1s")["deleted"] == 1
+    sluice.wait_empty()
+
+
 def test_delete_tells_the_sender_or_nobody_as_it_is_told(two):
     sluice, receiver = two
     sluice.cli("pause", "queue", "example.test/*")

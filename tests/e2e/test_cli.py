@@ -185,6 +185,22 @@ def test_resolve(sluice, dns):
     assert sluice.cli("resolve", "none.test")["status"] == "null-mx"
 
 
+def test_clear_dnscache(sluice, dns):
+    dns.domain("moves.test", "127.0.1.1", ttl=3600)
+    dns.domain("stays.test", "127.0.1.3", ttl=3600)
+
+    def addresses(domain):
+        return [a for h in sluice.cli("resolve", domain)["hosts"] for a in h["addresses"]]
+    assert addresses("moves.test") == ["127.0.1.1"] and addresses("stays.test") == ["127.0.1.3"]
+    for domain in ("moves.test", "stays.test"):
+        dns.domain(domain, "127.0.1.2", ttl=3600)
+    assert addresses("moves.test") == ["127.0.1.1"]
+    assert sluice.cli("clear", "dnscache", "moves.test")["cleared"] > 0
+    assert addresses("moves.test") == ["127.0.1.2"] and addresses("stays.test") == ["127.0.1.3"]
+    sluice.cli("clear", "dnscache", "*")
+    assert addresses("stays.test") == ["127.0.1.2"]
+
+
 def test_inject(sluice, receiver):
     done = sluice.run("inject", "-f", "a@sender.test", "b@example.test", "c@example.test",
                       stdin="Subject: by hand\n\nhello\n.\n")

@@ -485,6 +485,14 @@ def test_version(make_sluice):
     assert done.returncode == 0 and re.search(r"\d+\.\d+", done.stdout)
 
 
+def test_debug_stays_in_front_and_changes_no_user(make_sluice):
+    """The log goes to stderr, whatever the file says; nobody has to be root."""
+    sluice = make_sluice(log="/nowhere/sluice.log").start()
+    assert sluice.log_lines(contains="ready")
+    for process in sluice.processes():
+        assert os.stat(f"/proc/{process['pid']}").st_uid == os.getuid()
+
+
 # One name for two
 
 ALIASES = [("global", "smtp-source-ip = 127.0.0.1"), ("global", "name-server = 127.0.0.1"),

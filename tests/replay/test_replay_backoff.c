@@ -322,23 +322,45 @@ static void run_twin(const char *conf, size_t n)
 	cr_assert_eq(world_left(&x), 0, "the normal rate has no limit");
 }
 
-Test(backoff, twin_of_the_message_rate_holds)
+static void assert_message_twin(const char *conf)
 {
-	run_twin("[domain *]\nbackoff-max-msg-rate = 60/m\nbackoff-to-normal-after = 5m\n", 600);
+	run_twin(conf, 600);
 	cr_assert(between(MX_MAIL, 2 * MINUTE, 3 * MINUTE) <= 60);
 	cr_assert(between(MX_MAIL, 3 * MINUTE, 4 * MINUTE) <= 60);
 	cr_assert(between(MX_MAIL, 3 * MINUTE, 4 * MINUTE) >= 50);
 	finish();
 }
 
-Test(backoff, twin_of_the_connection_rate_holds)
+Test(backoff, twin_of_the_message_rate_holds)
 {
-	run_twin("[domain *]\nbackoff-max-connect-rate = 6/m\nbackoff-to-normal-after = 5m\n"
-		 "max-msg-per-connection = 1\n",
-		 60);
+	assert_message_twin(
+		"[domain *]\nbackoff-max-msg-rate = 60/m\nbackoff-to-normal-after = 5m\n");
+}
+
+Test(backoff, twin_of_the_message_rate_by_the_hour_holds)
+{
+	assert_message_twin(
+		"[domain *]\nbackoff-max-msg-per-hour = 3600\nbackoff-to-normal-after = 5m\n");
+}
+
+static void assert_connection_twin(const char *conf)
+{
+	run_twin(conf, 60);
 	cr_assert(between(MX_OPEN, 3 * MINUTE, 4 * MINUTE) <= 6);
 	cr_assert(between(MX_OPEN, 3 * MINUTE, 4 * MINUTE) >= 5);
 	finish();
+}
+
+Test(backoff, twin_of_the_connection_rate_holds)
+{
+	assert_connection_twin("[domain *]\nbackoff-max-connect-rate = 6/m\n"
+			       "backoff-to-normal-after = 5m\nmax-msg-per-connection = 1\n");
+}
+
+Test(backoff, twin_of_the_connection_rate_holds_by_its_older_name)
+{
+	assert_connection_twin("[domain *]\nbackoff-max-conn-rate = 6/m\n"
+			       "backoff-to-normal-after = 5m\nmax-msg-per-connection = 1\n");
 }
 
 Test(backoff, twin_of_the_data_rate_holds)

@@ -105,7 +105,7 @@ Test(limits, a_cap_that_a_reload_introduces_counts_what_was_opened_before_it)
 		{"", "[virtual-mta a]\nmax-smtp-out = 5\n", 5},
 		{"", "[virtual-mta-pool p]\nvirtual-mta = a\npool-max-smtp-out = 3\n", 3},
 		{"", "[virtual-mta-pool p]\nvirtual-mta = a\nmax-smtp-out = 3\n", 3},
-		{"", "[domain *]\nsource-ip-max-smtp-out = 192.0.2/24 2\n", 4},
+		{"", "[domain *]\nmax-smtp-out-per-source-ip = 192.0.2/24 2\n", 4},
 		{"", "[domain *]\nmax-smtp-out = 2\n", 4},
 		{"", "[provider p]\nmx = *.test\nmax-smtp-out = 3\n", 3},
 		{"", "[provider p]\nmx = *.test\nsource-ip-max-smtp-out = 192.0.2/24 3\n", 3},

@@ -95,6 +95,69 @@ Test(acct_layout, writes_a_line_as_powermta_does)
 	acct_layout_free(l);
 }
 
+Test(acct_layout, every_field_has_its_value)
+{
+	static const struct {
+		const char *name, *value;
+	} cases[] = {
+		{"type", "b"},
+		{"timeLogged", "2026-11-22 01:39:25+0000"},
+		{"timeQueued", "2026-11-22 01:39:20+0000"},
+		{"totalSecondsQueued", "5"},
+		{"timeFirstAttempt", "2026-11-22 01:39:21+0000"},
+		{"orig", "from@b.example"},
+		{"rcpt", "to@D.Example"},
+		{"orcpt", "rfc822;old@d.example"},
+		{"dsnAction", "failed"},
+		{"dsnStatus", "5.1.1 (bad destination mailbox address)"},
+		{"dsnDiag", "smtp;550 5.1.1 nobody"},
+		{"dsnMta", "mx.d.example (192.0.2.1)"},
+		{"bounceCat", "bad-mailbox"},
+		{"srcType", "smtp"},
+		{"srcMta", "client (10.0.0.1)"},
+		{"dlvType", "smtp"},
+		{"dlvSourceIp", "10.0.0.9"},
+		{"dlvDestinationIp", "192.0.2.1"},
+		{"dlvEsmtpAvailable", "SIZE"},
+		{"dlvSize", "1234"},
+		{"dlvTlsProtocol", "TLSv1.3"},
+		{"dlvTlsCipher", "TLS_AES_256_GCM_SHA384"},
+		{"vmta", "mta1"},
+		{"vmtaPool", "pool1"},
+		{"jobId", "news17"},
+		{"envId", "e7"},
+		{"queue", "d.example/mta1"},
+		{"userString", "us"},
+	};
+	struct acct_record r = sample(ACCT_BOUNCED);
+
+	setenv("TZ", "UTC", 1);
+	tzset();
+	r.time_first_attempt = 1795311561000;
+	r.orcpt = slice_str("rfc822;old@d.example");
+	r.text = slice_str("550 5.1.1 nobody");
+	r.esmtp = slice_str("SIZE");
+	r.tls_protocol = slice_str("TLSv1.3");
+	r.tls_cipher = slice_str("TLS_AES_256_GCM_SHA384");
+	r.pool = slice_str("pool1");
+	r.job = slice_str("news17");
+	r.envid = slice_str("e7");
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct acct_layout *l = layout(ACCT_IN_B, false, true);
+		bool type = strcmp(cases[i].name, "type") == 0; /* in each line */
+		struct buf line = BUF_INIT, want = BUF_INIT;
+		char *error = NULL;
+
+		cr_assert_eq(acct_layout_select(l, ACCT_BOUNCED, &cases[i].name, 1, &error), 0);
+		cr_assert(acct_layout_line(l, &r, 1, &line));
+		buf_addf(&want, type ? "%s\n" : "b,%s\n", cases[i].value);
+		cr_expect_str_eq(buf_cstr(&line), buf_cstr(&want), "%s", cases[i].name);
+		buf_done(&line);
+		buf_done(&want);
+		acct_layout_free(l);
+	}
+}
+
 Test(acct_layout, takes_only_its_types)
 {
 	struct acct_layout *l = layout(ACCT_IN_D, false, true);

@@ -42,4 +42,7 @@ Test(order, filter_needs_every_given_field)
 	cr_assert_not(order_filter_match(&f, none, j, none, none, none, 99));
 	f.job = none;
 	cr_assert(order_filter_match(&f, q, none, none, none, none, 99));
+	f.envid = slice_str("e7");
+	cr_assert(order_filter_match(&f, q, none, none, none, f.envid, 99));
+	cr_assert_not(order_filter_match(&f, q, none, none, none, none, 99));
 }
