@@ -73,6 +73,7 @@ def test_delete_by_filter(two):
     assert rcpts(sluice, "--rcpt", "m2@*") == ["m2@example.test", "m2@other.test"]
     assert len(rcpts(sluice, "--orig", "s0@sender.test")) == 4
     assert sluice.cli("delete", "--dry-run", "--job", "j1")["would_delete"] == 4
+    assert sluice.cli("delete", "--dry-run", "--orig", "s0@*", "--rcpt", "m2@*")["would_delete"] == 2
     assert sluice.queued() == 8
     assert sluice.cli("delete", "--job", "j1", "--queue", "example.test/*") == {
         "deleted": 2, "in_flight": 0}

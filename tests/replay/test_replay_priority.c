@@ -170,7 +170,7 @@ Test(priority, nothing_is_lost_when_the_worker_is_killed_with_a_full_queue)
 
 #define TWO_QUEUES                                                              \
 	"max-smtp-out = 2\n[domain *]\nmax-smtp-out = 2\nqueue-priority = 20\n" \
-	"[domain high.test]\nqueue-priority = 80\n"
+	"[domain high.test]\ndelivery-priority = 80\n"
 
 static void start_two(const char *conf)
 {
