@@ -27,7 +27,7 @@
 #define CUT_OFF_TIME (20 * USEC_PER_SEC) /* of those that were cut off */
 /* Even without connection-idle-timeout mail of the next commit finds the connection. */
 #define IDLE_LEAST (100 * USEC_PER_MSEC)
-/* How often an idle one asks whether somebody else waits for its place. */
+/* How often an idle one looks whether it has to go; when somebody begins to wait it is asked at once. */
 #define IDLE_LOOK (20 * USEC_PER_MSEC)
 /* … the longer it has been idle, the more rarely */
 #define IDLE_LOOK_MOST (500 * USEC_PER_MSEC)
@@ -161,6 +161,7 @@ static void connection_free(struct connection *c)
 
 static void not_ready_any_more(struct connection *c)
 {
+	slots_busy(c);
 	probe_end(c, false);
 	if (c->was_ready)
 		c->site->ready--;
@@ -468,10 +469,12 @@ static void become_waiting(struct connection *c)
 static void become_idle(struct connection *c)
 {
 	become_waiting(c);
-	if (c->closing || yields(c, true))
+	if (c->closing || yields(c, true)) {
 		say_quit(c);
-	else
-		loop_timer_set(c->timer, IDLE_LOOK);
+		return;
+	}
+	slots_idle(c);
+	loop_timer_set(c->timer, IDLE_LOOK);
 }
 
 /* The committer is behind: no other mail could use its place any sooner, so it stays. */
@@ -491,6 +494,7 @@ bool connection_work(struct connection *c)
 
 	if (c->step != STEP_ready || c->txn || c->closing)
 		return false;
+	slots_busy(c);
 	/* Input that nobody asked for: replies could no more be told apart. */
 	if (c->w->stopping || (most && c->messages >= most) || stream_input(c->stream).n ||
 	    (c->messages && yields(c, false)))
@@ -527,6 +531,12 @@ void connection_transaction_ended(struct connection *c)
 bool connection_is_idle(const struct connection *c)
 {
 	return c->step == STEP_ready && !c->txn && !c->closing;
+}
+
+void connection_look(struct connection *c)
+{
+	if (yields(c, true))
+		say_quit(c);
 }
 
 bool connection_is_open(const struct connection *c)

@@ -95,6 +95,8 @@ struct connection {
 	usec_t since, idle_since;
 	usec_t paced_until; /* a rate lets no transaction begin before (paces.h) */
 	struct loop_timer *timer; /* closing, and when idle */
+	bool is_idle; /* slots_idle() */
+	TAILQ_ENTRY(connection) idle;
 	TAILQ_ENTRY(connection) link;
 };
 
@@ -130,6 +132,8 @@ void connection_discard(struct connection *c);
 void connection_cut_off(struct connection *c);
 /* Mail of a higher queue-priority waits: closed at once, in the middle of its message if that may be. */
 void connection_interrupt(struct connection *c);
+/* Somebody began to wait: an idle one that holds the place closes. */
+void connection_look(struct connection *c);
 /* Closes when it has nothing to do (stopping, reload). */
 void connection_retire(struct connection *c);
 

@@ -19,6 +19,7 @@
 
 #define TURNS_AT_ONCE 200
 #define AGAIN_AFTER (50 * USEC_PER_MSEC) /* when no bell has come */
+#define IDLE_LOOK (25 * USEC_PER_MSEC) /* whether somebody began to wait for what is idle here */
 #define RELOAD_AGAIN (10 * USEC_PER_MSEC) /* no bell says that the others have it too */
 /* Between sites as between workers (limits.h): what a connection may do before it gives way. */
 #define TURN_USEC (5 * USEC_PER_SEC)
@@ -76,6 +77,9 @@ struct slots {
 	uint32_t adopted_gen;
 	struct cap *all_held_by; /* in this turn of the pump; NULL: none does */
 	struct loop_timer *again;
+	TAILQ_HEAD(, connection) idle;
+	struct loop_timer *look; /* while one is idle */
+	uint64_t waits_seen;
 	uint32_t later; /* turns that wait for DNS, in this run of the pump */
 	bool pump_due;
 	bool said_full;
@@ -91,6 +95,21 @@ static void on_again(void *arg)
 	slots_pump(sl->w);
 }
 
+static void on_look(void *arg)
+{
+	struct slots *sl = arg;
+	uint64_t waits = limits_waits(sl->w->shm);
+	struct connection *c, *next;
+
+	for (c = waits != sl->waits_seen ? TAILQ_FIRST(&sl->idle) : NULL; c; c = next) {
+		next = TAILQ_NEXT(c, idle);
+		connection_look(c);
+	}
+	sl->waits_seen = waits;
+	if (!TAILQ_EMPTY(&sl->idle))
+		loop_timer_set(sl->look, IDLE_LOOK);
+}
+
 struct slots *slots_new(struct worker *w)
 {
 	struct slots *sl = xcalloc(1, sizeof(*sl));
@@ -99,6 +118,8 @@ struct slots *slots_new(struct worker *w)
 	sl->adopted_gen = UINT32_MAX;
 	TAILQ_INIT(&sl->fresh);
 	TAILQ_INIT(&sl->waited);
+	TAILQ_INIT(&sl->idle);
+	sl->look = loop_timer_new(w->loop, on_look, sl);
 	sl->again = loop_timer_new(w->loop, on_again, sl);
 	return sl;
 }
@@ -119,6 +140,7 @@ void slots_free(struct slots *sl)
 	HASH_ITER(hh, sl->caps, cap, next)
 		cap_free(sl, cap);
 	loop_timer_free(sl->again);
+	loop_timer_free(sl->look);
 	free(sl);
 }
 
@@ -667,6 +689,7 @@ void slots_give(struct connection *c)
 
 void slots_discard(struct connection *c)
 {
+	slots_busy(c);
 	drop_caps(c);
 }
 
@@ -742,6 +765,24 @@ bool slots_should_yield(struct connection *c, bool idle)
 		return false;
 	leave(c);
 	return true;
+}
+
+void slots_idle(struct connection *c)
+{
+	struct slots *sl = c->w->slots;
+
+	if (!c->is_idle)
+		TAILQ_INSERT_TAIL(&sl->idle, c, idle);
+	c->is_idle = true;
+	if (!loop_timer_pending(sl->look))
+		loop_timer_set(sl->look, IDLE_LOOK);
+}
+
+void slots_busy(struct connection *c)
+{
+	if (c->is_idle)
+		TAILQ_REMOVE(&c->w->slots->idle, c, idle);
+	c->is_idle = false;
 }
 
 /* --- queue-priority: connections that do not come to their end by themselves --- */

@@ -89,6 +89,9 @@ void slots_put_back(struct worker *w, struct slots_hold *h);
 void slots_give(struct connection *c);
 /* The process ends: its lease is given back by master. */
 void slots_discard(struct connection *c);
+/* It has no mail: it is asked soon when somebody begins to wait (connection_look()). */
+void slots_idle(struct connection *c);
+void slots_busy(struct connection *c);
 /* Should this connection close, so that another worker or another site has its turn? */
 bool slots_should_yield(struct connection *c, bool idle);
 

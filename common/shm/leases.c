@@ -350,6 +350,13 @@ bool lease_should_yield(struct shm *s, uint32_t slot, lease_id id, bool idle, us
 	return yes;
 }
 
+uint64_t limits_waits(struct shm *s)
+{
+	struct limits_table *t = shm_at(s, s->limits_at);
+
+	return atomic_load_explicit(&t->waits, memory_order_acquire);
+}
+
 /* --- no longer waiting --- */
 
 static void unwait(struct limits *l, uint32_t sh)

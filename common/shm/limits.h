@@ -88,6 +88,11 @@ void lease_set_message(struct shm *s, uint32_t slot, lease_id lease, uint64_t ms
  */
 bool lease_should_yield(struct shm *s, uint32_t slot, lease_id lease, bool idle, usec_t since,
 			uint32_t messages);
+/*
+ * Another number whenever somebody began to wait for a place since: what is idle then asks
+ * lease_should_yield(). One atomic load.
+ */
+uint64_t limits_waits(struct shm *s);
 /* The worker no longer wants anything of this limit: leaves the waiting list. */
 void limit_unwait(struct shm *s, uint32_t slot, enum limit_kind kind, struct slice name);
 /*

@@ -34,6 +34,7 @@ struct list_head {
 struct limits_table {
 	pthread_mutex_t mutex;
 	_Alignas(64) _Atomic uint32_t waiting; /* shares that wait, all entries */
+	_Atomic uint64_t waits; /* how often a share began to wait without a reservation */
 	_Atomic uint32_t over; /* entries with more in use than their cap */
 	uint32_t conf_gen; /* the newest configuration that a worker has adopted */
 	uint32_t settled_gen; /* of that one all leases are known to have been adopted */

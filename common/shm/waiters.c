@@ -60,6 +60,12 @@ static void count_waiting(struct limits *l, struct limit_entry *e, uint32_t delt
 	atomic_fetch_add_explicit(&l->t->waiting, delta, memory_order_relaxed);
 }
 
+/* Seen only behind what it tells of. */
+static void tell_holders(struct limits *l)
+{
+	atomic_fetch_add_explicit(&l->t->waits, 1, memory_order_release);
+}
+
 static void reservation_drop(struct limits *l, struct limit_share *sh)
 {
 	if (!sh->reserved_until)
@@ -80,6 +86,7 @@ void waiter_join(struct limits *l, uint32_t i)
 	count_waiting(l, &l->entries[sh->entry], 1);
 	queue_insert(l, i, l->entries[sh->entry].queue.last);
 	contended_update(l, sh->entry);
+	tell_holders(l);
 }
 
 void waiter_leave(struct limits *l, uint32_t i)
@@ -158,6 +165,7 @@ static void waiter_missed(struct limits *l, uint32_t i)
 	sh->ticket = ++l->t->tickets;
 	queue_remove(l, i);
 	queue_insert(l, i, l->entries[e].queue.last);
+	tell_holders(l);
 }
 
 void waiters_expire(struct limits *l)

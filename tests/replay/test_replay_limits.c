@@ -393,3 +393,66 @@ Test(limits, a_busy_worker_gives_way_to_another)
 	world_shm = was;
 	finish();
 }
+
+/* --- a place that is held by an idle connection --- */
+
+#define IDLE_FOR_LONG "[domain *]\nconnection-idle-timeout = 30s\n"
+#define AT_ONCE (50 * USEC_PER_MSEC)
+
+static usec_t other_got_at;
+
+static void other_watches(void *arg)
+{
+	size_t by;
+
+	if (lease_take(x.shm, 1, &other_want, 1, &others[2], &by) == 0)
+		other_got_at = fake_elapsed();
+	else
+		fake_at(fake_elapsed() + USEC_PER_MSEC, other_watches, arg);
+}
+
+static void other_takes_two(void *arg ATTR_UNUSED)
+{
+	size_t i, by;
+
+	for (i = 0; i < 2; i++)
+		cr_assert_eq(lease_take(x.shm, 1, &other_want, 1, &others[i], &by), 0);
+}
+
+Test(limits, an_idle_connection_makes_room_for_another_worker_at_once)
+{
+	const struct shm_config was = world_shm;
+
+	world_shm.max_workers = 2;
+	for (usec_t at = 3 * USEC_PER_SEC; at < 20 * USEC_PER_SEC; at += 3137 * USEC_PER_MSEC) {
+		other_got_at = 0;
+		start("[global]\nip-connection-limit = 198.51.100/24 3\n" IDLE_FOR_LONG);
+		send_many(1, "one.test");
+		fake_at(USEC_PER_SEC, other_takes_two, NULL);
+		fake_at(at, other_watches, NULL);
+		world_run(&x, 25 * USEC_PER_SEC);
+		cr_expect(other_got_at >= at && other_got_at <= at + AT_ONCE, "after %.3f s",
+			  ((double)other_got_at - (double)at) / USEC_PER_SEC);
+		finish();
+	}
+	world_shm = was;
+}
+
+static void send_other(void *arg ATTR_UNUSED)
+{
+	send_many(1, "two.test");
+}
+
+Test(limits, an_idle_connection_makes_room_for_another_queue_at_once)
+{
+	for (usec_t at = 3 * USEC_PER_SEC; at < 20 * USEC_PER_SEC; at += 3137 * USEC_PER_MSEC) {
+		start("max-smtp-out = 1\n" IDLE_FOR_LONG);
+		send_many(1, "one.test");
+		fake_at(at, send_other, NULL);
+		world_run(&x, 25 * USEC_PER_SEC);
+		cr_assert_eq(mx.connections, 2);
+		cr_expect_leq(mx_nth(&mx, MX_OPEN, 1)->at, at + AT_ONCE, "after %.3f s",
+			      (double)(mx_nth(&mx, MX_OPEN, 1)->at - at) / USEC_PER_SEC);
+		finish();
+	}
+}

@@ -147,6 +147,29 @@ Test(limits, pass_a_slot_on_that_is_not_taken_in_50_ms)
 	shm_free(s);
 }
 
+Test(limits, holders_see_that_somebody_began_to_wait)
+{
+	struct shm *s = make(64, 64);
+	uint64_t before = limits_waits(s);
+	usec_t t = USEC_PER_SEC;
+	lease_id l;
+
+	clock_fake(t, 0);
+	cr_assert_eq(take1(s, 0, "a", 1, &l), 0);
+	cr_assert_eq(limits_waits(s), before);
+	cr_assert_eq(take1(s, 1, "a", 1, &(lease_id){0}), ERR_BUSY);
+	cr_assert_eq(limits_waits(s), before + 1);
+	cr_assert_eq(take1(s, 1, "a", 1, &(lease_id){0}), ERR_BUSY);
+	cr_assert_eq(limits_waits(s), before + 1, "it waits already");
+	lease_give(s, 0, l);
+	cr_assert_eq(limits_waits(s), before + 1);
+	clock_fake(t += 50 * USEC_PER_MSEC, 0);
+	limits_tick(s);
+	cr_assert_eq(limits_waits(s), before + 2, "it did not take what was kept for it");
+	clock_real();
+	shm_free(s);
+}
+
 Test(limits, pass_on_what_was_kept_for_a_worker_that_is_blocked_elsewhere)
 {
 	struct shm *s = make(64, 64);
