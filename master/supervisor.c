@@ -21,6 +21,7 @@
 #define STOP_GRACE (5 * USEC_PER_SEC)
 #define DRAIN_AGAIN (10 * USEC_PER_SEC)
 #define MSGIDS_MAX 4096
+#define BLAMED_NAMED 10 /* in the log */
 
 static void on_child_timer(void *arg);
 static void stop_next(struct master *m);
@@ -499,6 +500,20 @@ void supervisor_start(struct master *m)
 
 /* --- deaths --- */
 
+/* Says which messages are to blame: the first of them, there may be thousands. */
+static void log_blamed(const struct child *c)
+{
+	struct log_ctx log = child_log(c);
+	struct buf ids = BUF_INIT;
+	size_t i;
+
+	for (i = 0; i < c->blamed_count && i < BLAMED_NAMED; i++)
+		buf_addf(&ids, "%s%llu", i ? " " : "", (unsigned long long)c->blamed[i]);
+	log_warn(&log, "died with messages in hand: their crashes are counted",
+		 LOG_U("messages", c->blamed_count), LOG_S("msgids", buf_cstr(&ids)));
+	buf_done(&ids);
+}
+
 /*
  * 200 ms after a worker's death its peers have seen the end of its connections: the leases go back.
  * The messages that it had in hand are blamed when it died by itself.
@@ -512,6 +527,7 @@ static void worker_is_gone(struct child *c)
 	if (n && !c->killed_by_us) {
 		c->blamed = xmemdup(msgids, n * sizeof(msgids[0]));
 		c->blamed_count = n;
+		log_blamed(c);
 	}
 	c->leases_given = true;
 	/* without a spooler nobody takes it: the next one gets it when it is ready */

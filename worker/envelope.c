@@ -98,7 +98,10 @@ static bool message_verdict(const struct connection *c, const struct spool_messa
 	return false;
 }
 
-/* A message that killed workers is set aside once for each further death. */
+/*
+ * A message that killed workers is set aside after each further death, and again where its last try was deferred
+ * otherwise: between two tries lies an hour.
+ */
 static bool is_set_aside(const struct spool_message *m, const struct spool_recipient *r,
 			 struct outcome *ret)
 {

@@ -631,6 +631,8 @@ static bool begin(struct connection *c, struct parcel *p, const struct kin *kin,
 	t->started = loop_wall(c->w->loop);
 	t->phase = PHASE_MAIL;
 	take_items(t, p, kin, n);
+	lease_set_message(c->w->shm, c->w->h->slot, c->hold.lease,
+			  t->msgid); /* from here it may be to blame */
 	sent = read_envelope(t);
 	if (sent == 0 || (t->env.alone && c->messages)) {
 		bool alone = sent != 0;
@@ -653,7 +655,6 @@ static bool begin(struct connection *c, struct parcel *p, const struct kin *kin,
 	t->pipelined = c->offers & OFFER_PIPELINING;
 	t->next = UINT32_MAX;
 	next_rcpt(t);
-	lease_set_message(c->w->shm, c->w->h->slot, c->hold.lease, t->msgid);
 	trace_begun(t);
 	send_envelope(t);
 	return true;

@@ -270,3 +270,52 @@ def test_what_hangs_is_replaced_and_what_is_slow_is_not(make_sluice, receiver, d
     kept_out.process.wait(60)
     assert kept_out.process.returncode == 1
     assert kept_out.wait_log(contains=f"spool {hung.spool} is still in use by master")
+
+
+def test_a_message_that_kills_is_tried_alone_then_set_aside(make_sluice, receiver, dns):
+    """A fault while it is in hand, three times. Other mail goes on; in the end it is delivered."""
+    dns.domain("example.test", "127.0.1.1")
+    asan = os.environ.get("ASAN_OPTIONS", "") + ":handle_segv=0"
+    sluice = make_sluice(smtp_port=receiver.port, env={"ASAN_OPTIONS": asan}).start()
+    receiver.script([{"stage": "dot", "from": "poison@sender.test", "hang": True}])
+    sluice.inject("poison@sender.test", "victim@example.test")
+    msgid = wait_until(lambda: sluice.rows("list"), 5, "it to be in the spool")[0]["msgid"]
+
+    def transactions():
+        return [e for e in receiver.journal("mail") if e["from"] == "poison@sender.test"]
+    for deaths in range(1, 4):
+        wait_until(lambda n=deaths: len(transactions()) == n, 15, f"try {deaths}")
+        since = len(sluice.log)
+        os.kill(sluice.pid("worker", "a"), signal.SIGSEGV)
+        sluice.wait_log(since=since, msg="died with messages in hand: their crashes are counted",
+                        messages=1, msgids=msgid)
+        sluice.wait_log(since=since, msg="started again", worker="a")
+        assert sluice.cli("show", "message", msgid)["crashes"] == deaths
+        sluice.inject("a@sender.test", f"other{deaths}@example.test")
+        sluice.wait_records(1, "d", f"other{deaths}@example.test")
+    record, = sluice.wait_records(1, "t", "victim@example.test")
+    why = "local: set aside for 1 h: 3 workers died with it in hand"
+    assert record.dsnDiag == f"x-sluice;{why}"
+    victim, = sluice.cli("show", "message", msgid)["recipients"]
+    assert victim["last_reply"] == why and len(transactions()) == 3
+
+    # An operator who does not want to wait for the hour.
+    receiver.script()
+    sluice.cli("schedule", "example.test/a", "--retry-recipients", "--no-spread")
+    sluice.wait_records(1, "d", "victim@example.test")
+    sluice.inject("a@sender.test", "behind@example.test")
+    sluice.wait_records(1, "d", "behind@example.test")
+    alone = transactions()[-1]["c"]
+    assert len(receiver.journal("mail", c=alone)) == 1, "nothing else over its connection"
+    sluice.wait_empty()
+
+
+def test_a_sigkill_blames_no_message(sluice, receiver):
+    receiver.script([{"stage": "dot", "from": "innocent@sender.test", "hang": True}])
+    sluice.inject("innocent@sender.test", "b@example.test")
+    receiver.wait("mails", 1)
+    sluice.kill("worker", "a")
+    sluice.wait_log(msg="started again", worker="a")
+    message, = sluice.rows("list")
+    assert sluice.cli("show", "message", message["msgid"])["crashes"] == 0
+    assert not sluice.log_lines(contains="died with messages in hand")
