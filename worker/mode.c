@@ -205,11 +205,29 @@ bool mode_absorbs(const struct site *s)
 	return mode_finds_out(s) && tempo_accepted(s) > 0;
 }
 
+/* A reload may have brought twins, or taken them away: its cuts end, or begin. */
+static void follow_twins(struct site *s)
+{
+	struct backoff_rule r = rule_of(s);
+	bool cut = !tempo_is_over(s);
+
+	if (cut == finds_out(s) || worker_is_orphan(s->w))
+		return;
+	if (cut)
+		tempo_end(s);
+	else
+		tempo_enter(s, &r, s->mode->until);
+	paces_reset(s);
+	s->mode->unsaved = true;
+	site_kick(s);
+}
+
 static void tick_backoff(struct site *s)
 {
 	struct backoff_rule r = rule_of(s);
 	struct mode *m = s->mode;
 
+	follow_twins(s);
 	if (!finds_out(s)) {
 		if (m->until && m->until <= loop_wall(s->w->loop))
 			mode_go_normal(s, "the time for back-off has passed");

@@ -194,6 +194,25 @@ Test(backoff, changes_within_a_quarter_of_an_hour_are_one_mail)
 	finish();
 }
 
+#define NOTIFY "backoff-notify = ops@slow.test\n"
+
+static void take_twins_away(void *arg ATTR_UNUSED)
+{
+	world_reload(&x, "[domain *]\nmax-smtp-out = 4\n" NOTIFY);
+}
+
+Test(backoff, ends_by_itself_when_a_reload_takes_the_twins_away)
+{
+	start(TWIN NOTIFY);
+	world_order_at(&x, MINUTE, ORDER_BACKOFF, "slow.test/a", false);
+	cr_assert_eq(peak_from(2 * MINUTE), 1);
+	fake_at(4 * MINUTE, take_twins_away, NULL);
+	(void)peak_from(5 * MINUTE);
+	(void)peak_from(HOUR);
+	cr_assert_eq(notices(), 2, "of the beginning and of the end");
+	finish();
+}
+
 /* --- sources --- */
 
 #define TWO_SOURCES "[virtual-mta a]\nsmtp-source-host = 192.0.2.2 b.sluice.test\n"

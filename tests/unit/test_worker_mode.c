@@ -166,6 +166,35 @@ Test(mode, ends_at_the_configured_rate, .init = setup)
 	cr_assert_not(mode_is_backoff(&s));
 }
 
+Test(mode, finds_out_the_rate_when_a_reload_takes_the_twins_away, .init = setup)
+{
+	set.backoff_max_smtp_out = 2;
+	mode_delivered(&s, &one, 1000, NOW);
+	refused(&one);
+	cr_assert_eq(rate(&one), 0);
+	set.backoff_max_smtp_out = 0;
+	wait_for(2 * USEC_PER_SEC);
+	cr_assert_eq(rate(&one), 400);
+	wait_for(HOUR);
+	cr_assert_not(mode_is_backoff(&s), "it recovers");
+}
+
+Test(mode, keeps_to_twins_when_a_reload_brings_some, .init = setup)
+{
+	set.backoff_to_normal_after = HOUR;
+	mode_delivered(&s, &one, 1000, NOW);
+	refused(&one);
+	cr_assert_eq(rate(&one), 400);
+	set.backoff_max_smtp_out = 2;
+	wait_for(2 * USEC_PER_SEC);
+	cr_assert_eq(rate(&one), 0, "nothing that is found out holds beside them");
+	cr_assert_eq(mode_max_smtp_out(&s), 2);
+	wait_for(HOUR - MINUTE);
+	cr_assert(mode_is_backoff(&s));
+	wait_for(2 * MINUTE);
+	cr_assert_not(mode_is_backoff(&s));
+}
+
 Test(mode, comes_back_from_the_row_as_it_was, .init = setup)
 {
 	struct buf scratch = BUF_INIT, stored = BUF_INIT;
