@@ -13,7 +13,7 @@ import time
 import pytest
 
 from peers import tool, wait_until
-from sluice import Kill, Sluice, ledger
+from sluice import Kill, Sluice, ledger, parse_log_line
 
 DOMAINS = 20
 KILLS = int(os.environ.get("E2E_KILLS", "200" if os.environ.get("SLUICE_TORTURE") else "8"))
@@ -319,3 +319,48 @@ def test_a_sigkill_blames_no_message(sluice, receiver):
     message, = sluice.rows("list")
     assert sluice.cli("show", "message", message["msgid"])["crashes"] == 0
     assert not sluice.log_lines(contains="died with messages in hand")
+
+
+def flip_in_shared_memory(pid, text):
+    """Changes a bit where this text stands in what the process shares with its family."""
+    with open(f"/proc/{pid}/maps", encoding="ascii") as maps, open(f"/proc/{pid}/mem", "r+b") as mem:
+        for line in maps:
+            if " rw-s " not in line:
+                continue
+            begin, end = (int(x, 16) for x in line.split()[0].split("-"))
+            mem.seek(begin)
+            at = mem.read(end - begin).find(text)
+            if at >= 0:
+                mem.seek(begin + at)
+                mem.write(bytes([text[0] ^ 1]))
+                return True
+    return False
+
+
+def test_a_bad_report_is_set_aside_and_its_worker_replaced(make_sluice, receiver, dns):
+    dns.domain("example.test", "127.0.1.1")
+    sluice = make_sluice(smtp_port=receiver.port, max_workers=4, outcome_ring_size="64K").start()
+    receiver.script([{"stage": "dot", "once": "rcpt", "delay": 2000,
+                      "reply": "250 2.0.0 what the ring must hold"}])
+    worker, spooler = sluice.pid("worker", "a"), sluice.pid("spooler")
+    sluice.inject("a@sender.test", "b@example.test")
+    receiver.wait("mails", 1)
+    os.kill(spooler, signal.SIGSTOP)        # so that the report stays where it is
+    try:
+        wait_until(lambda: flip_in_shared_memory(worker, b"what the ring must hold"), 15,
+                   "the report")
+    finally:
+        os.kill(spooler, signal.SIGCONT)
+    line = sluice.wait_log(msg="a worker's outcome ring is corrupt; the record is set aside and the "
+                               "worker restarted")
+    path = parse_log_line(line)["file"]
+    sluice.wait_log(msg="a worker's outcome ring is corrupt; it is started again", worker="a")
+    sluice.wait_log(msg="started again", worker="a")
+    assert sluice.pid("worker", "a") != worker and sluice.pid("spooler") == spooler
+    assert os.path.dirname(path) == str(sluice.spool / "bad-outcomes")
+    with open(path, "rb") as f:
+        assert b"vhat the ring must hold" in f.read()
+    # What it told is lost, so the mail goes out once more.
+    sluice.wait_records(1, "d", "b@example.test")
+    assert len(receiver.messages()) == 2
+    sluice.wait_empty()
