@@ -374,7 +374,7 @@ static void queue_waits(struct queue *q, struct look *l)
 	usec_t now = now_of(l->s);
 
 	q->paced_until = l->open;
-	q->paced_by = l->x.v[l->by].measure;
+	q->paced_by = (uint8_t)l->x.v[l->by].measure;
 	if (p->queue_until <= now || l->open < p->queue_until)
 		p->queue_until = l->open;
 	wake_at(l->s, l->open);
