@@ -323,6 +323,7 @@ static bool is_held_alone(const struct conf_directive *d)
 	struct slice keyword = conf_words_first(d->keywords);
 
 	return slice_eq_str(keyword, "max-smtp-out") || slice_eq_str(keyword, "max-msg-rate") ||
+	       slice_eq_str(keyword, "max-connect-rate") ||
 	       slice_eq_str(keyword, "max-data-volume-rate");
 }
 
@@ -365,11 +366,13 @@ static void expect_own(const char *label, const struct conf_rolled *m, const str
 	if (!is_of_domain(a) || a->value == 2) {
 		cr_expect_eq(m->max_smtp_out, 0, "%s", label);
 		cr_expect(conf_rate_is_unlimited(&m->own->max_msg_rate), "%s", label);
+		cr_expect(conf_rate_is_unlimited(&m->own->max_connect_rate), "%s", label);
 		cr_expect(conf_rate_is_unlimited(&m->own->max_data_volume_rate), "%s", label);
 		return;
 	}
 	cr_expect_eq(m->max_smtp_out, DOMAINS->rows[cap].min + 1 + a->value, "%s", label);
 	cr_expect_eq(m->own->max_msg_rate.n, a->value ? 12 : 11, "%s", label);
+	cr_expect_eq(m->own->max_connect_rate.n, a->value ? 12 : 11, "%s", label);
 	cr_expect_eq(m->own->max_data_volume_rate.n, (a->value ? 12 : 11) * CONF_MIB, "%s", label);
 }
 
