@@ -274,6 +274,22 @@ def test_smtp_hosts_take_the_place_of_dns(make, receiver, dns):
     assert not dns.queries("fixed.test")
 
 
+def test_groups_of_smtp_hosts_take_over_in_their_order(make, receiver, dns):
+    dns.domain("gateway.test", (10, "127.0.1.1"), (20, "127.0.1.2"))
+    dns.set("spare.test", A=["127.0.1.3"])
+    dns.domain("last.test", "127.0.1.4")
+    sluice = make({"max-msg-per-connection": "1"}, domains={"fixed.test": {
+        "smtp-hosts": "lookup-mx:gateway.test; spare.test; lookup-mx:last.test"}})
+    for i in range(1, 5):
+        sluice.inject("a@sender.test", f"m{i}@fixed.test")
+        receiver.wait("messages", i)
+        assert used(receiver) == {f"127.0.1.{k}": 1 for k in range(1, i + 1)}
+        receiver.unlisten(f"127.0.1.{i}")
+    assert not dns.queries("fixed.test")
+    assert {r.dsnMta.split()[0] for r in sluice.wait_records(4, "d")} == {
+        "mx0.gateway.test", "mx1.gateway.test", "spare.test", "mx0.last.test"}
+
+
 def test_discard(make, receiver):
     sluice = make(domains={"hole.test": {"type": "discard"}})
     sluice.inject("a@sender.test", "b@hole.test")
