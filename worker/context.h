@@ -43,6 +43,8 @@ struct worker {
 	usec_t epoch; /* start of this run, or the last jump of the wall clock: */
 	msec_t epoch_wall; /* nobody expires before one attempt since then */
 	bool stopping; /* no new transaction, no new connection */
+	/* the one under way whose message workers died with, or NULL */
+	const struct transaction *suspect;
 	uint32_t event_count; /* that all sites remember (events.h) */
 
 	struct post *post;

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "common/base/log.h"
+#include "common/base/rng.h"
 #include "common/base/xalloc.h"
 #include "common/conf/conf.h"
 #include "worker/connection.h"
@@ -14,6 +15,7 @@
 #define ALONE_FROM 2 /* crashes */
 #define ASIDE_FROM 3
 #define ASIDE_TIME (3600 * MSEC_PER_SEC)
+#define TURN_TIME (59 * MSEC_PER_SEC)
 
 static const struct {
 	uint8_t bit;
@@ -99,17 +101,24 @@ static bool message_verdict(const struct connection *c, const struct spool_messa
 }
 
 /*
- * A message that killed workers is set aside after each further death, and again where its last try was deferred
- * otherwise: between two tries lies an hour.
+ * A message that killed workers waits an hour after each further death, and again where its last try was deferred
+ * otherwise: between two tries lies an hour. And it waits, a minute at most, while another such message is in hand:
+ * else those that were in hand beside the one to blame would be so at its next death, too.
  */
-static bool is_set_aside(const struct spool_message *m, const struct spool_recipient *r,
-			 struct outcome *ret)
+static bool is_set_aside(const struct connection *c, const struct spool_message *m,
+			 const struct spool_recipient *r, struct outcome *ret, msec_t *ret_due)
 {
-	if (m->crashes < ASIDE_FROM)
+	if (m->crashes < ALONE_FROM)
 		return false;
-	outcome_local(ret, LOCAL_SET_ASIDE, "set aside for 1 h: %u workers died with it in hand",
+	outcome_local(ret, LOCAL_SET_ASIDE, "set aside: %u workers died with it in hand",
 		      m->crashes);
-	return !slice_eq_str(r->last_reply, ret->text);
+	if (m->crashes >= ASIDE_FROM && !slice_eq_str(r->last_reply, ret->text))
+		*ret_due = loop_wall(c->w->loop) + ASIDE_TIME;
+	else if (c->w->suspect)
+		*ret_due = loop_wall(c->w->loop) + MSEC_PER_SEC + rng_below(TURN_TIME);
+	else
+		return false;
+	return true;
 }
 
 static void decide(struct envelope_rcpt *x, const struct outcome *o, msec_t due)
@@ -124,6 +133,7 @@ static void read_rcpt(struct connection *c, struct spool_read *r, const struct s
 {
 	struct spool_recipient row;
 	struct outcome o;
+	msec_t due;
 
 	x->fate = FATE_GONE;
 	if (spool_recipient_get(r, x->item->key.msgid, (uint32_t)x->item->key.rcpt, &row) < 0 ||
@@ -134,8 +144,8 @@ static void read_rcpt(struct connection *c, struct spool_read *r, const struct s
 		decide(x, all, 0);
 	} else if (verdict_expired(x->item->queue, m, &row, &o)) {
 		decide(x, &o, 0);
-	} else if (is_set_aside(m, &row, &o)) {
-		decide(x, &o, loop_wall(c->w->loop) + ASIDE_TIME);
+	} else if (is_set_aside(c, m, &row, &o, &due)) {
+		decide(x, &o, due);
 	} else if (!(c->offers & OFFER_SMTPUTF8) && !is_ascii(row.address)) {
 		outcome_local(&o, LOCAL_NO_SMTPUTF8, "%s does not offer SMTPUTF8", c->host);
 		decide(x, &o, 0);

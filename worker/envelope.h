@@ -35,7 +35,7 @@ struct envelope {
 	struct spool_message message; /* without its slices */
 	struct buf mail; /* the MAIL command */
 	struct buf rcpts; /* the RCPT commands of all FATE_SEND, in order */
-	bool alone; /* workers died with it in hand: nothing else on its connection */
+	bool alone; /* workers died with it in hand: nothing else on its connection, no other such message */
 };
 
 /*

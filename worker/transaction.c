@@ -31,6 +31,8 @@
 #define OUT_OF_STEP "connection given up: replies out of step"
 static void transaction_free(struct transaction *t)
 {
+	if (t->w->suspect == t)
+		t->w->suspect = NULL;
 	t->magic = 0;
 	envelope_done(&t->env);
 	free(t->rcpts);
@@ -71,7 +73,7 @@ static void transaction_end(struct transaction *t)
 		if (home != c->site)
 			site_delivered(home);
 	}
-	if (t->env.alone)
+	if (t->env.alone && t->sent)
 		c->closing = true;
 	transaction_free(t);
 }
@@ -650,6 +652,8 @@ static bool begin(struct connection *c, struct parcel *p, const struct kin *kin,
 		t->reserved = one;
 	}
 	c->txn = t;
+	if (t->env.alone)
+		c->w->suspect = t;
 	t->warmup_day = warmup_begun(c->site, &c->source_ip, sent);
 	t->sent = sent;
 	t->pipelined = c->offers & OFFER_PIPELINING;

@@ -119,7 +119,7 @@ Test(crashes, after_three_it_is_set_aside_for_an_hour_and_tried_alone)
 	cr_assert_eq(world_count(&x, 'd'), 4, "the others go at once");
 	cr_assert_eq(world_count_rcpt(&x, 't', "r2@one.test"), 1);
 	cr_expect_str_eq(world_nth(&x, 't', 0)->text,
-			 "local: set aside for 1 h: 3 workers died with it in hand");
+			 "local: set aside: 3 workers died with it in hand");
 	world_run(&x, HOUR + MINUTE);
 	cr_assert_eq(world_count_rcpt(&x, 'd', "r2@one.test"), 1);
 	cr_expect_eq(world_count(&x, 't'), 1);
@@ -141,7 +141,7 @@ Test(crashes, the_fourth_sets_it_aside_again)
 	cr_assert_eq(world_count(&x, 'd'), 4);
 	cr_assert_eq(world_count(&x, 't'), 2);
 	cr_expect_str_eq(world_nth(&x, 't', 1)->text,
-			 "local: set aside for 1 h: 4 workers died with it in hand");
+			 "local: set aside: 4 workers died with it in hand");
 	world_run(&x, 2 * HOUR + MINUTE);
 	cr_expect_eq(world_count_rcpt(&x, 'd', "r2@one.test"), 1);
 	finish();
@@ -168,5 +168,53 @@ Test(crashes, a_deferred_one_has_an_hour_between_its_tries)
 	cr_expect_eq(world_count(&x, 'd'), 4);
 	world_run(&x, 2 * HOUR + 15 * MINUTE);
 	cr_expect_eq(world_count_rcpt(&x, 'd', "r2@one.test"), 1);
+	finish();
+}
+
+static unsigned in_hand, most;
+
+static const char *count_in_hand(struct mx *m ATTR_UNUSED, enum mx_event what,
+				 unsigned c ATTR_UNUSED, const char *line ATTR_UNUSED)
+{
+	if (what == MX_MAIL && ++in_hand > most)
+		most = in_hand;
+	if (what == MX_DONE)
+		in_hand--;
+	return NULL;
+}
+
+/* They were in hand at the same deaths. Only one can be to blame, and it must not take the others with it. */
+static void send_suspects(unsigned deaths)
+{
+	char rcpt[] = "a@0.test";
+
+	in_hand = most = 0;
+	mx.answer = count_in_hand;
+	for (; rcpt[2] < '5'; rcpt[2]++)
+		blame(world_send(&x, "s@sender.test", rcpt), deaths);
+}
+
+Test(crashes, only_one_that_workers_died_with_is_in_hand)
+{
+	start();
+	send_suspects(2);
+	world_send(&x, "s@sender.test", "a@other.test");
+	world_run(&x, USEC_PER_SEC);
+	cr_expect_eq(world_count(&x, 'd'), 2, "one of them and the other mail go at once");
+	world_run(&x, 5 * MINUTE);
+	cr_expect_eq(world_count(&x, 'd'), 6);
+	cr_expect_leq(most, 2, "one of them, and the other mail");
+	finish();
+}
+
+Test(crashes, those_set_aside_together_have_their_turns_after_the_hour)
+{
+	start();
+	send_suspects(3);
+	world_run(&x, HOUR - MINUTE);
+	cr_expect_eq(world_count(&x, 'd'), 0);
+	world_run(&x, HOUR + 10 * MINUTE);
+	cr_expect_eq(world_count(&x, 'd'), 5);
+	cr_expect_eq(most, 1);
 	finish();
 }
