@@ -15,6 +15,7 @@
 #include "worker/verdict.h"
 
 #define MINUTE (60 * USEC_PER_SEC)
+#define TROUBLE_OLD (3600 * MSEC_PER_SEC)
 #define LOOKUPS_LEAST 10 /* fewer say nothing of the resolvers */
 
 struct sites {
@@ -38,6 +39,12 @@ struct sites *sites_new(struct worker *w)
 void sites_free(struct sites *ss)
 {
 	free(ss);
+}
+
+/* A domain that has been in trouble for so long says nothing of resolvers: some always are. */
+static bool is_old_trouble(const struct site *s)
+{
+	return s->since && loop_wall(s->w->loop) > s->since + TROUBLE_OLD;
 }
 
 static void lookup_count(struct sites *ss, bool failed)
@@ -154,9 +161,12 @@ static bool hosts_are_known(const struct site *s)
 static void site_on_answer(struct site *s, struct route *r, bool fresh)
 {
 	struct outcome o;
+	bool failed;
 
 	trace_route(trace_place(s), r);
-	lookup_count(s->w->sites, r->status == DNS_TEMPFAIL || r->status == DNS_LOOP);
+	failed = r->status == DNS_TEMPFAIL || r->status == DNS_LOOP;
+	if (!failed || !is_old_trouble(s))
+		lookup_count(s->w->sites, failed);
 	switch (r->status) {
 	case DNS_OK:
 		if (s->route) /* a short TTL is no fresh start */

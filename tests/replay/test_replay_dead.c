@@ -225,3 +225,14 @@ Test(dead, look_ups_that_failed_long_ago_say_nothing)
 	cr_assert_eq(world_count(&x, 'b'), 1);
 	finish_failing();
 }
+
+/* A few of them are always there, and each is asked for every minute. */
+Test(dead, domains_whose_look_ups_fail_for_ever_say_nothing)
+{
+	start_failing(20, "1m");
+	world_run(&x, 2 * HOUR);
+	cr_assert_eq(warnings(), 1);
+	cr_assert_eq(world_count(&x, 'b'), 1);
+	cr_assert_geq(world_nth(&x, 'b', 0)->at, HOUR);
+	finish_failing();
+}
