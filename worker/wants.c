@@ -17,7 +17,9 @@ void wants_add(struct wants *x, const struct site *s, enum limit_kind kind, cons
 	x->v[x->n++] = (struct limit_want){.kind = kind,
 					   .name = slice_str(name),
 					   .cap = cap < UINT32_MAX ? (uint32_t)cap : UINT32_MAX,
-					   .conf_gen = s->w->conf_gen};
+					   .conf_gen = s->w->conf_gen,
+					   .priority = (uint8_t)s->set->queue_priority,
+					   .keeps = !s->set->allow_priority_interruption};
 }
 
 /* [global] and the virtual MTA with its pools. */

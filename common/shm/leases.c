@@ -75,13 +75,13 @@ static void pass_on(struct limits *l, uint32_t slot, const uint32_t *entries, si
 }
 
 static int wait_for(struct limits *l, uint32_t slot, const uint32_t *entries, size_t n,
-		    size_t blocking)
+		    size_t blocking, uint8_t priority)
 {
 	uint32_t sh = share_get(l, entries[blocking], slot);
 
 	if (!sh)
 		return ERR_FULL;
-	waiter_join(l, sh);
+	waiter_join(l, sh, priority);
 	pass_on(l, slot, entries, n, blocking);
 	return ERR_BUSY;
 }
@@ -145,6 +145,12 @@ static void lease_push_free(struct limits *l, uint32_t slot, uint32_t id)
 	w->lease_count--;
 }
 
+void lease_rank(struct lease *lease, const struct limit_want *wants, size_t n)
+{
+	lease->priority = n ? wants[0].priority : 0;
+	lease->keeps = n && wants[0].keeps;
+}
+
 static int take_locked(struct limits *l, uint32_t slot, const struct limit_key *keys,
 		       const struct limit_want *wants, size_t n, lease_id *ret_lease,
 		       size_t *ret_blocking)
@@ -164,7 +170,7 @@ static int take_locked(struct limits *l, uint32_t slot, const struct limit_key *
 	for (i = 0; i < n; i++) {
 		if (entries[i] && !has_room(l, entries[i], slot)) {
 			*ret_blocking = i;
-			return wait_for(l, slot, entries, n, i);
+			return wait_for(l, slot, entries, n, i, wants[i].priority);
 		}
 	}
 	id = lease_alloc(l, slot);
@@ -176,6 +182,7 @@ static int take_locked(struct limits *l, uint32_t slot, const struct limit_key *
 		lease_push_free(l, slot, id);
 		return err;
 	}
+	lease_rank(lease, wants, n);
 	atomic_store_explicit(&lease->msgid, 0, memory_order_relaxed);
 	atomic_store_explicit(&lease->state, LEASE_USED, memory_order_release);
 	lease_count(l, lease);
@@ -262,20 +269,33 @@ static uint32_t share_keeps(const struct limits *l, uint32_t i)
 	return l->shares[i].held - l->shares[i].yielding;
 }
 
-/* Whether somebody but this worker waits without a reservation. */
-static bool others_wait(const struct limits *l, uint32_t e, uint32_t slot)
+/* The first of others that waits without a reservation; 0: none does. */
+static uint32_t other_waiter(const struct limits *l, uint32_t e, uint32_t slot)
 {
 	uint32_t first = waiter_first(l, e);
 
-	return first && (l->shares[first].slot != slot || l->shares[first].queue_next != 0);
+	return first && l->shares[first].slot == slot ? l->shares[first].queue_next : first;
 }
 
-static bool share_yields(const struct limits *l, uint32_t i, bool idle, usec_t age,
-			 uint32_t messages)
+/* Among equals: who holds more than its share, or has had its turn. */
+static bool turn_is_over(const struct limits *l, uint32_t i, usec_t age, uint32_t messages)
 {
 	const struct limit_share *sh = &l->shares[i];
 	const struct limit_entry *e = &l->entries[sh->entry];
-	uint32_t unserved = waiters_unserved(e), first = waiter_first(l, sh->entry), fair;
+	uint32_t first = waiter_first(l, sh->entry), fair = (e->cap + e->shares - 1) / e->shares;
+
+	if (l->shares[first].slot != sh->slot && share_keeps(l, i) > fair &&
+	    share_keeps(l, first) + 1 <= share_keeps(l, i) - 1)
+		return true;
+	return e->cap < e->shares && (age >= TURN_USEC || messages >= TURN_MESSAGES);
+}
+
+static bool share_yields(const struct limits *l, const struct lease *lease, uint32_t i, bool idle,
+			 usec_t age, uint32_t messages)
+{
+	const struct limit_share *sh = &l->shares[i];
+	const struct limit_entry *e = &l->entries[sh->entry];
+	uint32_t unserved = waiters_unserved(e), other;
 
 	if (e->in_use - e->yielding > e->cap)
 		return true;
@@ -284,13 +304,12 @@ static bool share_yields(const struct limits *l, uint32_t i, bool idle, usec_t a
 	if (idle)
 		return true;
 	/* one connection on its way out for each that waits is enough */
-	if (e->yielding >= unserved || !others_wait(l, sh->entry, sh->slot))
+	other = e->yielding < unserved ? other_waiter(l, sh->entry, sh->slot) : 0;
+	if (!other || l->shares[other].priority < lease->priority)
 		return false;
-	fair = (e->cap + e->shares - 1) / e->shares;
-	if (l->shares[first].slot != sh->slot && share_keeps(l, i) > fair &&
-	    share_keeps(l, first) + 1 <= share_keeps(l, i) - 1)
-		return true;
-	return e->cap < e->shares && (age >= TURN_USEC || messages >= TURN_MESSAGES);
+	if (l->shares[other].priority > lease->priority)
+		return !lease->keeps;
+	return turn_is_over(l, i, age, messages);
 }
 
 /* Without the mutex: nobody but this worker changes its lease, and a late answer does no harm. */
@@ -317,7 +336,7 @@ static bool yield_locked(struct limits *l, struct lease *lease, bool idle, usec_
 	uint32_t i;
 
 	for (i = 0; i < lease->n; i++)
-		if (share_yields(l, lease->shares[i], idle, age, messages))
+		if (share_yields(l, lease, lease->shares[i], idle, age, messages))
 			break;
 	if (i == lease->n)
 		return false;

@@ -46,6 +46,8 @@ struct limit_want {
 	uint32_t cap; /* >= 1 */
 	uint32_t
 		conf_gen; /* configuration generation: the highest one's cap wins (of one: the lower cap); a lowered cap drains */
+	uint8_t priority; /* queue-priority of who wants it, the same in all wants of a lease */
+	bool keeps; /* allow-priority-interruption = no: makes no room for a higher priority */
 };
 
 typedef uint32_t lease_id;
@@ -57,7 +59,8 @@ typedef uint32_t lease_id;
  * waiter of that entry (once) and its bell will ring when a slot is free and reserved for it (for 50 ms);
  * or ERR_FULL: table or lease array full (fails closed): nobody rings then, try again later, and say so.
  * The worker waits for one slot of the entry however often it asks; having got one it asks again for the
- * next. Slots that were reserved for it in the other wants go to who waits behind it. A worker that does
+ * next. Of those that wait the highest priority comes first, equal ones in turn, and now and then who has waited longest.
+ * A worker waits with the highest priority that it asked with since it last got a slot there. Slots that were reserved for it in the other wants go to who waits behind it. A worker that does
  * not use a reservation three times in a row (50 ms each) no longer waits.
  * ERR_BUSY with *ret_blocking = LIMIT_RELOADING: not all workers have adopted the newest configuration
  * (limits_adopted()), or this one has not; nobody rings then.
@@ -83,7 +86,7 @@ void limits_adopted(struct shm *s, uint32_t slot, uint32_t conf_gen);
 void lease_set_message(struct shm *s, uint32_t slot, lease_id lease, uint64_t msgid);
 /*
  * Whether this connection should close now so that another worker gets a turn (true: close it, it
- * counts as leaving): idle = no message in
+ * counts as leaving): one that waits with a higher priority, or an equal one whose turn it is. idle = no message in
  * hand and none ready for it. `since` is when the connection opened, `messages` how many it carried. Cheap when nobody waits (no mutex).
  */
 bool lease_should_yield(struct shm *s, uint32_t slot, lease_id lease, bool idle, usec_t since,

@@ -113,6 +113,7 @@ static int adopt_locked(struct limits *l, uint32_t slot, struct lease *lease,
 		err = shares_get(l, slot, entries, n, shares, &count);
 	if (err)
 		return err;
+	lease_rank(lease, wants, n);
 	for (i = lease->n; i > 0; i--)
 		if (!has(shares, count, lease->shares[i - 1]))
 			drop_share(l, lease, i - 1);

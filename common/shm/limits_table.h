@@ -25,6 +25,7 @@
 #define LIMIT_RESERVE_USEC (50 * USEC_PER_MSEC)
 #define LIMIT_IDLE_USEC (600 * USEC_PER_SEC)
 #define LIMIT_MISSES_MAX 3 /* reservations left unused in a row: the worker does not want it */
+#define LIMIT_PASSED_OVER_MAX 8 /* then the one that has waited longest is served */
 #define LIMIT_BELLS_MAX 64 /* rung after one operation; more wait for the next */
 
 struct list_head {
@@ -68,8 +69,9 @@ struct limit_entry {
 		reserved; /* waiting shares that a free slot is kept for: always the first in the queue */
 	uint32_t yielding; /* slots whose connection was told to close */
 	uint32_t shares;
+	uint32_t passed_over; /* so many in a row were served before one that has waited longer */
 	_Atomic uint32_t waiting;
-	struct list_head queue; /* of waiting shares, by ticket */
+	struct list_head queue; /* of waiting shares, by priority and ticket */
 	uint32_t prev, next; /* idle or contended */
 	uint32_t contended; /* on that list */
 	_Atomic uint32_t over; /* more in use than the cap: it was lowered, or is new */
@@ -83,6 +85,7 @@ struct limit_share {
 	uint32_t worker_prev, worker_next;
 	uint32_t queue_prev, queue_next;
 	uint8_t used, waiting, missed;
+	uint8_t priority; /* while it waits */
 	uint64_t ticket;
 	usec_t reserved_until; /* 0: no slot is kept for it */
 };
@@ -92,6 +95,8 @@ enum lease_state { LEASE_FREE, LEASE_USED, LEASE_YIELDING };
 struct lease {
 	_Atomic uint8_t state; /* enum lease_state; written last when taken, first when given */
 	uint8_t n;
+	uint8_t priority;
+	bool keeps; /* its place, when a higher priority waits */
 	uint32_t next_free;
 	_Atomic uint64_t msgid;
 	uint32_t shares[LEASE_ENTRIES];
@@ -153,11 +158,11 @@ int entries_get(struct limits *l, const struct limit_key *keys, const struct lim
 bool limits_may_take(struct limits *l, uint32_t conf_gen);
 
 /* --- waiting (waiters.c) --- */
-/* Joins the queue of its entry; nothing when it waits already. */
-void waiter_join(struct limits *l, uint32_t sh);
+/* Joins the queue of its entry; when it waits already, its priority may rise. */
+void waiter_join(struct limits *l, uint32_t sh, uint8_t priority);
 /* Leaves it with its reservation; call waiters_serve() when a slot may have become free. */
 void waiter_leave(struct limits *l, uint32_t sh);
-/* Puts back a waiting share by its ticket: for recovery. */
+/* Puts back a waiting share by its priority and ticket: for recovery. */
 void waiter_restore(struct limits *l, uint32_t sh);
 /* Reserves what is free for the first in the queue and notes their bells. */
 void waiters_serve(struct limits *l, uint32_t e);
@@ -168,6 +173,8 @@ uint32_t waiter_first(const struct limits *l, uint32_t e);
 /* Waiting shares without a reservation. */
 uint32_t waiters_unserved(const struct limit_entry *e);
 
+/* The priority of the lease is that of the wants. */
+void lease_rank(struct lease *lease, const struct limit_want *wants, size_t n);
 struct lease *lease_at(const struct shm *s, uint32_t slot, uint32_t id);
 
 #endif

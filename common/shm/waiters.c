@@ -74,17 +74,49 @@ static void reservation_drop(struct limits *l, struct limit_share *sh)
 	l->entries[sh->entry].reserved--;
 }
 
-void waiter_join(struct limits *l, uint32_t i)
+static bool comes_before(const struct limit_share *a, const struct limit_share *b)
+{
+	return a->priority > b->priority || (a->priority == b->priority && a->ticket < b->ticket);
+}
+
+/* Into the queue, behind all that a slot is kept for. */
+static void queue_join(struct limits *l, uint32_t i)
+{
+	const struct limit_share *sh = &l->shares[i];
+	uint32_t after = l->entries[sh->entry].queue.last;
+
+	while (after && !l->shares[after].reserved_until && comes_before(sh, &l->shares[after]))
+		after = l->shares[after].queue_prev;
+	queue_insert(l, i, after);
+}
+
+static void waiter_rise(struct limits *l, uint32_t i, uint8_t priority)
 {
 	struct limit_share *sh = &l->shares[i];
 
-	if (sh->waiting)
+	if (sh->priority >= priority)
 		return;
+	sh->priority = priority;
+	if (sh->reserved_until)
+		return;
+	queue_remove(l, i);
+	queue_join(l, i);
+}
+
+void waiter_join(struct limits *l, uint32_t i, uint8_t priority)
+{
+	struct limit_share *sh = &l->shares[i];
+
+	if (sh->waiting) {
+		waiter_rise(l, i, priority);
+		return;
+	}
 	sh->ticket = ++l->t->tickets;
+	sh->priority = priority;
 	sh->missed = 0;
 	sh->waiting = 1;
 	count_waiting(l, &l->entries[sh->entry], 1);
-	queue_insert(l, i, l->entries[sh->entry].queue.last);
+	queue_join(l, i);
 	contended_update(l, sh->entry);
 	tell_holders(l);
 }
@@ -105,13 +137,10 @@ void waiter_leave(struct limits *l, uint32_t i)
 void waiter_restore(struct limits *l, uint32_t i)
 {
 	struct limit_share *sh = &l->shares[i];
-	uint32_t after = l->entries[sh->entry].queue.last;
 
 	sh->reserved_until = 0;
-	while (after && l->shares[after].ticket > sh->ticket)
-		after = l->shares[after].queue_prev;
 	count_waiting(l, &l->entries[sh->entry], 1);
-	queue_insert(l, i, after);
+	queue_join(l, i);
 	contended_update(l, sh->entry);
 }
 
@@ -132,6 +161,37 @@ static void expiry_at_most(struct limits *l, usec_t at)
 		atomic_store_explicit(&l->t->next_expiry, at, memory_order_relaxed);
 }
 
+static uint32_t longest_waiting(const struct limits *l, uint32_t from)
+{
+	uint32_t oldest = from, i;
+
+	for (i = from; i; i = l->shares[i].queue_next)
+		if (l->shares[i].ticket < l->shares[oldest].ticket)
+			oldest = i;
+	return oldest;
+}
+
+/* Whose turn it is: the first, unless one behind it was passed over too often; that one then is the first. */
+static uint32_t next_served(struct limits *l, uint32_t first)
+{
+	struct limit_entry *e = &l->entries[l->shares[first].entry];
+	uint32_t oldest;
+
+	if (l->shares[e->queue.last].priority == l->shares[first].priority)
+		return first;
+	oldest = longest_waiting(l, first);
+	if (oldest != first && e->passed_over++ < LIMIT_PASSED_OVER_MAX)
+		return first;
+	e->passed_over = 0;
+	if (oldest != first) {
+		uint32_t after = l->shares[first].queue_prev;
+
+		queue_remove(l, oldest);
+		queue_insert(l, oldest, after);
+	}
+	return oldest;
+}
+
 void waiters_serve(struct limits *l, uint32_t i)
 {
 	struct limit_entry *e = &l->entries[i];
@@ -142,6 +202,7 @@ void waiters_serve(struct limits *l, uint32_t i)
 			expiry_at_most(l, l->now ? l->now : 1); /* the next operation goes on */
 			return;
 		}
+		sh = next_served(l, sh);
 		l->shares[sh].reserved_until = l->now + LIMIT_RESERVE_USEC;
 		e->reserved++;
 		expiry_at_most(l, l->now + LIMIT_RESERVE_USEC);
@@ -154,7 +215,6 @@ void waiters_serve(struct limits *l, uint32_t i)
 static void waiter_missed(struct limits *l, uint32_t i)
 {
 	struct limit_share *sh = &l->shares[i];
-	uint32_t e = sh->entry;
 
 	if (++sh->missed >= LIMIT_MISSES_MAX) {
 		waiter_leave(l, i);
@@ -164,7 +224,7 @@ static void waiter_missed(struct limits *l, uint32_t i)
 	reservation_drop(l, sh);
 	sh->ticket = ++l->t->tickets;
 	queue_remove(l, i);
-	queue_insert(l, i, l->entries[e].queue.last);
+	queue_join(l, i);
 	tell_holders(l);
 }
 

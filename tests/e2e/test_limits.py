@@ -61,6 +61,27 @@ def test_total_max_smtp_out(make_sluice, receiver, dns):
     assert receiver.stats()["all"]["*"]["peak"] == 5
 
 
+def delivered_to(receiver, domain):
+    return sum(m["rcpts"][0].endswith("@" + domain) for m in receiver.messages())
+
+
+def test_queue_priority_between_virtual_mtas(make_sluice, receiver, dns):
+    dns.domain("bulk.test", "127.0.1.1")
+    dns.domain("alerts.test", "127.0.1.2")
+    receiver.script(limits=[{"per": "all", "max": 2}], rules=[{"stage": "dot", "delay": 50}])
+    sluice = make_sluice(smtp_port=receiver.port, total_max_smtp_out="2", vmtas=VMTAS, domains={
+        "bulk.test": {"queue-priority": "20"}, "alerts.test": {"queue-priority": "80"}}).start()
+    fill(sluice, 200, lambda i: f"m{i}@bulk.test", ["v0", "v1"])
+    receiver.wait("messages", 20, timeout=30)
+    fill(sluice, 40, lambda i: f"m{i}@alerts.test", ["v2"])
+    before = delivered_to(receiver, "bulk.test")
+    wait_until(lambda: delivered_to(receiver, "alerts.test") == 40, 30, "the alerts")
+    bulk = delivered_to(receiver, "bulk.test") - before
+    assert bulk < 20        # in turns it would be as many as of the alerts
+    receiver.wait("messages", 240, timeout=60)
+    assert receiver.stats()["refused"] == 0
+
+
 def test_mx_connection_limit(make_sluice, receiver, dns):
     """For each host that matches and each source; the others are free."""
     dns.set("mx1.big.test", A=["127.0.1.1"])

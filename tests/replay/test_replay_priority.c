@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/shm/limits.h"
 #include "tests/replay/mx.h"
 #include "tests/replay/world.h"
 
@@ -357,4 +358,49 @@ Test(priority, a_lowest_that_is_slow_does_not_keep_the_others_from_making_room)
 	world_run(&x, 5 * MINUTE);
 	cr_assert_leq(high_at(), 16 * USEC_PER_SEC);
 	finish();
+}
+
+/* --- between virtual MTAs --- */
+
+static struct limit_want other_want = {.kind = LIMIT_IP, .name = {"198.51.100.1", 12}, .cap = 2};
+static usec_t other_got_at, bulk_went_at;
+
+/* The worker of another one wants a connection to the same address. */
+static void other_asks(void *arg)
+{
+	lease_id lease;
+	size_t by;
+
+	if (lease_take(x.shm, 1, &other_want, 1, &lease, &by) == 0)
+		other_got_at = fake_elapsed();
+	else
+		fake_at(fake_elapsed() + 10 * USEC_PER_MSEC, other_asks, arg);
+}
+
+static void ask_as_other(const char *conf, uint8_t priority)
+{
+	other_want.priority = priority;
+	other_got_at = 0;
+	start_two(conf);
+	send_many("bulk", 500, "news", 1);
+	fake_at(2 * USEC_PER_SEC, other_asks, NULL);
+	world_run(&x, 5 * MINUTE);
+	cr_assert_eq(world_count(&x, 'd'), 500);
+	cr_assert(other_got_at);
+	bulk_went_at = last_of("bulk");
+	finish();
+}
+
+Test(priority, it_holds_between_virtual_mtas)
+{
+	const struct shm_config was = world_shm;
+
+	world_shm.max_workers = 2;
+	ask_as_other(IP_CAP, 80);
+	cr_expect_leq(other_got_at, 2 * USEC_PER_SEC + 500 * USEC_PER_MSEC);
+	ask_as_other(IP_CAP "allow-priority-interruption = no\n", 80);
+	cr_expect_geq(other_got_at, bulk_went_at);
+	ask_as_other(IP_CAP, 20);
+	cr_expect_geq(other_got_at, bulk_went_at);
+	world_shm = was;
 }

@@ -147,6 +147,92 @@ Test(limits, pass_a_slot_on_that_is_not_taken_in_50_ms)
 	shm_free(s);
 }
 
+static int take_as(struct shm *s, uint32_t slot, uint8_t priority, bool keeps, lease_id *ret)
+{
+	struct limit_want w = want(LIMIT_IP, "a", 1);
+	size_t blocking;
+
+	w.priority = priority;
+	w.keeps = keeps;
+	return lease_take(s, slot, &w, 1, ret, &blocking);
+}
+
+static void wait_as(struct shm *s, uint32_t slot, uint8_t priority)
+{
+	cr_assert_eq(take_as(s, slot, priority, false, &(lease_id){0}), ERR_BUSY);
+}
+
+Test(limits, serve_the_highest_priority_first_and_equals_in_turn)
+{
+	static const struct {
+		uint32_t slot;
+		uint8_t priority;
+	} waits[] = {{1, 20}, {2, 50}, {3, 80}, {4, 50}, {5, 80}, {6, 20}, {6, 90}, {5, 10}},
+	  turns[] = {{6, 90}, {3, 80}, {5, 80}, {2, 50}, {4, 50}, {1, 20}};
+	struct shm *s = make(64, 64);
+	uint32_t holder = 0;
+	lease_id l;
+
+	cr_assert_eq(take_as(s, 0, 50, false, &l), 0);
+	for (size_t i = 0; i < sizeof(waits) / sizeof(waits[0]); i++)
+		wait_as(s, waits[i].slot, waits[i].priority);
+	for (size_t i = 0; i < sizeof(turns) / sizeof(turns[0]); i++) {
+		lease_give(s, holder, l);
+		holder = turns[i].slot;
+		for (int k = 0; k < WORKERS; k++)
+			cr_assert_eq(rang(k), k == (int)holder, "turn %zu, bell %d", i, k);
+		cr_assert_eq(take_as(s, holder, turns[i].priority, false, &l), 0);
+	}
+	cr_assert_eq(info(s, "a").waiting, 0);
+	shm_free(s);
+}
+
+/* Two workers of high priority ask again whenever they have had a slot. */
+Test(limits, serve_a_low_priority_now_and_then)
+{
+	struct shm *s = make(64, 64);
+	uint32_t holder = 1, low = 0;
+	lease_id l;
+
+	cr_assert_eq(take_as(s, 1, 90, false, &l), 0);
+	wait_as(s, 2, 90);
+	wait_as(s, 0, 10);
+	for (int turn = 0; turn < 90; turn++) {
+		wait_as(s, holder, holder ? 90 : 10);
+		lease_give(s, holder, l);
+		for (holder = 0; holder < WORKERS && !rang((int)holder); holder++)
+			;
+		low += holder == 0;
+		cr_assert_eq(take_as(s, holder, holder ? 90 : 10, false, &l), 0);
+	}
+	cr_assert(low >= 8 && low <= 11, "%u of 90", low);
+	shm_free(s);
+}
+
+Test(limits, make_room_for_a_higher_priority_and_not_for_a_lower_one)
+{
+	static const struct {
+		uint8_t holds, waits;
+		bool keeps, idle, yields;
+	} each[] = {
+		{20, 80, false, false, true},  {20, 80, true, false, false},
+		{20, 80, true, true, true},    {80, 20, false, true, true},
+		{80, 20, false, false, false}, {50, 50, false, false, false},
+	};
+
+	for (size_t i = 0; i < sizeof(each) / sizeof(each[0]); i++) {
+		struct shm *s = make(64, 64);
+		lease_id l;
+
+		cr_assert_eq(take_as(s, 0, each[i].holds, each[i].keeps, &l), 0);
+		cr_assert_not(lease_should_yield(s, 0, l, each[i].idle, clock_now(), 1));
+		wait_as(s, 1, each[i].waits);
+		cr_expect_eq(lease_should_yield(s, 0, l, each[i].idle, clock_now(), 1),
+			     each[i].yields, "case %zu", i);
+		shm_free(s);
+	}
+}
+
 Test(limits, holders_see_that_somebody_began_to_wait)
 {
 	struct shm *s = make(64, 64);

@@ -54,7 +54,8 @@ static size_t choose(struct limit_want *w, int *which)
 		w[i] = (struct limit_want){.kind = LIMIT_IP,
 					   .name = slice_str(names[at]),
 					   .cap = caps[at],
-					   .conf_gen = 1};
+					   .conf_gen = 1,
+					   .priority = (uint8_t)(rand() % 3)};
 	}
 	return n;
 }
