@@ -194,18 +194,6 @@ static void carry_source(const struct conf_reply *line, const struct outcome *o,
 	free(why);
 }
 
-static void carry_reroute(const struct conf_reply *line, const struct outcome *o, struct site *s,
-			  struct queue *only)
-{
-	char *why = why_of(line, o);
-	struct queue *q;
-
-	SITE_EACH_QUEUE(q, s)
-	if (!only || q == only)
-		reroute_queue(q, line->reroute, why);
-	free(why);
-}
-
 /* Several connections may hear the same: it is one failure of the site. */
 static void defer(struct site *s, const struct judgement *j, const struct site_place *at)
 {
@@ -265,6 +253,28 @@ static void note(const struct judgement *j, struct site *s)
 	buf_done(&b);
 }
 
+void judge_reroute(const struct judgement *j, struct queue *q)
+{
+	const struct conf_reply *line = j->hits.reroute;
+	char *why;
+
+	if (!line)
+		return;
+	why = why_of(line, &j->o);
+	reroute_queue(q, line->reroute, why);
+	free(why);
+}
+
+static void reroute_all(const struct judgement *j, struct site *s)
+{
+	struct queue *q;
+
+	if (!j->hits.reroute)
+		return;
+	SITE_EACH_QUEUE(q, s)
+	judge_reroute(j, q);
+}
+
 void judge_carry_out(const struct judgement *j, struct site *s, const struct site_place *at,
 		     struct queue *q)
 {
@@ -277,8 +287,10 @@ void judge_carry_out(const struct judgement *j, struct site *s, const struct sit
 		carry_mode(h->mode, &j->o, s, at);
 	if (h->source)
 		carry_source(h->source, &j->o, s, at);
-	if (h->reroute)
-		carry_reroute(h->reroute, &j->o, s, q);
+	if (q)
+		judge_reroute(j, q);
+	else
+		reroute_all(j, s);
 	carry_disposition(j, s, at);
 }
 

@@ -50,6 +50,8 @@ void judge_granted(struct site *s, const struct reply *r);
  */
 void judge_carry_out(const struct judgement *j, struct site *s, const struct site_place *at,
 		     struct queue *q);
+/* A reply about recipients of several queues: only what it says of the way of their mail, for another queue. */
+void judge_reroute(const struct judgement *j, struct queue *q);
 /* What is behind a site failure was the source, which is not used any more: other sources may do. */
 bool judge_blames_source(const struct judgement *j, const struct site *s);
 

@@ -219,15 +219,22 @@ void transaction_on_drained(struct transaction *t)
 
 /* --- replies, one function for each phase --- */
 
-/* What is decided reaches site, source and queue; the connection may be told to begin nothing more. */
-static void carry_out(struct transaction *t, const struct judgement *j)
+/*
+ * What is decided reaches site, source and queues; the connection may be told to begin nothing more. x: it was said
+ * of this recipient alone; NULL: of all.
+ */
+static void carry_out(struct transaction *t, const struct judgement *j, const struct txn_rcpt *x)
 {
+	const struct txn_rcpt *first = x ? x : &t->rcpts[0];
 	struct site_place at;
 
 	t->c->closing |= j->leave;
 	t->settled |= j->settled || judge_blames_source(j, t->c->site);
 	connection_place(t->c, &at);
-	judge_carry_out(j, t->c->site, &at, t->rcpts[0].e.item->queue);
+	judge_carry_out(j, t->c->site, &at, first->e.item->queue);
+	for (uint32_t i = 1; !x && i < t->count; i++)
+		if (t->rcpts[i].e.item->queue != t->rcpts[i - 1].e.item->queue)
+			judge_reroute(j, t->rcpts[i].e.item->queue);
 }
 
 /* All that have no outcome yet get this one, or wait again. */
@@ -237,7 +244,7 @@ static void settle_rest(struct transaction *t, const struct judgement *j)
 		transaction_put_back(t, &j->o);
 	else
 		transaction_decide_rest(t, &j->o);
-	carry_out(t, j);
+	carry_out(t, j, NULL);
 }
 
 static void on_mail(struct transaction *t, const struct reply *r)
@@ -287,7 +294,7 @@ static void on_rcpt_refused(struct transaction *t, struct txn_rcpt *x, const str
 		rcpt_decide(x, &j.o);
 		t->c->errors++;
 	}
-	carry_out(t, &j);
+	carry_out(t, &j, x);
 }
 
 static void on_rcpt(struct transaction *t, const struct reply *r)
@@ -419,7 +426,7 @@ static void on_421(struct transaction *t, const struct reply *r)
 		j.o.class = OUTCOME_TRANSIENT;
 		transaction_rest_again(t, &j.o);
 	}
-	carry_out(t, &j);
+	carry_out(t, &j, NULL);
 	finish_lost(t, &j.o, false, false);
 }
 
@@ -464,7 +471,7 @@ void transaction_on_loss(struct transaction *t, const char *what)
 	} else {
 		transaction_decide_rest(t, &j.o);
 	}
-	carry_out(t, &j);
+	carry_out(t, &j, NULL);
 	finish_lost(t, &j.o, t->phase != PHASE_DOT, j.o.class != OUTCOME_DELIVERED);
 }
 

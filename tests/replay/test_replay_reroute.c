@@ -396,6 +396,54 @@ Test(reroute, by_a_reply_without_a_source_is_of_all_domains_of_a_provider)
 	tell_one_domain(true);
 }
 
+/* One message to two domains of a provider, which go in one transaction; the receiver says this of it. */
+static void tell_both(const char *(*answer)(struct mx *, enum mx_event, unsigned, const char *))
+{
+	start(PATTERNS("reroute=b") "[provider there]\nmx = mx.there.test\n");
+	fake_dns_mx("too.test", "10 mx.there.test 198.51.100.1");
+	world_send(&x, "", "known@there.test");
+	world_send(&x, "", "known@too.test");
+	world_run(&x, MINUTE);
+	cr_assert_eq(mx.delivered, 2);
+	mx.answer = answer;
+	world_send(&x, "", "one@there.test two@too.test");
+	world_run(&x, 2 * MINUTE);
+	cr_assert_eq(mx_count(&mx, MX_MAIL), 3);
+}
+
+static const char *throttles_the_second(struct mx *m ATTR_UNUSED, enum mx_event what,
+					unsigned connection ATTR_UNUSED, const char *line)
+{
+	return what == MX_RCPT && strstr(line, "too.test") ? "450 4.7.1 slow down" : NULL;
+}
+
+Test(reroute, by_a_reply_to_one_recipient_is_of_the_queue_of_that_one)
+{
+	tell_both(throttles_the_second);
+	cr_expect_eq(world_count_rcpt(&x, 'd', "one@there.test"), 1);
+	cr_expect_eq(in_queue("too.test", "b"), 1);
+	world_send(&x, "", "late@there.test");
+	mx.answer = NULL;
+	world_run(&x, 3 * MINUTE);
+	cr_expect_eq(world_count_rcpt(&x, 'd', "late@there.test"), 1);
+	finish();
+}
+
+static const char *throttles_the_message(struct mx *m ATTR_UNUSED, enum mx_event what,
+					 unsigned connection ATTR_UNUSED,
+					 const char *line ATTR_UNUSED)
+{
+	return what == MX_MAIL ? "450 4.7.1 slow down" : NULL;
+}
+
+Test(reroute, by_a_reply_to_a_message_is_of_the_queues_of_all_its_recipients)
+{
+	tell_both(throttles_the_message);
+	cr_expect_eq(in_queue("there.test", "b"), 1);
+	cr_expect_eq(in_queue("too.test", "b"), 1);
+	finish();
+}
+
 Test(reroute, by_a_reply_ends_though_one_of_several_sources_is_disabled)
 {
 	start(PATTERNS("disable-source-ip, reenable-after=12h, reroute=b") "[virtual-mta a]\n"
