@@ -43,8 +43,8 @@ bool args_time(const char *text, uint64_t *ret_seconds)
 
 	while (*p >= '0' && *p <= '9' && strlen(p) < 12) {
 		n = strtoull(p, &end, 10);
-		if (*end == '\0' && p == text) {
-			*ret_seconds = n;
+		if (*end == '\0' && p == text && n == 0) {
+			*ret_seconds = 0;
 			return true;
 		}
 		while (u < ARRAY_SIZE(units) && units[u].unit != ascii_lower(*end))
@@ -133,6 +133,10 @@ static int option_value(struct invocation *i, enum option_id o, const char *valu
 		value = choose(sorts, value);
 		break;
 	}
+	if (!fits && types[o] == VALUE_TIME && *value &&
+	    strspn(value, "0123456789") == strlen(value))
+		return cli_error(CLI_USAGE, "--%.*s %s: a unit is missing: %ss, %sm, %sh or %sd",
+				 (int)strcspn(name, " "), name, value, value, value, value, value);
 	if (!fits || !value)
 		return cli_error(CLI_USAGE, "--%.*s %s: %s", (int)strcspn(name, " "), name,
 				 rows[o].arg, rows[o].doc);

@@ -13,7 +13,7 @@
 int args_parse(int argc, char **argv, struct cli *cli, struct invocation *ret);
 void invocation_done(struct invocation *i);
 
-/* "1w2d12h30m5s" or plain seconds. */
+/* "1w2d12h30m5s", or "0": as in the configuration, no other number goes without its unit. */
 bool args_time(const char *text, uint64_t *ret_seconds);
 
 struct option_row {

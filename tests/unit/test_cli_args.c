@@ -121,6 +121,7 @@ Test(cli_args, refuse_what_is_not_understood, .init = cr_redirect_stderr)
 		{"show queues --max many", "--max N"},
 		{"show queues --mode odd", "--mode MODE"},
 		{"list --older-than 5x", "--older-than TIME"},
+		{"delete --older-than 5", "5: a unit is missing: 5s, 5m, 5h or 5d"},
 		{"list --older-than 5m3d", "--older-than TIME"},
 		{"list --o x", "more than one"},
 		{"list --queue ''", "--queue P"},
@@ -160,17 +161,12 @@ Test(cli_args, times_are_read)
 		bool good;
 		uint64_t seconds;
 	} cases[] = {
-		{"0", true, 0},
-		{"90", true, 90},
-		{"1w2d3h4m5s", true, 788645},
-		{"2D", true, 172800},
-		{"", false, 0},
-		{"m", false, 0},
-		{"1h1h", false, 0},
-		{"5m 3s", false, 0},
-		{"-5m", false, 0},
-		{"1h30", false, 0},
-		{"99999999999h", false, 0},
+		{"0", true, 0},	      {"90s", true, 90},
+		{"90", false, 0},     {"1w2d3h4m5s", true, 788645},
+		{"2D", true, 172800}, {"", false, 0},
+		{"m", false, 0},      {"1h1h", false, 0},
+		{"5m 3s", false, 0},  {"-5m", false, 0},
+		{"1h30", false, 0},   {"99999999999h", false, 0},
 	};
 	size_t k;
 
