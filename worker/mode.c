@@ -254,7 +254,7 @@ void mode_tick(struct site *s)
 
 /* --- what holds now --- */
 
-uint64_t mode_max_smtp_out(const struct site *s)
+uint64_t mode_full_smtp_out(const struct site *s)
 {
 	uint64_t most = s->set->max_smtp_out;
 
@@ -262,7 +262,12 @@ uint64_t mode_max_smtp_out(const struct site *s)
 		most = s->set->backoff_max_smtp_out;
 	else if (mode_is_backoff(s) && finds_out(s))
 		most = tempo_all_connections(s, most);
-	return resume_share(s, most);
+	return most;
+}
+
+uint64_t mode_max_smtp_out(const struct site *s)
+{
+	return resume_share(s, mode_full_smtp_out(s));
 }
 
 uint64_t mode_source_max_smtp_out(const struct site *s, const struct ip *source)

@@ -52,8 +52,9 @@ bool mode_finds_out(const struct site *s);
  */
 bool mode_absorbs(const struct site *s);
 
-/* Connections of the site. */
+/* Connections of the site: now, and as soon as resume-ramp has passed. */
 uint64_t mode_max_smtp_out(const struct site *s);
+uint64_t mode_full_smtp_out(const struct site *s);
 /* Recipients, connections, bytes per time. */
 struct conf_rate mode_msg_rate(const struct site *s);
 struct conf_rate mode_connect_rate(const struct site *s);

@@ -58,11 +58,18 @@ usec_t resume_time(const struct worker *w, struct slice queue)
 	return last;
 }
 
+usec_t resume_until(const struct site *s, uint64_t most)
+{
+	usec_t until = s->resumed + ramp(s->w);
+
+	return s->resumed && most > 1 && loop_now(s->w->loop) < until ? until : 0;
+}
+
 uint64_t resume_share(const struct site *s, uint64_t most)
 {
 	usec_t passed = loop_now(s->w->loop) - s->resumed;
 
-	if (!s->resumed || most <= 1 || passed >= ramp(s->w))
+	if (!resume_until(s, most))
 		return most;
 	return 1 + (most - 1) * passed / ramp(s->w);
 }

@@ -27,6 +27,8 @@ void resume_note(struct worker *w, struct slice pattern);
 usec_t resume_time(const struct worker *w, struct slice queue);
 /* How many of `most` connections the site may have now; at least 1. */
 uint64_t resume_share(const struct site *s, uint64_t most);
+/* Until when that is less than all, monotonic; 0: it is all. */
+usec_t resume_until(const struct site *s, uint64_t most);
 /* When a queue that is not in memory begins, the n-th of its order: wall time. */
 msec_t resume_begin(const struct worker *w, uint32_t n);
 

@@ -251,6 +251,24 @@ void site_report_again(struct site *s)
 		site_report(s, false);
 }
 
+static void connections_hold_text(const struct site *s, char *ret)
+{
+	unsigned long long now = mode_max_smtp_out(s), full = mode_full_smtp_out(s);
+	usec_t until = resume_until(s, full);
+	char when[CLOCK_TEXT_MAX];
+
+	if (!until) {
+		snprintf(ret, SHM_QUEUE_TEXT,
+			 "max-smtp-out of the queue (%llu): until one of its connections is free",
+			 now);
+		return;
+	}
+	clock_iso(loop_wall(s->w->loop) + (until - loop_now(s->w->loop)) / USEC_PER_MSEC, when);
+	snprintf(ret, SHM_QUEUE_TEXT,
+		 "max-smtp-out of the queue, resumed (%llu of %llu): resume-ramp until %s", now,
+		 full, when);
+}
+
 void site_own_hold(const struct site *s, char *ret)
 {
 	usec_t now = loop_now(s->w->loop);
@@ -266,9 +284,7 @@ void site_own_hold(const struct site *s, char *ret)
 	else if (paces_why(s, ret, SHM_QUEUE_TEXT))
 		return;
 	else if (s->slots >= mode_max_smtp_out(s))
-		snprintf(ret, SHM_QUEUE_TEXT,
-			 "max-smtp-out of the queue (%llu): until one of its connections is free",
-			 (unsigned long long)mode_max_smtp_out(s));
+		connections_hold_text(s, ret);
 	else if (s->ready && now < s->hold_until)
 		snprintf(ret, SHM_QUEUE_TEXT,
 			 "a connection was refused: the others go on, a new one is tried in %u s",

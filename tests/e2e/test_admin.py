@@ -46,6 +46,18 @@ def test_a_pause_holds_over_restarts(two):
     receiver.wait("rcpts", 3)
 
 
+def test_a_resumed_queue_says_why_it_has_few_connections(two):
+    sluice, receiver = two
+    receiver.script([{"stage": "dot", "delay": 3000}])
+    sluice.cli("pause", "queue", "example.test/*")
+    for i in range(5):
+        sluice.inject("a@sender.test", f"m{i}@example.test")
+    sluice.cli("resume", "queue", "example.test/*")
+    why = wait_until(lambda: sluice.cli("show", "queue", "example.test/a")["waiting_for"], 10,
+                     "the hold")
+    assert why.startswith("max-smtp-out of the queue, resumed (1 of 20): resume-ramp until 20")
+
+
 def test_no_transaction_starts_after_the_answer(two):
     sluice, receiver = two
     receiver.script([{"stage": "dot", "delay": 20}])
