@@ -125,8 +125,7 @@ def test_survivors_end_by_themselves(setup):
     wait_until(lambda: not sluice.family(), 8, "the survivors to end")
 
 
-def test_hung_process_is_replaced_after_its_stop(setup):
-    """SIGSTOP is silence; the daemon must go on without that worker meanwhile."""
+def test_a_worker_that_hangs_does_not_hold_up_others(setup):
     sluice, receiver = setup
     pid = sluice.pid("worker", "v0")
     os.kill(pid, signal.SIGSTOP)
