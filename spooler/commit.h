@@ -59,6 +59,8 @@ struct commit_job {
 	int (*run)(struct commit *c, struct spool_write *w, struct commit_job *j);
 	/* After the sync that ended it (0). */
 	void (*done)(struct commit_job *j);
+	/* In its place while there is no room to write it; NULL: it waits for room. */
+	void (*refuse)(struct commit_job *j);
 	struct commit_job *next;
 };
 

@@ -368,6 +368,21 @@ static void refuse_messages(struct committer *c)
 	}
 }
 
+/* Somebody waits for these, and nothing says when there is room again. */
+static void refuse_jobs(struct committer *c)
+{
+	struct commit_job **at = &c->jobs, *j;
+
+	while ((j = *at)) {
+		if (!j->refuse) {
+			at = &j->next;
+			continue;
+		}
+		*at = j->next;
+		j->refuse(j);
+	}
+}
+
 static void on_full(struct committer *c, int rc, bool had_messages)
 {
 	usec_t now = clock_now();
@@ -378,8 +393,10 @@ static void on_full(struct committer *c, int rc, bool had_messages)
 		c->full_logged = now;
 	}
 	c->full_until = now + RETRY_FULL;
-	if (!had_messages)
-		c->stuck_until = now + RETRY_FULL;
+	if (had_messages) /* jobs and outcomes alone may have room */
+		return;
+	c->stuck_until = now + RETRY_FULL;
+	refuse_jobs(c);
 }
 
 static int timed_batch(struct committer *c, struct commit_result *ret)
@@ -407,7 +424,7 @@ static bool turn(struct committer *c)
 	rc = timed_batch(c, &r);
 	if (rc == ERR_DISK_FULL || rc == ERR_MAP_FULL) {
 		on_full(c, rc, had_messages);
-		return had_messages; /* outcomes alone may have room */
+		return had_messages;
 	}
 	if (rc < 0)
 		fatal("%s: the spool cannot be written: %s", spool_dir(c->o.spool), err_text(rc));

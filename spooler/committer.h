@@ -3,7 +3,7 @@
  *
  * It sleeps on the bell that sessions and workers ring, takes all that waits, and commits it
  * (commit.h). Once a second it frees the slots of dead readers and decides whether new mail is welcome.
- * While the disk is full, messages are refused at once and outcomes are tried again every second; any
+ * While the disk is full, messages and orders are refused at once and outcomes are tried again every second; any
  * other failure of the spool ends the process.
  *
  * Start and stop from the main thread; committer_post() from any thread.

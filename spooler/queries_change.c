@@ -77,6 +77,13 @@ static void errand_done(struct commit_job *j)
 		on_answer(e, &unknown);
 }
 
+static void errand_refuse(struct commit_job *j)
+{
+	static const struct commit_order_result full = {.rc = ERR_DISK_FULL};
+
+	on_answer(container_of(j, struct errand, job), &full);
+}
+
 static struct slice keep(struct errand *e, size_t i, char *text)
 {
 	e->texts[i] = text;
@@ -89,7 +96,8 @@ static struct errand *errand_new(struct query *y, enum order_kind kind, const js
 	uint64_t older = arg_number(args, "older_than") * MSEC_PER_SEC;
 	msec_t now = clock_wall();
 
-	e->job = (struct commit_job){.run = run_errand, .done = errand_done};
+	e->job = (struct commit_job){
+		.run = run_errand, .done = errand_done, .refuse = errand_refuse};
 	e->committer = y->q->committer;
 	pthread_mutex_init(&e->lock, NULL);
 	pthread_cond_init(&e->changed, NULL);
@@ -134,7 +142,7 @@ static void report_progress(struct query *y, struct errand *e, usec_t *said)
 	pthread_mutex_lock(&e->lock);
 }
 
-/* False: the spooler ends before the order was carried out; it goes on after the next start. */
+/* False: it is not carried out, and the client knows: the spool is full, or the spooler ends. */
 static bool give_order(struct query *y, struct errand *e, struct commit_order_result *ret)
 {
 	bool answered;
@@ -154,7 +162,11 @@ static bool give_order(struct query *y, struct errand *e, struct commit_order_re
 	if (!answered)
 		query_fail(y, "the daemon is stopping; the order is stored and goes on at its next "
 			      "start");
-	return answered;
+	else if (ret->rc == ERR_DISK_FULL)
+		query_fail(y,
+			   "the spool has no room to store this order: nothing was changed; free "
+			   "disk space (see show status), then give it again");
+	return answered && ret->rc != ERR_DISK_FULL;
 }
 
 static bool needs_queue(struct query *y, const struct errand *e)

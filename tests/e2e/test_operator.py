@@ -1,4 +1,5 @@
 """What operators run into: a spool used twice, files that are missing, damaged or full, wrong settings."""
+import contextlib
 import os
 import signal
 import subprocess
@@ -154,6 +155,33 @@ def test_a_fast_feeder_does_not_use_up_the_room_for_outcomes(make_sluice, receiv
         sluice.run("resume", "queue", "*")
         sluice.wait_empty(60)
         wait_until(lambda: sluice.cli("show", "status")["accepting"], 10, "mail accepted again")
+        sluice.stop()
+    finally:
+        sluice.clean_up()
+        subprocess.run(["umount", str(small)], check=False)
+        small.rmdir()
+
+
+@pytest.mark.skipif(not ROOT, reason="mounts a small file system")
+def test_an_order_that_finds_no_room_is_refused_and_holds_up_nothing(make_sluice, receiver):
+    small = pathlib.Path(tempfile.mkdtemp(prefix="sluice-small-"))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(small)], check=True)
+    try:
+        sluice = make_sluice(smtp_port=receiver.port, spool_dir=small / "spool").start()
+        filler = small / "filler"
+        with contextlib.suppress(OSError), open(filler, "wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+
+        def refused():
+            return sluice.run("pause", "queue", "full.test/*", timeout=15).stderr
+
+        said = wait_until(refused, 20, "the free pages of the spool to be used up")
+        assert "the spool has no room to store this order: nothing was changed" in said
+        sluice.reload()
+        assert not sluice.log_lines(contains="does not take the new configuration")
+        filler.unlink()
+        sluice.cli("pause", "queue", "full.test/*")
         sluice.stop()
     finally:
         sluice.clean_up()
