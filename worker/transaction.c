@@ -28,6 +28,7 @@
 #define WARMUP_PATIENCE (2 * USEC_PER_SEC)
 #define KIN_MAX 64
 #define KIN_MISSES 8
+#define KIN_LOOKS 256 /* to each side */
 #define OUT_OF_STEP "connection given up: replies out of step"
 static void transaction_free(struct transaction *t)
 {
@@ -496,39 +497,50 @@ struct kin {
 	uint32_t n;
 };
 
-/*
- * A message's recipients are numbered from 0. Where a few numbers in a row are not in hand, the message is taken to
- * have no more.
- */
-static void find_kin(const struct connection *c, const struct parcel *p, struct kin *ret)
+/* A message's recipients are numbered. Where a few numbers in a row are not in hand, it is taken to have no more. */
+static void look_along(const struct connection *c, const struct parcel *p, int step, uint32_t most,
+		       struct kin *k)
 {
 	const struct queue *allowed = NULL;
+	uint64_t rcpt = TAILQ_FIRST(&p->items)->key.rcpt + (uint64_t)step;
 	uint32_t misses = 0;
 
-	ret->n = 0;
-	if (c->site->of || !shared_may_mix(p->queue))
-		return;
-	for (uint32_t rcpt = 0; misses < KIN_MISSES && ret->n < KIN_MAX; rcpt++) {
-		struct item *it = inhand_find(c->w->inhand, p->key.msgid, rcpt);
+	for (int i = 0; i < KIN_LOOKS && rcpt <= UINT32_MAX; i++, rcpt += (uint64_t)step) {
+		struct item *it = inhand_find(c->w->inhand, p->key.msgid, (uint32_t)rcpt);
 
 		misses = it ? 0 : misses + 1;
+		if (misses == KIN_MISSES || k->n == most)
+			return;
 		if (!it || !it->parcel || it->queue == p->queue || it->queue->site != c->site)
 			continue;
 		if (it->queue != allowed && !shared_may_join(it->queue, c))
 			continue;
 		allowed = it->queue;
-		ret->items[ret->n++] = it;
+		k->items[k->n++] = it;
 	}
 }
 
-static uint32_t how_many(const struct connection *c, const struct parcel *p, const struct kin *kin)
+/* Those near its own: each transaction of a message with very many would look at all of them else. */
+static void find_kin(const struct connection *c, const struct parcel *p, uint32_t most,
+		     struct kin *ret)
 {
-	uint64_t most = c->site->set->max_rcpt_per_message, n = (uint64_t)p->item_count + kin->n;
+	ret->n = 0;
+	if (c->site->of || p->item_count >= most || !shared_may_mix(p->queue))
+		return;
+	most -= p->item_count;
+	if (most > KIN_MAX)
+		most = KIN_MAX;
+	look_along(c, p, 1, most, ret);
+	look_along(c, p, -1, most, ret);
+}
+
+/* Of recipients that one transaction of this site may have. */
+static uint32_t most_recipients(const struct connection *c)
+{
+	uint64_t most = c->site->set->max_rcpt_per_message;
 	uint32_t fits = post_max_recipients(c->w->post);
 
-	if (most == 0 || most > fits)
-		most = fits;
-	return (uint32_t)(n < most ? n : most);
+	return most == 0 || most > fits ? fits : (uint32_t)most;
 }
 
 /* Of n recipients, those that the warm-up of its address lets go now; with none for long it closes. */
@@ -679,10 +691,11 @@ enum transaction_start transaction_begin(struct connection *c)
 	while (!c->closing && paces_may_send(c) && (p = trace_next(c))) {
 		struct kin kin;
 		uint64_t bound;
-		uint32_t n;
+		uint32_t n, most = most_recipients(c);
 
-		find_kin(c, p, &kin);
-		n = warm_enough(c, how_many(c, p, &kin));
+		find_kin(c, p, most, &kin);
+		n = p->item_count + kin.n;
+		n = warm_enough(c, n < most ? n : most);
 		if (n == 0)
 			break;
 		if (!paces_take(c, p, &n, &paces))

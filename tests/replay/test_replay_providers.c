@@ -484,6 +484,28 @@ Test(providers, one_transaction_takes_all_recipients_of_a_message_at_the_site)
 	finish();
 }
 
+/* Also those whose numbers are high, when the first have gone and are no more in hand. */
+Test(providers, a_message_with_many_recipients_goes_in_as_few_transactions_as_may_be)
+{
+	char to[1000] = "", domain[32];
+	size_t mails, n = 0;
+
+	start(PROVIDER "[domain big.rollup]\nmax-smtp-out = 1\nmax-rcpt-per-message = 10\n");
+	for (unsigned i = 0; i < 10; i++) {
+		snprintf(domain, sizeof(domain), "d%u.test", i);
+		send_to(domain, 0, 1);
+		n += (size_t)snprintf(to + n, sizeof(to) - n, "%sa@%s b@%s c@%s", i ? " " : "",
+				      domain, domain, domain);
+	}
+	world_run(&x, 20 * USEC_PER_SEC);
+	mails = mx_count(&big1, MX_MAIL);
+	world_send(&x, "s@sender.test", to);
+	world_run(&x, 50 * USEC_PER_SEC);
+	cr_assert_eq(world_count(&x, 'd'), 10 + 30);
+	cr_expect_eq(mx_count(&big1, MX_MAIL) - mails, 3);
+	finish();
+}
+
 /* Each recipient has its own fate and its own retry. */
 static const char *refuse_some(struct mx *m ATTR_UNUSED, enum mx_event what, unsigned c ATTR_UNUSED,
 			       const char *line)
