@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "common/conf/arena.h"
+#include "common/conf/private.h"
 #include "common/conf/scope.h"
 
 #define MARKER "#@ "
@@ -252,15 +253,31 @@ static enum conf_line_kind parse_header(struct conf_lines *l, struct slice t, st
 	return CONF_LINE_HEADER;
 }
 
+/* What would be refused when it is written as it should be says so at once. */
+static bool not_to_be_had(struct conf_lines *l, struct slice name, bool section,
+			  struct conf_origin at)
+{
+	struct buf why = BUF_INIT;
+	bool known = conf_known_name(name, section, &why);
+
+	if (known)
+		conf_error(l->msgs, at, section ? "<%.*s> %s" : "%.*s %s", SLICE_ARG(name),
+			   buf_cstr(&why));
+	buf_done(&why);
+	return known;
+}
+
 /* A line that is neither a header nor an entry: says what was probably meant. */
 static enum conf_line_kind not_an_entry(struct conf_lines *l, struct slice t, struct conf_origin at)
 {
 	size_t i = 0;
 
-	while (i < t.n && i < 60 && !is_blank(t.p[i]) && t.p[i] != '>')
+	while (i < t.n && i < 60 && !is_blank(t.p[i]) && t.p[i] != '>' && t.p[i] != ':')
 		i++;
 	if (t.p[0] == '<' && t.n > 1 && t.p[1] == '/')
 		return bad(l, at, "no end of a section is written: the next [section] ends it");
+	if (not_to_be_had(l, slice_sub(t, t.p[0] == '<', i - (t.p[0] == '<')), t.p[0] == '<', at))
+		return CONF_LINE_BAD;
 	if (t.p[0] == '<')
 		conf_error(l->msgs, at, "<%.*s …> is PowerMTA's form: write [%.*s …]", (int)i - 1,
 			   t.p + 1, (int)i - 1, t.p + 1);

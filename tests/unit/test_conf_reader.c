@@ -100,6 +100,13 @@ static const struct line_case line_cases[] = {
 	/* what is refused */
 	{"no =", "[global]\nhost-name mta1\n",
 	 "1[global]\nT:2: error: no '=' in this line: write host-name = VALUE\n"},
+	{"no =, but a colon", "[domain *]\nmax-smtp-out: 3\n",
+	 "1[domain *]\nT:2: error: no '=' in this line: write max-smtp-out = VALUE\n"},
+	{"PowerMTA's form of what is not there",
+	 "[global]\nhttp-mgmt-port 8080\nlog-file /l\n<spool /s>\n",
+	 "1[global]\nT:2: error: http-mgmt-port is not supported by this version\n"
+	 "T:3: error: log-file is refused: write log = FILE\n"
+	 "T:4: error: <spool> is not a section: write spool-dir and min-free-space in [global]\n"},
 	{"PowerMTA's blocks", "<domain *>\n",
 	 "T:1: error: <domain …> is PowerMTA's form: write [domain …]\n"},
 	{"no keyword", "[global]\n= 5\n", "1[global]\nT:2: error: no keyword before the '='\n"},
