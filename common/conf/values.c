@@ -209,10 +209,14 @@ static bool parse_uint(struct conf_value_ctx *c, struct slice s, const void *pre
 
 	(void)prev;
 	if (c->directive->min == 0 && c->directive->max >= LIMIT_MAX &&
-	    slice_ieq_str(s, "unlimited"))
+	    slice_ieq_str(s, "unlimited")) {
 		v = 0;
-	else if (!slice_u64(s, &v))
-		return not_a(c, s);
+	} else if (!slice_u64(s, &v)) {
+		not_a(c, s);
+		buf_add_str(c->why, ": ");
+		conf_bounds_text(c->directive, c->why);
+		return false;
+	}
 	return bounded(c, s, v, ret);
 }
 

@@ -30,7 +30,7 @@ static const struct message_case error_cases[] = {
 	{"an alias in the wrong section", IN_DOMAIN("smtp-source-ip = 10.0.0.1"),
 	 E("smtp-source-ip has no meaning in [domain]: it belongs in [global] or [virtual-mta]")},
 	{"no limit of what is none", IN_DOMAIN("queue-priority = unlimited"),
-	 E("queue-priority: 'unlimited' is not a whole number")},
+	 E("queue-priority: 'unlimited' is not a whole number: 0 to 100")},
 	{"of a later version", IN_DOMAIN("auth-username = me"),
 	 E("auth-username is not supported by this version")},
 	{"of a later version in this section", IN_DOMAIN("remove-header = x-a"),
@@ -152,8 +152,9 @@ static const struct message_case error_cases[] = {
 	{"no value", IN_DOMAIN("max-smtp-out ="),
 	 E("max-smtp-out: no value (\"\" stands for the default)")},
 	{"not a number", IN_DOMAIN("max-smtp-out = many"),
-	 E("max-smtp-out: 'many' is not a whole number")},
-	{"negative", IN_DOMAIN("max-smtp-out = -1"), E("max-smtp-out: '-1' is not a whole number")},
+	 E("max-smtp-out: 'many' is not a whole number: 1 to 1000000")},
+	{"negative", IN_DOMAIN("max-smtp-out = -1"),
+	 E("max-smtp-out: '-1' is not a whole number: 1 to 1000000")},
 	{"too small", IN_DOMAIN("max-smtp-out = 0"),
 	 E("max-smtp-out: 0 is out of range: 1 to 1000000")},
 	{"too large", IN_DOMAIN("smtp-port = 65536"),
@@ -259,7 +260,7 @@ static const struct message_case error_cases[] = {
 	/* several at once, in file order */
 	{"all errors are shown",
 	 L "[domain *]\nmax-smtp-out = x\n[global]\nretry-after = 5m\n[nothing]\n",
-	 "T:3: error: max-smtp-out: 'x' is not a whole number\n"
+	 "T:3: error: max-smtp-out: 'x' is not a whole number: 1 to 1000000\n"
 	 "T:5: error: retry-after has no meaning in [global]: it belongs in [domain]\n"
 	 "T:6: error: unknown section [nothing]\n"},
 };
