@@ -61,7 +61,8 @@ static void site_load(struct site *s, struct spool_read *r)
 	s->retry_at = row.retry_at;
 	s->since = row.since;
 	slice_copy(row.reason, s->last.text, sizeof(s->last.text));
-	if (strstr(s->last.text, NO_DOMAIN_TEXT))
+	s->no_domain_status = strstr(s->last.text, NO_PLACE_TEXT) ? DNS_NO_HOST : DNS_NXDOMAIN;
+	if (strstr(s->last.text, NO_DOMAIN_TEXT) || s->no_domain_status == DNS_NO_HOST)
 		s->no_domain_since = row.since;
 	s->no_source = strstr(s->last.text, SITE_ALL_DISABLED) != NULL;
 	mode_load(s, &row.mode);

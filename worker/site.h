@@ -66,7 +66,8 @@ struct site {
 	uint32_t retry_position; /* index into retry-after of the next failure */
 	msec_t since; /* first failure of the present series */
 	msec_t tried; /* last failure in this run; 0 = none */
-	msec_t no_domain_since; /* the domain was first said not to exist; 0 = not */
+	msec_t no_domain_since; /* DNS first said that the domain cannot take mail; 0 = not */
+	uint8_t no_domain_status; /* enum dns_status: how it said so */
 	char *no_domain_resolver;
 	bool no_mx; /* as DNS last said: addresses only, or not even those */
 	bool no_source; /* it waits because all its source addresses are disabled */

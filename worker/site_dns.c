@@ -91,7 +91,12 @@ static void site_fail_dns(struct site *s, struct outcome *o, msec_t delay)
 	site_fail(s, o, NULL, delay, false);
 }
 
-/* The domain does not exist: believed when a second, fresh look-up agrees. */
+static const char *no_domain_text(const struct route *r)
+{
+	return r->status == DNS_NXDOMAIN ? NO_DOMAIN_TEXT : NO_PLACE_TEXT;
+}
+
+/* The domain cannot take mail: believed when a second, fresh look-up says the same. */
 static void site_no_domain(struct site *s, const struct route *r, bool confirmed)
 {
 	usec_t wait = s->set->bounce_upon_nxdomain;
@@ -99,7 +104,7 @@ static void site_no_domain(struct site *s, const struct route *r, bool confirmed
 	struct outcome o;
 
 	if (confirmed && !s->w->sites->distrust) {
-		outcome_local(&o, LOCAL_NO_DOMAIN, NO_DOMAIN_TEXT " (DNS %s, twice)",
+		outcome_local(&o, LOCAL_NO_DOMAIN, "%s (DNS %s, twice)", no_domain_text(r),
 			      dns_status_name(r->status));
 		site_fail_dns(s, &o, 0);
 		if (s->has_row && !site_in_retry(s)) {
@@ -109,8 +114,10 @@ static void site_no_domain(struct site *s, const struct route *r, bool confirmed
 		}
 		return;
 	}
-	if (!s->no_domain_since) {
+	if (!s->no_domain_since || s->no_domain_status != r->status) {
 		s->no_domain_since = now;
+		s->no_domain_status = r->status;
+		free(s->no_domain_resolver);
 		s->no_domain_resolver = xstrdup(r->resolver);
 	}
 	if (wait == 0 && !confirmed) {
@@ -122,7 +129,7 @@ static void site_no_domain(struct site *s, const struct route *r, bool confirmed
 		if (left > now && left - now < delay)
 			delay = left - now;
 	}
-	outcome_local(&o, LOCAL_NO_DOMAIN_YET, NO_DOMAIN_TEXT " (DNS %s)",
+	outcome_local(&o, LOCAL_NO_DOMAIN_YET, "%s (DNS %s)", no_domain_text(r),
 		      dns_status_name(r->status));
 	site_note(s, &o);
 	site_fail_dns(s, &o, delay);
@@ -144,6 +151,12 @@ static void site_domain_exists(struct site *s, const struct route *r)
 	s->no_domain_since = 0;
 	free(s->no_domain_resolver);
 	s->no_domain_resolver = NULL;
+}
+
+/* It exists, but nowhere could mail for it go, and nobody has said how long to wait for that. */
+static bool has_no_place(const struct site *s, const struct route *r)
+{
+	return r->implicit_mx && !s->set->smtp_hosts.n && s->set->bounce_upon_no_mx == CONF_TIME_NO;
 }
 
 /* Other sites have reached one of its hosts lately, and since its own last failure. */
@@ -185,13 +198,17 @@ static void site_on_answer(struct site *s, struct route *r, bool fresh)
 		if (s->set->smtp_hosts.n) /* says nothing of the domain */
 			site_no_answer(s, r);
 		else
-			site_no_domain(s, r, fresh);
+			site_no_domain(s, r, fresh && s->no_domain_status == r->status);
 		break;
 	case DNS_NULL_MX:
 		outcome_local(&o, LOCAL_NULL_MX, "the domain accepts no mail (null MX)");
 		site_fail_dns(s, &o, 0);
 		break;
 	case DNS_NO_HOST:
+		if (has_no_place(s, r)) {
+			site_no_domain(s, r, fresh && s->no_domain_status == r->status);
+			break;
+		}
 		site_domain_exists(s, r);
 		site_no_answer(s, r);
 		break;

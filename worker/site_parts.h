@@ -11,6 +11,7 @@ struct site;
 
 /* What the site's row says of a domain that was not found, as it is read back. */
 #define NO_DOMAIN_TEXT "domain does not exist"
+#define NO_PLACE_TEXT "domain has neither mail hosts nor an address"
 
 /* A pattern list may change what a failure means. True: it has been dealt with. */
 bool site_judged(struct site *s, struct outcome *o);

@@ -115,7 +115,7 @@ static msec_t no_mx_expiry(const struct queue *q, msec_t received)
 	const struct site *s = q->home;
 	usec_t no_mx = s->set->bounce_upon_no_mx;
 
-	if (!s->no_mx || s->set->smtp_hosts.n || no_mx == USEC_INFINITY)
+	if (!s->no_mx || s->set->smtp_hosts.n || no_mx >= CONF_TIME_NO)
 		return UINT64_MAX;
 	return received + no_mx / USEC_PER_MSEC;
 }

@@ -81,6 +81,9 @@ struct conf_counts {
 	size_t n;
 };
 
+/* BOOL_TIME: "no"; USEC_INFINITY is "never", 0 is "yes" */
+#define CONF_TIME_NO (USEC_INFINITY - 1)
+
 /* advance-if: limits in millionths of the recipients that were tried. */
 #define CONF_MILLION UINT32_C(1000000)
 struct conf_advance_if {

@@ -283,7 +283,9 @@ static bool parse_bool_time(struct conf_value_ctx *c, struct slice s, const void
 	(void)prev;
 	if (slice_ieq_str(s, "yes") || slice_ieq_str(s, "true"))
 		v = 0;
-	else if (slice_ieq_str(s, "no") || slice_ieq_str(s, "false") || slice_ieq_str(s, "never"))
+	else if (slice_ieq_str(s, "no") || slice_ieq_str(s, "false"))
+		v = CONF_TIME_NO;
+	else if (slice_ieq_str(s, "never"))
 		v = USEC_INFINITY;
 	else if (!conf_parse_time(s, &v))
 		return not_a(c, s);
