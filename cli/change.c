@@ -19,6 +19,20 @@ static void print_counts(struct cli *cli, const json_t *result, const char *form
 	buf_done(&b);
 }
 
+/* What an order holds for now; its form has one "%". */
+static void print_queues(struct cli *cli, const json_t *result, const char *form)
+{
+	static const char *const keys[] = {"queues"};
+	const char *unknown = json_string_value(json_object_get(result, "unknown_vmta"));
+
+	print_counts(cli, result, form, keys);
+	if (json_is_true(json_object_get(result, "later")))
+		fputs("queues that come later are meant, too\n", cli->out);
+	if (unknown)
+		fprintf(cli->out, "the configuration has no virtual MTA %s: see show vmtas\n",
+			unknown);
+}
+
 void change_print_delete(struct cli *cli, const json_t *result)
 {
 	static const char *const done[] = {"deleted", "in_flight"}, *const dry[] = {"would_delete"};
@@ -61,17 +75,12 @@ void change_print_schedule(struct cli *cli, const json_t *result)
 
 void change_print_pause(struct cli *cli, const json_t *result)
 {
-	static const char *const keys[] = {"queues"};
-
-	print_counts(cli, result, "paused: % queues with mail match now, later ones are held too",
-		     keys);
+	print_queues(cli, result, "paused: queues with mail that match now: %");
 }
 
 void change_print_resume(struct cli *cli, const json_t *result)
 {
-	static const char *const keys[] = {"queues"};
-
-	print_counts(cli, result, "resumed: % queues with mail match now", keys);
+	print_queues(cli, result, "resumed: queues with mail that match now: %");
 }
 
 int change_set_queue_run(struct cli *cli, const struct invocation *i)
@@ -83,24 +92,17 @@ int change_set_queue_run(struct cli *cli, const struct invocation *i)
 
 void change_print_set_queue(struct cli *cli, const json_t *result)
 {
-	static const char *const keys[] = {"queues"};
-
-	print_counts(cli, result, "mode set: % queues with mail match now", keys);
+	print_queues(cli, result, "mode set: queues with mail that match now: %");
 }
 
 void change_print_disable(struct cli *cli, const json_t *result)
 {
-	static const char *const keys[] = {"queues"};
-
-	print_counts(cli, result,
-		     "disabled: % queues with mail match now, later ones are meant too", keys);
+	print_queues(cli, result, "disabled: queues with mail that match now: %");
 }
 
 void change_print_enable(struct cli *cli, const json_t *result)
 {
-	static const char *const keys[] = {"queues"};
-
-	print_counts(cli, result, "enabled: % queues with mail match now", keys);
+	print_queues(cli, result, "enabled: queues with mail that match now: %");
 }
 
 void change_print_reload(struct cli *cli, const json_t *result)

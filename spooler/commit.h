@@ -94,7 +94,8 @@ void commit_set_conf(struct commit *c, const struct conf *conf);
 /* Names of virtual MTAs that have mail and are not configured; n strings on the heap, to be freed. */
 size_t commit_orphans(struct commit *c, char ***ret);
 
-/* Whether a virtual MTA or pool of this name is configured. */
+/* Whether a virtual MTA of this name is configured; the same or a pool. */
+bool commit_has_vmta(const struct commit *c, struct slice name);
 bool commit_has_route(const struct commit *c, struct slice name);
 /* A member of a pool; texts until the callback returns. */
 struct commit_pool_row {

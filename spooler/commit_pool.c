@@ -244,6 +244,11 @@ int pool_pick(struct commit *c, struct commit_route *r, const struct pool_wish *
 
 /* --- the operator --- */
 
+bool commit_has_vmta(const struct commit *c, struct slice name)
+{
+	return conf_vmta_find(c->conf, name) != NULL;
+}
+
 bool commit_has_route(const struct commit *c, struct slice name)
 {
 	return conf_vmta_find(c->conf, name) || conf_pool_find(c->conf, name);

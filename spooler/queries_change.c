@@ -24,6 +24,7 @@ struct errand {
 	pthread_cond_t changed;
 	unsigned users;
 	bool refused; /* there is nobody to move it to */
+	bool stray; /* it names a virtual MTA that is not configured */
 	bool answered, moved; /* the result is there; or how far it is */
 	struct commit_order_result result;
 };
@@ -59,10 +60,22 @@ static void on_answer(void *arg, const struct commit_order_result *r)
 		errand_release(e);
 }
 
+/* Of a pattern DOMAIN/VMTA: "" when that is a pattern, too. */
+static struct slice vmta_of(struct slice pattern)
+{
+	ptrdiff_t slash = slice_rchr(pattern, '/');
+	struct slice vmta = slice_from(pattern, (size_t)(slash + 1));
+
+	return slice_chr(vmta, '*') < 0 && slice_chr(vmta, '?') < 0 ? vmta : slice_of("", 0);
+}
+
 static int run_errand(struct commit *engine, struct spool_write *w, struct commit_job *j)
 {
 	struct errand *e = container_of(j, struct errand, job);
 
+	struct slice vmta = vmta_of(e->order.filter.queue);
+
+	e->stray = vmta.n && !commit_has_vmta(engine, vmta);
 	e->refused = e->order.kind == ORDER_MOVE && !commit_has_route(engine, e->order.target);
 	return e->refused ? 0 : commit_order_add(engine, w, &e->order, on_answer, e);
 }
@@ -177,16 +190,28 @@ static bool needs_queue(struct query *y, const struct errand *e)
 	return false;
 }
 
+/* How many queues it concerns now, and whether there can be any: the answer to what holds for later ones, too. */
+static void answer_order(struct query *y, const struct errand *e)
+{
+	struct slice queue = e->order.filter.queue, vmta = vmta_of(queue);
+	enum order_kind kind = e->order.kind;
+	bool later = kind == ORDER_PAUSE || kind == ORDER_BACKOFF || kind == ORDER_DISABLE_SOURCE;
+	json_t *data = json_pack("{s:I, s:b}", "queues", (json_int_t)count_live_queues(y, queue),
+				 "later", later);
+
+	if (e->stray)
+		json_object_set_new(data, "unknown_vmta", json_stringn(vmta.p, vmta.n));
+	query_data(y, data);
+	query_succeed(y);
+}
+
 void query_pause(struct query *y, const json_t *args)
 {
 	struct errand *e = errand_new(y, ORDER_PAUSE, args);
 	struct commit_order_result r;
 
-	if (needs_queue(y, e) && give_order(y, e, &r)) {
-		query_data(y, json_pack("{s:I}", "queues",
-					(json_int_t)count_live_queues(y, e->order.filter.queue)));
-		query_succeed(y);
-	}
+	if (needs_queue(y, e) && give_order(y, e, &r))
+		answer_order(y, e);
 	errand_release(e);
 }
 
@@ -201,10 +226,7 @@ void query_resume(struct query *y, const json_t *args)
 				   "no stored pause has that pattern or is covered by it: see show "
 				   "paused");
 		} else {
-			query_data(y, json_pack("{s:I}", "queues",
-						(json_int_t)count_live_queues(
-							y, e->order.filter.queue)));
-			query_succeed(y);
+			answer_order(y, e);
 		}
 	}
 	errand_release(e);
@@ -228,16 +250,12 @@ void query_schedule(struct query *y, const json_t *args)
 
 /* --- mode and sources of sites --- */
 
-/* How many queues it concerns now: the answer to all of these. */
 static void give_and_count(struct query *y, struct errand *e)
 {
 	struct commit_order_result r;
 
-	if (!needs_queue(y, e) || !give_order(y, e, &r))
-		return;
-	query_data(y, json_pack("{s:I}", "queues",
-				(json_int_t)count_live_queues(y, e->order.filter.queue)));
-	query_succeed(y);
+	if (needs_queue(y, e) && give_order(y, e, &r))
+		answer_order(y, e);
 }
 
 void query_set_queue(struct query *y, const json_t *args)

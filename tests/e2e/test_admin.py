@@ -58,6 +58,15 @@ def test_a_resumed_queue_says_why_it_has_few_connections(two):
     assert why.startswith("max-smtp-out of the queue, resumed (1 of 20): resume-ramp until 20")
 
 
+def test_an_order_for_a_virtual_mta_that_is_not_there_says_so(two):
+    sluice, _ = two
+    for order in (["pause", "queue", "example.test/mta"], ["set", "queue", "--mode=backoff", "*/mta"],
+                  ["disable", "source", "127.0.0.11", "*/mta"]):
+        assert sluice.cli(*order) == {"queues": 0, "later": True, "unknown_vmta": "mta"}
+    assert sluice.cli("pause", "queue", "example.test/a") == {"queues": 0, "later": True}
+    assert sluice.cli("resume", "queue", "*") == {"queues": 0, "later": False}
+
+
 def test_no_transaction_starts_after_the_answer(two):
     sluice, receiver = two
     receiver.script([{"stage": "dot", "delay": 20}])

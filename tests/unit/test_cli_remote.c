@@ -138,6 +138,12 @@ Test(cli_remote, says_what_people_want_to_know)
 		 "left as they are: recipients that are due within 5 minutes (--no-spread takes "
 		 "them, "
 		 "too), and those that\nwait because of their own reply (--retry-recipients)\n"},
+		{"pause queue a/x", "{\"data\":{\"queues\":1,\"unknown_vmta\":\"x\"}}\n" OK,
+		 "paused: queues with mail that match now: 1\n"
+		 "the configuration has no virtual MTA x: see show vmtas\n"},
+		{"set queue --mode=backoff a", "{\"data\":{\"queues\":0,\"later\":true}}\n" OK,
+		 "mode set: queues with mail that match now: 0\nqueues that come later are meant, "
+		 "too\n"},
 		{"show queues", OK, "no queues\n"},
 		{"clear dnscache *", "{\"data\":{\"cleared\":12}}\n" OK, "12 answers forgotten\n"},
 		{"show version", "{\"data\":{\"version\":\"9.9\"}}\n" OK,
