@@ -22,6 +22,8 @@
 #define AHEAD_ROWS 100 /* looked at for a message that is taken before its time */
 #define DUE_AT_ONCE 400
 #define PARK_BATCHES 64
+#define PARK_ROOM \
+	ring_cost(sizeof(struct report_park_item) + 96) /* in the ring, for a row that is parked */
 #define WAKE_GAP (20 * USEC_PER_MSEC) /* between two walks over the wake table */
 /* … of which some rows were passed over for want of room; and for each row, so that walks cost little */
 #define WAKE_GAP_FULL USEC_PER_SEC
@@ -60,6 +62,7 @@ struct feed {
 
 	struct park_batch parks[PARK_BATCHES];
 	uint32_t park_count;
+	uint64_t park_room; /* kept in the ring for rows that are read now */
 	struct queue **touched; /* got mail in this burst: their sites are kicked after it */
 	uint32_t touched_count, touched_cap;
 };
@@ -197,6 +200,13 @@ static bool take(struct feed *f, struct spool_read *r, struct queue *q, uint64_t
 
 /* --- fresh --- */
 
+/* Of what was kept: for rows that are parked now, or need not be. */
+static void park_release(struct feed *f, uint64_t room)
+{
+	post_release(f->w->post, room);
+	f->park_room -= room;
+}
+
 static void park_flush(struct feed *f)
 {
 	for (uint32_t i = 0; i < f->park_count; i++) {
@@ -206,7 +216,8 @@ static void park_flush(struct feed *f)
 					      .items = b->items,
 					      .item_count = b->n};
 
-		if (!post_park(f->w->post, &k)) /* room was seen before the scan */
+		park_release(f, b->n * PARK_ROOM);
+		if (!post_park(f->w->post, &k)) /* room was kept before the scan */
 			panic("no room in the ring for parked recipients");
 		b->n = 0;
 	}
@@ -290,7 +301,7 @@ static bool fresh_seen(const struct feed *f)
 /* Parked rows need room in the ring, and what has been read must not be lost: so many, at most. */
 static size_t fresh_allowed(const struct feed *f)
 {
-	uint64_t n = post_room(f->w->post) / ring_cost(sizeof(struct report_park_item) + 96);
+	uint64_t n = post_room(f->w->post) / PARK_ROOM;
 
 	if (f->w->stopping)
 		return 0;
@@ -303,6 +314,8 @@ static void read_fresh(struct feed *f, struct spool_read *r)
 
 	if (!left)
 		return;
+	f->park_room = left * PARK_ROOM;
+	post_keep(f->w->post, f->park_room);
 	while (left && got) {
 		got = 0;
 		for (uint8_t c = 0; c < SPOOL_CLASSES && left; c++) {
@@ -313,6 +326,7 @@ static void read_fresh(struct feed *f, struct spool_read *r)
 		}
 	}
 	park_flush(f);
+	park_release(f, f->park_room);
 	if (left == 0)
 		f->again = true;
 }

@@ -59,6 +59,12 @@ bool post_reserve(struct post *p, uint64_t n)
 	return true;
 }
 
+void post_keep(struct post *p, uint64_t n)
+{
+	invariant(post_room(p) >= n);
+	p->reserved += n;
+}
+
 void post_release(struct post *p, uint64_t n)
 {
 	invariant(p->reserved >= n);

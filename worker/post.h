@@ -22,6 +22,8 @@ void post_free(struct post *p);
 uint64_t post_bound(const struct report_transaction *t, uint32_t n);
 /* Sets n bytes aside; false when the ring has no room now. */
 bool post_reserve(struct post *p, uint64_t n);
+/* The same of what post_room() has just said to be there, for reports that come without reservation but must fit. */
+void post_keep(struct post *p, uint64_t n);
 void post_release(struct post *p, uint64_t n);
 /* Room that nobody has reserved, without what the end of a lap may waste. */
 uint64_t post_room(const struct post *p);

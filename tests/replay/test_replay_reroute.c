@@ -444,6 +444,48 @@ Test(reroute, by_a_reply_to_a_message_is_of_the_queues_of_all_its_recipients)
 	finish();
 }
 
+#define PADDING "and please read the page on sending to us before you try again. "
+
+static const char *throttled_at_length(struct mx *m ATTR_UNUSED, enum mx_event what,
+				       unsigned connection ATTR_UNUSED,
+				       const char *line ATTR_UNUSED)
+{
+	return what == MX_RCPT ? "450 4.7.1 slow down " PADDING PADDING PADDING PADDING : NULL;
+}
+
+#define NEW_QUEUES 400
+
+static void send_to_new_queues(void *arg ATTR_UNUSED)
+{
+	char to[64];
+
+	for (unsigned i = 0; i < NEW_QUEUES; i++) {
+		snprintf(to, sizeof(to), "x@d%u.there.test", i);
+		world_send(&x, "", to);
+	}
+}
+
+/* Mail for many new queues that all begin to be rerouted when it is read. */
+Test(reroute, of_many_queues_at_once_leaves_room_in_the_ring_for_what_is_parked)
+{
+	const struct shm_config was = world_shm;
+	char domain[32];
+
+	world_shm.ring_size = 1 << 16;
+	start(NO_SOURCE "[provider there]\ndomains = [*.]there.test\n");
+	fake_dns_default("10 mx.there.test 198.51.100.1");
+	mx.answer = throttled_at_length;
+	send_many(1);
+	fake_at(MINUTE, send_to_new_queues, NULL);
+	world_run(&x, 10 * MINUTE);
+	for (unsigned i = 0; i < NEW_QUEUES; i++) {
+		snprintf(domain, sizeof(domain), "d%u.there.test", i);
+		cr_assert_eq(in_queue(domain, "b"), 1, "%s", domain);
+	}
+	finish();
+	world_shm = was;
+}
+
 Test(reroute, by_a_reply_ends_though_one_of_several_sources_is_disabled)
 {
 	start(PATTERNS("disable-source-ip, reenable-after=12h, reroute=b") "[virtual-mta a]\n"
