@@ -207,9 +207,13 @@ static int show(struct cli *cli, struct question *q, const char *queue)
 	const char *slash = strrchr(queue, '/');
 	struct slice name = slash ? slice_of(queue, (size_t)(slash - queue)) : slice_str(queue);
 	struct slice vmta = slice_str(slash ? slash + 1 : "");
-	char *domain = slice_dup_lower(name);
+	const char *fault = conf_queue_fault(q->conf, name, vmta);
+	char *domain;
 	json_t *o;
 
+	if (fault)
+		return cli_error(CLI_REFUSED, "%s", fault);
+	domain = slice_dup_lower(name);
 	provider_find(cli, q->conf, slice_str(domain), vmta, false, &q->provider);
 	q->set = conf_queue_settings(q->conf, q->provider.p, slice_str(domain), vmta);
 	judge(q);

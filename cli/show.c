@@ -310,14 +310,15 @@ static int settings_from_file(struct cli *cli, const struct invocation *i)
 	const struct conf *c = cli_conf(cli);
 	struct slice domain, vmta;
 	struct provider found;
+	const char *fault;
 	struct table *t;
 
 	if (!c)
 		return CLI_REFUSED;
 	split_queue(i, &domain, &vmta);
-	if (vmta.n && !conf_vmta_find(c, vmta))
-		return cli_error(CLI_REFUSED, "there is no virtual MTA %.*s in %s", SLICE_ARG(vmta),
-				 cli->conf_path);
+	fault = conf_queue_fault(c, domain, vmta);
+	if (fault)
+		return cli_error(CLI_REFUSED, "%s", fault);
 	provider_find(cli, c, domain, vmta, false, &found);
 	t = table_new(cli, show_setting_columns, NULL);
 	conf_show_settings(c, found.p, domain, vmta, on_setting, t);

@@ -171,13 +171,14 @@ static void do_settings(struct control *c, const json_t *args)
 	struct slice domain = slash < 0 ? queue : slice_sub(queue, 0, (size_t)slash);
 	struct slice vmta = slash < 0 ? slice_of(NULL, 0) : slice_from(queue, (size_t)slash + 1);
 	const struct conf_provider *p = conf_provider_of_domain(c->m->conf, domain);
+	const char *fault = conf_queue_fault(c->m->conf, domain, vmta);
 
 	if (domain.n == 0) {
 		fail(c, "name a domain or a queue: show settings gmail.com/mta1");
 		return;
 	}
-	if (vmta.n && !conf_vmta_find(c->m->conf, vmta)) {
-		fail(c, "there is no such virtual MTA: see show vmtas");
+	if (fault) {
+		fail(c, fault);
 		return;
 	}
 	if (!p && name[0])

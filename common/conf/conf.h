@@ -221,6 +221,8 @@ size_t conf_provider_count(const struct conf *c);
 const struct conf_provider *conf_provider_at(const struct conf *c, size_t i);
 /* By NAME or NAME.rollup, in any case; NULL if there is none. */
 const struct conf_provider *conf_provider_find(const struct conf *c, struct slice name);
+/* What is not configured of a queue's name, for the operator who typed it; NULL: nothing. vmta may be empty. */
+const char *conf_queue_fault(const struct conf *c, struct slice domain, struct slice vmta);
 /* The first one whose `domains` name it (lower-case), or NULL. No look-up is needed for these. */
 const struct conf_provider *conf_provider_of_domain(const struct conf *c, struct slice domain);
 /* Does a mail host match its `mx`; does an address lie in its `mx-ip`? host: lower-case, no final dot. */

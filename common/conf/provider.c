@@ -141,6 +141,17 @@ const struct conf_provider *conf_provider_find(const struct conf *c, struct slic
 	return s ? s->provider : NULL;
 }
 
+const char *conf_queue_fault(const struct conf *c, struct slice domain, struct slice vmta)
+{
+	if (vmta.n && !conf_vmta_find(c, vmta))
+		return conf_pool_find(c, vmta)
+			       ? "that is a pool: name one of its virtual MTAs, see show pools"
+			       : "there is no such virtual MTA: see show vmtas";
+	if (slice_iends(domain, ".rollup") && !conf_provider_find(c, domain))
+		return "there is no such provider: NAME.rollup is the site of a [provider NAME]";
+	return NULL;
+}
+
 const struct conf_provider *conf_provider_of_domain(const struct conf *c, struct slice domain)
 {
 	for (size_t i = 0; i < c->providers.n; i++) {

@@ -75,6 +75,33 @@ static const struct {
 	 "T:3: error: mx: 'x' after NAME.rollup: nothing may follow\n"},
 };
 
+Test(conf_providers, names_of_queues_that_are_not_configured)
+{
+	static const struct {
+		const char *domain, *vmta, *says;
+	} cases[] = {
+		{"gmail.test", "a", NULL},
+		{"gmail.test", "", NULL},
+		{"Google.Rollup", "a", NULL},
+		{"gmail.test", "{default}", NULL},
+		{"gogle.rollup", "a", "there is no such provider"},
+		{"gmail.test", "b", "there is no such virtual MTA"},
+		{"gmail.test", "p", "that is a pool"},
+	};
+	struct conf *c = load_good(L "[virtual-mta a]\n[virtual-mta-pool p]\nvirtual-mta = "
+				     "a\n[provider google]\nmx = *.g.test\n");
+
+	for (size_t k = 0; k < ARRAY_SIZE(cases); k++) {
+		const char *says =
+			conf_queue_fault(c, slice_str(cases[k].domain), slice_str(cases[k].vmta));
+
+		cr_assert_eq(says == NULL, cases[k].says == NULL, "%s/%s", cases[k].domain,
+			     cases[k].vmta);
+		cr_assert(!says || strstr(says, cases[k].says), "%s", says);
+	}
+	conf_free(c);
+}
+
 Test(conf_providers, what_is_wrong_is_told)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(errors); i++) {
