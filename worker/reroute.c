@@ -261,19 +261,20 @@ static void set_reply(struct queue *q, const char *target, const char *why, msec
 
 /*
  * A reply to one domain of a provider has disabled the addresses for all of them: the mail of the others, which
- * nobody can answer now, goes where that of the first one goes.
+ * nobody can answer now, goes where that of the first one goes. Whether there is such a one comes first: where
+ * operators disable addresses the other question goes over all queues of the site.
  */
 static void follow_others(struct queue *q)
 {
 	struct reroutes *all = q->w->reroutes;
 	const struct rerouting *x;
 
-	if (q->site == q->home || reply_holds(q) || q->site->alone_at == loop_now(q->w->loop) ||
-	    !site_lacks_source(q))
+	if (q->site == q->home || q->site->alone_at == loop_now(q->w->loop) || reply_holds(q))
 		return;
 	TAILQ_FOREACH(x, &all->list, link)
 		if (x->q->site == q->site && reply_holds(x->q)) {
-			set_reply(q, x->reply_target, x->reply_why, x->reply_until);
+			if (site_lacks_source(q))
+				set_reply(q, x->reply_target, x->reply_why, x->reply_until);
 			return;
 		}
 	q->site->alone_at = loop_now(q->w->loop);
