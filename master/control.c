@@ -251,6 +251,20 @@ static struct child *target_child(struct control *c, enum target to, const json_
 	return NULL;
 }
 
+static void say_busy(int fd, const struct child *child)
+{
+	bool worker = child->role == ROLE_WORKER;
+	struct buf b = BUF_INIT;
+
+	buf_addf(&b,
+		 "{\"status\":\"error\",\"message\":\"the %s%s%s, which answers this, is starting "
+		 "or "
+		 "busy: try again in a moment\"}\n",
+		 role_name(child->role), worker ? " of " : "", worker ? child->vmta : "");
+	(void)!write(fd, b.p, b.n);
+	buf_done(&b);
+}
+
 /* Hands the connection over; the child answers and closes it. */
 static void hand_over(struct control *c, enum target to, const char *line, const json_t *args)
 {
@@ -267,13 +281,8 @@ static void hand_over(struct control *c, enum target to, const char *line, const
 	enc_str(&msg, line);
 	enc_var(&msg, c->uid);
 	/* one that hangs must not take this process with it, which is to end it */
-	if (child->control_fd < 0 || ipc_try_send(child->control_fd, &msg, &fd, 1) < 0) {
-		static const char busy[] =
-			"{\"status\":\"error\",\"message\":\"the process that knows is starting or "
-			"busy: try again in a moment\"}\n";
-
-		(void)!write(fd, busy, sizeof(busy) - 1);
-	}
+	if (child->control_fd < 0 || ipc_try_send(child->control_fd, &msg, &fd, 1) < 0)
+		say_busy(fd, child);
 	buf_done(&msg);
 	close(fd);
 	control_free(c);

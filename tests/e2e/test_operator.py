@@ -113,6 +113,19 @@ def test_says_when_a_process_is_back(make_sluice, receiver):
         sluice.wait_log(msg="started again", **{role: name})
 
 
+def test_says_which_process_is_away(make_sluice, receiver):
+    sluice = make_sluice(smtp_port=receiver.port).start()
+
+    def said_by(*command):
+        return lambda: "is starting or busy" in (text := sluice.run(*command).stderr) and text
+
+    sluice.kill("worker", "a")
+    text = wait_until(said_by("show", "queue", "x.test/a"), 5, "the answer")
+    assert "the worker of a, which answers this," in text
+    sluice.kill("spooler")
+    assert "the spooler, which" in wait_until(said_by("show", "queues"), 5, "the answer")
+
+
 def test_says_which_limit_turns_feeders_away(make_sluice, receiver):
     sluice = make_sluice(smtp_port=receiver.port, total_max_smtp_in="1").start()
     with sluice.dialogue() as one:
