@@ -2,6 +2,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -50,6 +51,16 @@ static int bind_source(int fd, const struct ip *source)
 	return bind(fd, (const struct sockaddr *)&sa, len);
 }
 
+static void fail_binding(struct stream *s, const struct ip *source)
+{
+	char doing[IP_TEXT_MAX + 40], text[IP_TEXT_MAX];
+	int err = errno;
+
+	snprintf(doing, sizeof(doing), "binding the source address %s", ip_text(source, text));
+	errno = err;
+	fail_later(s, doing);
+}
+
 static void begin_connect(struct stream *s, const struct sockaddr *sa, socklen_t len,
 			  const struct ip *source)
 {
@@ -62,7 +73,7 @@ static void begin_connect(struct stream *s, const struct sockaddr *sa, socklen_t
 	stream_attach(s, fd);
 	set_nodelay(fd);
 	if (source && source->family != IP_NONE && bind_source(fd, source) < 0) {
-		fail_later(s, "binding the source address");
+		fail_binding(s, source);
 		return;
 	}
 	if (connect(fd, sa, len) < 0 && errno != EINPROGRESS) {
