@@ -57,6 +57,12 @@ struct worker {
 	struct probes *probes;
 	struct hosts *hosts;
 	struct duties *duties;
+	uint64_t members; /* counts changes of which queues are at which site */
+	struct {
+		const struct site *site;
+		uint64_t order, members;
+		bool yes;
+	} order_matched; /* the last look over the queues of a provider's site (site_orders.c) */
 	struct resumes *resumes;
 	struct sweep *sweep;
 	struct reroutes *reroutes;

@@ -10,6 +10,7 @@
 static void attach(struct queue *q, struct site *s)
 {
 	TAILQ_INSERT_TAIL(&s->queues, q, in_site);
+	s->w->members++;
 	turn_enter(&s->turn, q);
 	s->parcels += q->parcels;
 	q->site = s;
@@ -19,6 +20,7 @@ static void attach(struct queue *q, struct site *s)
 static void detach(struct queue *q)
 {
 	TAILQ_REMOVE(&q->site->queues, q, in_site);
+	q->w->members++;
 	turn_leave(&q->site->turn, q);
 	q->site->parcels -= q->parcels;
 	q->site = NULL;

@@ -13,16 +13,31 @@
 
 #define NEWS (60 * MSEC_PER_SEC)
 
-static bool matches(const struct order *o, const struct site *s)
+static bool matches_queue(const struct order *o, const struct site *s)
 {
 	const struct queue *q;
 
-	if (order_pattern_match(o->filter.queue, slice_str(s->label)))
-		return true;
 	TAILQ_FOREACH(q, &s->queues, in_site)
 		if (order_pattern_match(o->filter.queue, slice_str(q->name)))
 			return true;
 	return false;
+}
+
+/* Asked for each target of each queue, of which a provider's site may have thousands: the last answer is kept. */
+static bool matches(const struct order *o, const struct site *s)
+{
+	struct worker *w = s->w;
+
+	if (order_pattern_match(o->filter.queue, slice_str(s->label)))
+		return true;
+	if (w->order_matched.site != s || w->order_matched.order != o->id ||
+	    w->order_matched.members != w->members) {
+		w->order_matched.yes = matches_queue(o, s);
+		w->order_matched.site = s;
+		w->order_matched.order = o->id;
+		w->order_matched.members = w->members;
+	}
+	return w->order_matched.yes;
 }
 
 /* Who and, if they said so, why. */
