@@ -126,7 +126,7 @@ Test(conf_domains, each_directive_is_chosen_separately)
 	cr_expect_eq(d->retry_after.v[1], 10 * CONF_MIN);
 	cr_expect_eq(d->bounce_after, 2 * CONF_DAY);
 	cr_expect_eq(d->default_smtp_port, 25);
-	cr_expect_eq(d->bounce_upon_no_mx, USEC_INFINITY);
+	cr_expect_eq(d->bounce_upon_no_mx, CONF_TIME_NO);
 	conf_free(c);
 }
 
