@@ -116,7 +116,7 @@ static void site_no_domain(struct site *s, const struct route *r, bool confirmed
 	}
 	if (!s->no_domain_since || s->no_domain_status != r->status) {
 		s->no_domain_since = now;
-		s->no_domain_status = r->status;
+		s->no_domain_status = (uint8_t)r->status;
 		free(s->no_domain_resolver);
 		s->no_domain_resolver = xstrdup(r->resolver);
 	}

@@ -53,9 +53,8 @@ def test_a_resumed_queue_says_why_it_has_few_connections(two):
     for i in range(5):
         sluice.inject("a@sender.test", f"m{i}@example.test")
     sluice.cli("resume", "queue", "example.test/*")
-    why = wait_until(lambda: sluice.cli("show", "queue", "example.test/a")["waiting_for"], 10,
-                     "the hold")
-    assert why.startswith("max-smtp-out of the queue, resumed (1 of 20): resume-ramp until 20")
+    wait_until(lambda: sluice.cli("show", "queue", "example.test/a")["waiting_for"].startswith(
+        "max-smtp-out of the queue, resumed (1 of 20): resume-ramp until 20"), 10, "the hold")
 
 
 def test_an_order_for_a_virtual_mta_that_is_not_there_says_so(two):
