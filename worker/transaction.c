@@ -226,9 +226,10 @@ void transaction_on_drained(struct transaction *t)
  */
 static void carry_out(struct transaction *t, const struct judgement *j, const struct txn_rcpt *x)
 {
-	const struct txn_rcpt *first = x ? x : &t->rcpts[0];
+	const struct txn_rcpt *first = x ? x : t->rcpts;
 	struct site_place at;
 
+	invariant(first);
 	t->c->closing |= j->leave;
 	t->settled |= j->settled || judge_blames_source(j, t->c->site);
 	connection_place(t->c, &at);
@@ -524,7 +525,7 @@ static void look_along(const struct connection *c, const struct parcel *p, int s
 static void find_kin(const struct connection *c, const struct parcel *p, uint32_t most,
 		     struct kin *ret)
 {
-	ret->n = 0;
+	*ret = (struct kin){.n = 0};
 	if (c->site->of || p->item_count >= most || !shared_may_mix(p->queue))
 		return;
 	most -= p->item_count;
@@ -567,6 +568,7 @@ static void take_items(struct transaction *t, struct parcel *p, const struct kin
 		/* p is gone with its last item */
 		struct item *it = i < own ? TAILQ_FIRST(&p->items) : kin->items[i - own];
 
+		invariant(it);
 		queue_remove(it->queue, it);
 		it->state = ITEM_OPEN;
 		t->rcpts[i].e.item = it;
