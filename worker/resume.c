@@ -60,9 +60,12 @@ usec_t resume_time(const struct worker *w, struct slice queue)
 
 usec_t resume_until(const struct site *s, uint64_t most)
 {
-	usec_t until = s->resumed + ramp(s->w);
+	usec_t until;
 
-	return s->resumed && most > 1 && loop_now(s->w->loop) < until ? until : 0;
+	if (!s->resumed || most <= 1)
+		return 0;
+	until = s->resumed + ramp(s->w);
+	return loop_now(s->w->loop) < until ? until : 0;
 }
 
 uint64_t resume_share(const struct site *s, uint64_t most)
