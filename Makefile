@@ -146,7 +146,7 @@ deps:
 # days in virtual time, that say no more about memory than the shorter ones do
 LONG_REPLAYS := replay_backoff replay_warmup
 check-asan:
-	$(Q)$(MAKE) MODE=asan SKIP="$(LONG_REPLAYS)" unit replay fuzz
+	$(Q)CHAOS_SEEDS=3 $(MAKE) MODE=asan SKIP="$(LONG_REPLAYS)" unit replay fuzz
 
 # valgrind takes some twenty times as long, and says more than ASan only of what was never set. Never run are
 # tests that watch times (and test_cli_args, in which glibc ends threads in a way that valgrind minds); make
@@ -155,7 +155,7 @@ TIMED := accountant acct_layout cli_args commit_model rates resolver loop
 SLOW := stress fuzz chaos errors process retry hostile dsn build docs commit inject orders values delivery \
 	stream spool rates every commit_pool commit_warmup cli_remote conf_domains conf_limits conf_providers \
 	conf_backoff conf_warmup worker_backoff base conf session session_dialogue acct_record limits \
-	worker_queue worker_mode commit_tidy dns
+	worker_queue worker_mode commit_tidy dns conf_replies
 check-valgrind: $(UNIT_BIN)
 	@tests/run-valgrind $(BUILD)/valgrind \
 		$(filter-out $(TIMED:%=$(BUILD)/tests/test_%) $(foreach s,$(SLOW),%_$s),$^)

@@ -277,12 +277,12 @@ static const struct world_record *bounce_of_no_address(const char *no_mx)
 {
 	char conf[120];
 
-	snprintf(conf, sizeof(conf), "[domain *]\nbounce-upon-no-mx = %s\nbounce-after = 1d\n",
+	snprintf(conf, sizeof(conf), "[domain *]\nbounce-upon-no-mx = %s\nbounce-after = 3h\n",
 		 no_mx);
 	start(conf);
 	fake_dns_address("none.test", "");
 	world_send(&x, "s@sender.test", "a@none.test");
-	world_run(&x, 2 * DAY);
+	world_run(&x, 4 * HOUR);
 	cr_assert_eq(world_count(&x, 'b'), 1);
 	return world_nth(&x, 'b', 0);
 }
@@ -293,7 +293,7 @@ Test(retry, a_domain_with_neither_mx_nor_address_bounces_when_bounce_upon_no_mx_
 		const char *no_mx;
 		usec_t at;
 		uint8_t detail; /* of 5.1.2, 4.4.7 */
-	} cases[] = {{"yes", 0, 2}, {"1h", HOUR, 2}, {"never", DAY, 7}, {"no", 5 * MINUTE, 2}};
+	} cases[] = {{"yes", 0, 2}, {"1h", HOUR, 2}, {"never", 3 * HOUR, 7}, {"no", 5 * MINUTE, 2}};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		const struct world_record *b = bounce_of_no_address(cases[i].no_mx);
@@ -314,34 +314,34 @@ Test(retry, mail_hosts_without_an_address_are_waited_for)
 	start("[domain *]\nbounce-upon-no-mx = 1h\n");
 	mx_listen(&mx, "198.51.100.1", WORLD_PORT);
 	fake_dns_mx("bare.test", "10 mx.bare.test");
-	fake_at(DAY, get_address, NULL);
+	fake_at(5 * HOUR, get_address, NULL);
 	world_send(&x, "s@sender.test", "a@bare.test");
-	world_run(&x, DAY + HOUR);
+	world_run(&x, 6 * HOUR);
 	cr_assert_eq(world_count(&x, 'b'), 0);
 	cr_assert_eq(world_count(&x, 'd'), 1);
-	cr_assert_leq(world_nth(&x, 'd', 0)->at, DAY + 2 * MINUTE);
+	cr_assert_leq(world_nth(&x, 'd', 0)->at, 5 * HOUR + 2 * MINUTE);
 	finish();
 }
 
 Test(retry, mail_hosts_that_never_get_an_address_end_with_bounce_after)
 {
-	start("[domain *]\nbounce-after = 1d\n");
+	start("[domain *]\nbounce-after = 3h\n");
 	fake_dns_mx("bare.test", "10 mx.bare.test");
 	world_send(&x, "s@sender.test", "a@bare.test");
-	world_run(&x, 2 * DAY);
+	world_run(&x, 4 * HOUR);
 	cr_assert_eq(world_count(&x, 'b'), 1);
-	assert_at(world_nth(&x, 'b', 0)->at, DAY, "bounce", 0);
+	assert_at(world_nth(&x, 'b', 0)->at, 3 * HOUR, "bounce", 0);
 	finish();
 }
 
 Test(retry, hosts_that_the_operator_names_are_waited_for)
 {
-	start("[domain *]\nsmtp-hosts = gone.test\nbounce-after = 1d\n");
+	start("[domain *]\nsmtp-hosts = gone.test\nbounce-after = 3h\n");
 	fake_dns_status("gone.test", DNS_NXDOMAIN, "");
 	world_send(&x, "s@sender.test", "a@any.test");
-	world_run(&x, 2 * DAY);
+	world_run(&x, 4 * HOUR);
 	cr_assert_eq(world_count(&x, 'b'), 1);
-	assert_at(world_nth(&x, 'b', 0)->at, DAY, "bounce", 0);
+	assert_at(world_nth(&x, 'b', 0)->at, 3 * HOUR, "bounce", 0);
 	finish();
 }
 
